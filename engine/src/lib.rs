@@ -1,0 +1,4 @@
+//! Every decision usherd makes.
+//!
+//! What lives here is told things and emits effects; it performs none of them. Time and randomness are passed in.
+#![forbid(unsafe_code)]

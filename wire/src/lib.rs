@@ -1,0 +1,7 @@
+//! Bytes to values and back.
+//!
+//! Nothing here knows a clock, a socket or a runtime. Whatever comes from the network is walked on slices, within
+//! bounds that the caller sets, and a malformed byte is an answer ([`frame::Malformed`]), never a panic.
+#![forbid(unsafe_code)]
+
+pub mod ldap;
