@@ -3,3 +3,4 @@
 pub mod backoff;
 pub mod rng;
 pub mod time;
+pub mod wheel;
