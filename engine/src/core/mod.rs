@@ -4,5 +4,6 @@ pub mod backoff;
 pub mod policy;
 pub mod rng;
 pub mod service_time;
+pub mod sizing;
 pub mod time;
 pub mod wheel;
