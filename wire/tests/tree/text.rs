@@ -1,0 +1,170 @@
+//! The rules of every text: no notes to oneself, no paths of a machine, documents that point only to what is there.
+
+use crate::rules::{Finding, Source, report, tree};
+use std::collections::BTreeSet;
+
+/// What belongs into an issue, not into the tree. (Put together, so that this file does not find itself.)
+const NOTES: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+
+/// Folders of one machine.
+const MACHINES: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
+
+fn notes(source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (number, line) in source.text.lines().enumerate() {
+        for note in NOTES {
+            if has_word(line, note) {
+                findings.push(source.finding(
+                    number + 1,
+                    *note,
+                    "do it, or write an issue and say here what the limit is",
+                ));
+            }
+        }
+        for path in MACHINES {
+            if starts_word(line, path) {
+                let right = "a path of one machine: let it be given, or take one that every installation has";
+                findings.push(source.finding(number + 1, *path, right));
+            }
+        }
+    }
+    findings
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
+/// Not in the middle of a longer path or address.
+fn starts_word(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| is_word(c) || matches!(c, '.' | '-' | '/' | '}' | '~'))
+    })
+}
+
+/// Links between documents lead somewhere.
+fn links(source: &Source, paths: &BTreeSet<String>) -> Vec<Finding> {
+    if !source.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let folder = source.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut findings = Vec::new();
+    for (number, line) in source.text.lines().enumerate() {
+        for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains(':') {
+                continue;
+            }
+            let target = join(folder, target);
+            if !paths.contains(target.trim_end_matches('/')) {
+                let what = format!("the link leads to {target}, which is not there");
+                findings.push(source.finding(number + 1, what, "mend or remove it"));
+            }
+        }
+    }
+    findings
+}
+
+/// The map names only what exists: in ARCHITECTURE.md each `name.rs` and `folder/` in backticks, from the root of the tree.
+fn map(source: &Source, paths: &BTreeSet<String>) -> Vec<Finding> {
+    if source.path != "ARCHITECTURE.md" {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (number, line) in source.text.lines().enumerate() {
+        for name in line.split('`').skip(1).step_by(2) {
+            let is_path = name.contains('/') && (name.ends_with(".rs") || name.ends_with('/'));
+            if is_path && !name.contains(char::is_whitespace) && !paths.contains(name.trim_end_matches('/')) {
+                let what = format!("`{name}` is not there");
+                findings.push(source.finding(
+                    number + 1,
+                    what,
+                    "the map tells what is built: write its path from the root",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn join(folder: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Every file and every folder.
+fn paths(sources: &[Source]) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    for source in sources {
+        let mut path = source.path.as_str();
+        while paths.insert(path.to_string()) {
+            path = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        }
+    }
+    paths
+}
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_notes_to_oneself_and_no_paths_of_a_machine() {
+        report(&tree().iter().flat_map(notes).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn documents_point_to_what_is_there() {
+        let tree = tree();
+        let paths = paths(tree);
+        report(&tree.iter().flat_map(|source| links(source, &paths)).collect::<Vec<_>>());
+        report(&tree.iter().flat_map(|source| map(source, &paths)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn notes_and_paths_are_found() {
+        let text = format!(
+            "// {}: later\nlet AUTODOX = 1;\ncd {}x\nhttps://a.example{}x\n",
+            NOTES[0], MACHINES[1], MACHINES[2]
+        );
+        let found: Vec<usize> = notes(&Source::new("a.rs", &text))
+            .iter()
+            .map(|finding| finding.line)
+            .collect();
+        assert_eq!(found, [1, 3]);
+    }
+
+    #[test]
+    fn dead_links_and_wrong_maps_are_found() {
+        let text = "[a](../b.md#x) [c](c.md) [d](https://d.example)\n`e/f.rs` `b.md` `wire/`\n";
+        let sources = [
+            Source::new("docs/a.md", text),
+            Source::new("b.md", ""),
+            Source::new("wire/x", ""),
+        ];
+        let known = paths(&sources);
+        let found: Vec<String> = links(&sources[0], &known).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            ["docs/a.md:1: the link leads to docs/c.md, which is not there; mend or remove it"]
+        );
+        let found = map(&Source::new("ARCHITECTURE.md", text), &known);
+        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [2]);
+        assert_eq!(found[0].what, "`e/f.rs` is not there");
+    }
+}
