@@ -4,4 +4,6 @@
 //! bounds that the caller sets, and a malformed byte is an answer ([`frame::Malformed`]), never a panic.
 #![forbid(unsafe_code)]
 
+pub mod ber;
+pub mod frame;
 pub mod ldap;

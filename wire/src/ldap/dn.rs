@@ -182,7 +182,9 @@ impl<'a> Avas<'a> {
                         (Some(high), Some(low)) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => self.at += 1,
                         (Some(special), _) if is_special(special) => {}
                         _ => {
-                            return Err(self.error("expected a special character or two hexadecimal digits behind `\\`"));
+                            return Err(
+                                self.error("expected a special character or two hexadecimal digits behind `\\`")
+                            );
                         }
                     }
                     end = self.at + 1;

@@ -1,2 +1,9 @@
 //! LDAP (RFC 4511): what a balancer must see of it, and encoders for what it says itself.
+//!
+//! A message passes through in three depths, each only as deep as needed: [`envelope`] finds its borders, id and
+//! operation (every message, some nanoseconds); `grammar` walks a whole request once before it may touch a connection
+//! that others share; the views made from it, `control` and `result` borrow from the same bytes.
+
 pub mod dn;
+pub mod envelope;
+pub mod filter;

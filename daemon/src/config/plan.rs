@@ -1,0 +1,309 @@
+//! What the configuration means: every default filled in, every name resolved, every value within its bounds.
+//!
+//! `raw` is what a person wrote; this is what the daemon does. Nothing else in the daemon reads configuration text.
+//! Two plans can be compared, part by part: a reload applies only what differs (`PartialEq` on every part).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::core::policy::Kind as Policy;
+use zeroize::Zeroizing;
+
+/// A whole configuration, ready to run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The daemon's own settings.
+    pub server: Server,
+    /// Directories by name.
+    pub directories: BTreeMap<String, Arc<Directory>>,
+    /// Services (pools of helper processes) by name.
+    pub services: BTreeMap<String, Arc<Service>>,
+    /// Listeners, in the order written.
+    pub listeners: Vec<Arc<Listener>>,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Worker threads, resolved: 0 in the file is one per CPU of the affinity mask, a negative number is CPUs minus
+    /// that many (seed 001). Never 0 here.
+    pub workers: usize,
+    /// Unix socket of the control commands (`usherd status`, …); its folder is made with mode 0700 when absent.
+    pub control: PathBuf,
+    /// HTTP address of `/metrics`, `/healthz`, `/readyz`; none: no HTTP.
+    pub admin: Option<SocketAddr>,
+    /// Clients at once, all listeners together; none: 90 % of the descriptors.
+    pub clients_max: Option<usize>,
+    /// Bytes that wait for slow readers, all clients together; above half of it each client's bound shrinks.
+    pub outbox_bytes_total: usize,
+    /// How long each level of draining lasts before the next.
+    pub drain_gentle: Duration,
+    /// See `drain_gentle`.
+    pub drain_firm: Duration,
+}
+
+/// `[directory.NAME]`: servers that hold the same data, in tiers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Directory {
+    /// Its name in the file.
+    pub name: String,
+    /// As whom operations reach the servers.
+    pub identity: Identity,
+    /// The daemon's own bind to each server: proxied operations and probes run under it.
+    pub bind: Option<Bind>,
+    /// How the shared connections grow and queue, and how long things may take.
+    pub limits: DirectoryLimits,
+    /// Tried in order: a tier is used while one of its servers is up.
+    pub tiers: Vec<Tier>,
+}
+
+/// How the servers learn who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Shared connections, each operation with a proxied authorization control (RFC 4370).
+    Proxied,
+    /// The connection that carried a client's bind stays with that client.
+    Pinned,
+}
+
+/// A simple bind of the daemon's own.
+#[derive(Clone, PartialEq)]
+pub struct Bind {
+    /// Distinguished name.
+    pub dn: String,
+    /// Read from `bind_password_file` (one trailing newline removed), zeroized on drop, never printed.
+    pub password: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Bind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bind").field("dn", &self.dn).finish_non_exhaustive()
+    }
+}
+
+/// Limits of one directory; durations and counts have their defaults in design's table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirectoryLimits {
+    /// Deadline of a search, 60 s by default; answered with timeLimitExceeded (3).
+    pub search_timeout: Duration,
+    /// Deadline of every other operation, 30 s by default; answered with adminLimitExceeded (11).
+    pub operation_timeout: Duration,
+    /// Connect, TLS and bind to a server together, 5 s.
+    pub connect_timeout: Duration,
+    /// Back-off of a server that cannot be reached: first wait (0.5 s) and longest (30 s).
+    pub retry_min: Duration,
+    /// See `retry_min`.
+    pub retry_max: Duration,
+    /// Between probes of a healthy server, 10 s; zero: no probes at rest.
+    pub probe_interval: Duration,
+    /// Between probes of a suspect or ejected server, 0.5 s.
+    pub probe_suspect_interval: Duration,
+    /// A probe unanswered for so long fails, 1 s.
+    pub probe_timeout: Duration,
+    /// Consecutive failures (lost connections, failed probes) that eject a server, 3; a probe timeout ejects at once.
+    pub eject_after: u32,
+    /// Requests that wait for a connection, per worker, 10,000.
+    pub queue_max: usize,
+    /// Pending operations per client (100); 0: no limit.
+    pub client_pending_max: usize,
+    /// Request size from clients, 4 MiB.
+    pub request_bytes_max: usize,
+    /// Message size from servers, 16 MiB.
+    pub response_bytes_max: usize,
+    /// Nesting of a search filter, 1,000.
+    pub filter_depth_max: usize,
+    /// How long a learned `who am I?` answer for a bind DN is used before it is asked again, 5 min; zero: ask each time.
+    pub whoami_cache: Duration,
+    /// Whether a bind with a DN and an empty password is passed on (RFC 4513 5.1.2); false: refused with 53.
+    pub allow_unauthenticated_bind: bool,
+    /// Pinned client connections at once, per daemon, 10,000.
+    pub pinned_max: usize,
+}
+
+/// `[[directory.NAME.tier]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier {
+    /// How a server is chosen among those that are up.
+    pub policy: Policy,
+    /// The servers.
+    pub servers: Vec<Arc<Upstream>>,
+}
+
+/// One server of a tier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Unique within the directory: `name` in the file, else the URL as written.
+    pub name: String,
+    /// Where and how.
+    pub target: Target,
+    /// Share under `weighted`, 1 by default; 0: only when nothing else is up.
+    pub weight: u32,
+    /// Shared connections kept open, per daemon, 4.
+    pub connections: usize,
+    /// Shared connections at most, per daemon, 16.
+    pub connections_max: usize,
+    /// Connections for client binds at most, opened on demand, per daemon, 16.
+    pub bind_connections_max: usize,
+    /// Pending operations on this server, per worker; 0: no limit.
+    pub pending_max: usize,
+    /// Pending operations on one connection; 0: no limit.
+    pub connection_pending_max: usize,
+    /// The daemon's own bind to this server, where it differs from the directory's.
+    pub bind: Option<Bind>,
+}
+
+/// What stands behind an upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// An LDAP server over TCP.
+    Tcp {
+        /// Name or address literal (no brackets).
+        host: String,
+        /// 389 or 636 unless given.
+        port: u16,
+        /// Protection of the connection.
+        tls: UpstreamTls,
+    },
+    /// An LDAP server over a unix socket (`ldapi`).
+    Unix(PathBuf),
+    /// The local directory: an LDIF file (absolute path) held in memory, loaded at start and on reload when the file changed.
+    Local {
+        /// The file.
+        file: PathBuf,
+        /// Its content's identity (modification time and length), so that a reload notices a changed file.
+        stamp: (u64, u64),
+        /// Artificial answer for the demo: none in a configuration file.
+        text: Option<Arc<str>>,
+    },
+}
+
+/// TLS towards a server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UpstreamTls {
+    /// Plain.
+    None,
+    /// TLS from the first byte.
+    Ldaps(TlsClient),
+    /// StartTLS; a refusal closes the connection.
+    StartTlsRequired(TlsClient),
+    /// StartTLS; a refusal goes on in plain text.
+    StartTlsTried(TlsClient),
+}
+
+/// How a server's certificate is verified, and what we show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsClient {
+    /// PEM bundle of authorities; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate chain and key shown to the server.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name to verify, where it is not the host of the URL.
+    pub server_name: Option<String>,
+    /// False only when the user wrote `verify = false` (warned about).
+    pub verify: bool,
+    /// Content hashes of the files, so that a reload notices changed files.
+    pub stamp: u64,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsServer {
+    /// PEM chain.
+    pub cert_file: PathBuf,
+    /// PEM key.
+    pub key_file: PathBuf,
+    /// Authorities of client certificates.
+    pub client_ca_file: Option<PathBuf>,
+    /// What is asked of clients.
+    pub client_cert: ClientCert,
+    /// Content hash of the files.
+    pub stamp: u64,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCert {
+    /// Not asked.
+    Never,
+    /// Asked; verified when shown.
+    Request,
+    /// No session without one.
+    Require,
+}
+
+/// `[[listen]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where.
+    pub address: Address,
+    /// What is spoken.
+    pub face: Face,
+    /// TLS material, for `ldaps` and StartTLS.
+    pub tls: Option<TlsServer>,
+    /// TLS from the first byte (`ldaps`).
+    pub tls_first: bool,
+    /// A partial request or an unfinished handshake held for so long closes the client, 10 s.
+    pub partial_timeout: Duration,
+    /// A write that makes no progress for so long closes the client, 10 s.
+    pub write_timeout: Duration,
+    /// A client without operations for so long is closed; none: never.
+    pub idle_timeout: Option<Duration>,
+    /// Bytes waiting for one client, 1 MiB.
+    pub outbox_bytes_max: usize,
+    /// Messages taken from one connection per turn of the loop, 32.
+    pub turn_messages_max: usize,
+    /// Clients of this listener at once; none: only the daemon's limit.
+    pub clients_max: Option<usize>,
+}
+
+/// A listener's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// TCP; port 0 lets the kernel choose (the choice is logged and shown by `status`).
+    Tcp(SocketAddr),
+    /// A unix socket, made with the given mode (0o666 for ldapi unless set).
+    Unix(PathBuf, u32),
+}
+
+/// A listener's protocol and what stands behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// LDAP for a directory, by name.
+    Ldap {
+        /// Key into `Plan::directories`.
+        directory: String,
+    },
+    /// Our own RPC for all services.
+    Rpc {
+        /// Largest payload, 16 MiB.
+        payload_bytes_max: usize,
+    },
+}
+
+/// `[service.NAME]`: here the kind `exec`, a program run per request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name in the file and in calls.
+    pub name: String,
+    /// Program (absolute, or found on PATH at load) and arguments; never a shell.
+    pub program: Vec<String>,
+    /// Programs at once, 16.
+    pub max: usize,
+    /// Requests that wait, 1,000.
+    pub queue_max: usize,
+    /// Longest wait in the queue, 10 s.
+    pub queue_timeout: Duration,
+    /// Deadline of a request, 30 s; a caller may ask for less.
+    pub request_timeout: Duration,
+    /// Between the interrupt and the kill, 1 s.
+    pub grace: Duration,
+    /// Largest answer, 16 MiB.
+    pub reply_bytes_max: usize,
+    /// Working directory; none: `/`.
+    pub directory: Option<PathBuf>,
+    /// The program's whole environment.
+    pub environment: BTreeMap<String, String>,
+}
