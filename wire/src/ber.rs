@@ -208,6 +208,50 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The OCTET STRINGs of one level, each seen to be whole when this was made, so that going through them cannot fail.
+#[derive(Clone, Copy, Debug)]
+pub struct Strings<'a> {
+    rest: Reader<'a>,
+}
+
+impl<'a> Strings<'a> {
+    /// The strings in `content`, the content of a SEQUENCE OF or SET OF.
+    ///
+    /// # Errors
+    /// Something in it is no whole OCTET STRING.
+    pub fn new(content: &'a [u8]) -> Result<Self, Malformed> {
+        let strings = Self {
+            rest: Reader::new(content),
+        };
+        let mut walk = strings.rest;
+        while !walk.is_empty() {
+            walk.take(tag::OCTET_STRING)?;
+        }
+        Ok(strings)
+    }
+
+    /// Whether there are none left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The encoded strings that are left.
+    #[must_use]
+    pub fn encoded(&self) -> &'a [u8] {
+        self.rest.rest()
+    }
+}
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.rest.take(tag::OCTET_STRING).ok()
+    }
+}
+
 /// Reads the content of an INTEGER or ENUMERATED of at most 32 bits.
 ///
 /// # Errors
@@ -240,6 +284,20 @@ pub fn natural(content: &[u8]) -> Result<i32, Malformed> {
     match integer(content)? {
         value @ 0.. => Ok(value),
         _ => Err(Malformed::BadValue("an integer of 0 to 2147483647")),
+    }
+}
+
+/// Reads the content of an INTEGER of 0 to 2^31-1 that may have leading zeros within four octets: some clients always
+/// send four. Only for numbers that are rewritten before anyone else sees them.
+#[inline]
+#[must_use]
+pub fn natural_padded(content: &[u8]) -> Option<i32> {
+    match content {
+        [first @ 0..=0x7F, rest @ ..] if rest.len() < 4 => Some(
+            rest.iter()
+                .fold(i32::from(*first), |value, octet| value << 8 | i32::from(*octet)),
+        ),
+        _ => None,
     }
 }
 

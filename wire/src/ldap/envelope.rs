@@ -198,16 +198,13 @@ fn content_len(id: i32, op: &[u8], controls: &[u8], extra: &[u8]) -> usize {
     2 + ber::integer_octets(id) + op.len() + controls_len
 }
 
-/// The id may have leading zeros within four octets: some clients always send four, and it is rewritten anyway.
 #[inline]
 fn message_id(message: &mut Reader<'_>) -> Result<i32, Malformed> {
     let id = message.element()?;
-    match (id.tag, id.content) {
-        (ber::tag::INTEGER, [first @ 0..=0x7F, rest @ ..]) if rest.len() < 4 => Ok(rest
-            .iter()
-            .fold(i32::from(*first), |id, octet| id << 8 | i32::from(*octet))),
-        _ => Err(Malformed::BadId),
+    if id.tag != ber::tag::INTEGER {
+        return Err(Malformed::BadId);
     }
+    ber::natural_padded(id.content).ok_or(Malformed::BadId)
 }
 
 /// What follows the operation: Controls and nothing else.

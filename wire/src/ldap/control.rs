@@ -1,0 +1,224 @@
+//! Controls (RFC 4511 section 4.1.11): going through those of a message, and writing the one that usherd adds itself.
+
+use crate::ber::{self, Reader};
+use crate::frame::Malformed;
+
+/// Object identifiers of controls that a balancer has to know by name.
+pub mod oid {
+    /// Proxied authorization (RFC 4370).
+    pub const PROXIED_AUTHORIZATION: &str = "2.16.840.1.113730.3.4.18";
+    /// Proxied authorization, version 1 (draft-weltman-ldapv3-proxy-04).
+    pub const PROXIED_AUTHORIZATION_V1: &str = "2.16.840.1.113730.3.4.12";
+    /// Paged results (RFC 2696); its cookie lives on a connection.
+    pub const PAGED_RESULTS: &str = "1.2.840.113556.1.4.319";
+    /// Server-side sorting, request (RFC 2891).
+    pub const SORT_REQUEST: &str = "1.2.840.113556.1.4.473";
+    /// Server-side sorting, response (RFC 2891).
+    pub const SORT_RESPONSE: &str = "1.2.840.113556.1.4.474";
+    /// Virtual list view, request (draft-ietf-ldapext-ldapv3-vlv-09).
+    pub const VIRTUAL_LIST_VIEW_REQUEST: &str = "2.16.840.1.113730.3.4.9";
+    /// Virtual list view, response (draft-ietf-ldapext-ldapv3-vlv-09).
+    pub const VIRTUAL_LIST_VIEW_RESPONSE: &str = "2.16.840.1.113730.3.4.10";
+    /// Persistent search (draft-ietf-ldapext-psearch-03).
+    pub const PERSISTENT_SEARCH: &str = "2.16.840.1.113730.3.4.3";
+    /// Entry change notification of a persistent search (draft-ietf-ldapext-psearch-03).
+    pub const ENTRY_CHANGE_NOTIFICATION: &str = "2.16.840.1.113730.3.4.7";
+    /// Sync request (RFC 4533).
+    pub const SYNC_REQUEST: &str = "1.3.6.1.4.1.4203.1.9.1.1";
+    /// Sync state, with each entry (RFC 4533).
+    pub const SYNC_STATE: &str = "1.3.6.1.4.1.4203.1.9.1.2";
+    /// Sync done, with the result (RFC 4533).
+    pub const SYNC_DONE: &str = "1.3.6.1.4.1.4203.1.9.1.3";
+    /// Manage DSA IT (RFC 3296).
+    pub const MANAGE_DSA_IT: &str = "2.16.840.1.113730.3.4.2";
+    /// Subentries (RFC 3672).
+    pub const SUBENTRIES: &str = "1.3.6.1.4.1.4203.1.10.1";
+    /// Assertion (RFC 4528).
+    pub const ASSERTION: &str = "1.3.6.1.1.12";
+    /// Pre-read entry (RFC 4527).
+    pub const PRE_READ: &str = "1.3.6.1.1.13.1";
+    /// Post-read entry (RFC 4527).
+    pub const POST_READ: &str = "1.3.6.1.1.13.2";
+    /// Transaction specification (RFC 5805).
+    pub const TRANSACTION_SPECIFICATION: &str = "1.3.6.1.1.21.2";
+    /// Authorization identity, request (RFC 3829).
+    pub const AUTHORIZATION_IDENTITY_REQUEST: &str = "2.16.840.1.113730.3.4.16";
+    /// Authorization identity, response (RFC 3829).
+    pub const AUTHORIZATION_IDENTITY_RESPONSE: &str = "2.16.840.1.113730.3.4.15";
+    /// Password policy (draft-behera-ldap-password-policy-10).
+    pub const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
+    /// Session tracking (draft-wahl-ldap-session-03).
+    pub const SESSION_TRACKING: &str = "1.3.6.1.4.1.21008.108.63.1";
+    /// Don't use copy (RFC 6171).
+    pub const DONT_USE_COPY: &str = "1.3.6.1.1.22";
+    /// No-Op (draft-zeilenga-ldap-noop-12).
+    pub const NO_OP: &str = "1.3.6.1.4.1.4203.1.10.2";
+    /// Active Directory's change notification.
+    pub const CHANGE_NOTIFICATION: &str = "1.2.840.113556.1.4.528";
+    /// Active Directory's DirSync.
+    pub const DIR_SYNC: &str = "1.2.840.113556.1.4.841";
+}
+
+/// One control, borrowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Control<'a> {
+    /// The control's type: a numeric object identifier, checked to be digits and dots.
+    pub oid: &'a [u8],
+    /// Whether the operation must fail where this control is not understood.
+    pub critical: bool,
+    /// The content of controlValue, if there is one.
+    pub value: Option<&'a [u8]>,
+    /// The whole Control element as it was sent.
+    pub whole: &'a [u8],
+}
+
+/// Goes through the controls of a message; after an error there is nothing more.
+#[derive(Clone, Copy, Debug)]
+pub struct Controls<'a> {
+    rest: Reader<'a>,
+}
+
+/// The controls in `content`, the content of a message's Controls ([`super::envelope::Envelope::controls`]).
+#[inline]
+#[must_use]
+pub fn controls(content: &[u8]) -> Controls<'_> {
+    Controls {
+        rest: Reader::new(content),
+    }
+}
+
+impl<'a> Iterator for Controls<'a> {
+    type Item = Result<Control<'a>, Malformed>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let control = control(&mut self.rest).map_err(|_| Malformed::BadControls);
+        if control.is_err() {
+            self.rest = Reader::new(&[]);
+        }
+        Some(control)
+    }
+}
+
+/// Appends one critical proxied authorization control (RFC 4370), to be handed to [`super::envelope::write`] as `extra`.
+///
+/// `authzid` is an authorization identity of RFC 4513 section 5.2.1.8 (`dn:…`, `u:…`); empty means anonymous.
+#[inline]
+pub fn proxied_authorization(out: &mut Vec<u8>, authzid: &[u8]) {
+    write_control(out, oid::PROXIED_AUTHORIZATION, true, Some(authzid));
+}
+
+/// Appends one whole Control element. Criticality is written only when true, as RFC 4511 section 5.1 asks of defaults.
+#[inline]
+pub fn write_control(out: &mut Vec<u8>, oid: &str, critical: bool, value: Option<&[u8]>) {
+    let content_len = ber::element_len(oid.len())
+        + if critical { 3 } else { 0 }
+        + value.map_or(0, |value| ber::element_len(value.len()));
+    out.reserve(ber::element_len(content_len));
+    ber::write_header(out, ber::tag::SEQUENCE, content_len);
+    ber::write_bytes(out, ber::tag::OCTET_STRING, oid.as_bytes());
+    if critical {
+        ber::write_boolean(out, ber::tag::BOOLEAN, true);
+    }
+    if let Some(value) = value {
+        ber::write_bytes(out, ber::tag::OCTET_STRING, value);
+    }
+}
+
+/// Whether `oid` has the shape of a numericoid (RFC 4512 section 1.4): numbers between single dots.
+#[inline]
+#[must_use]
+pub fn is_numeric_oid(oid: &[u8]) -> bool {
+    oid.split(|octet| *octet == b'.')
+        .all(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
+#[inline]
+fn control<'a>(level: &mut Reader<'a>) -> Result<Control<'a>, Malformed> {
+    let whole = level.element()?;
+    if whole.tag != ber::tag::SEQUENCE {
+        return Err(Malformed::BadTag);
+    }
+    let mut fields = Reader::new(whole.content);
+    let oid = fields.take(ber::tag::OCTET_STRING)?;
+    if !is_numeric_oid(oid) {
+        return Err(Malformed::BadValue("a numeric object identifier"));
+    }
+    let critical = fields
+        .take_optional(ber::tag::BOOLEAN)?
+        .map_or(Ok(false), ber::boolean)?;
+    let value = fields.take_optional(ber::tag::OCTET_STRING)?;
+    fields.finish()?;
+    Ok(Control {
+        oid,
+        critical,
+        value,
+        whole: whole.whole,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxied_authorization_is_as_rfc_4370_has_it() {
+        let mut out = Vec::new();
+        proxied_authorization(&mut out, b"dn:uid=ada");
+        let mut expected = vec![0x30, 0x29, 0x04, 0x18];
+        expected.extend_from_slice(b"2.16.840.1.113730.3.4.18");
+        expected.extend_from_slice(&[0x01, 0x01, 0xFF, 0x04, 0x0A]);
+        expected.extend_from_slice(b"dn:uid=ada");
+        assert_eq!(out, expected);
+
+        // Anonymous is an empty value, not an absent one.
+        let mut out = Vec::new();
+        proxied_authorization(&mut out, b"");
+        let control = controls(&out).next().unwrap().unwrap();
+        assert_eq!((control.critical, control.value), (true, Some(&b""[..])));
+    }
+
+    #[test]
+    fn controls_are_gone_through_in_order() {
+        let mut content = Vec::new();
+        write_control(&mut content, oid::MANAGE_DSA_IT, false, None);
+        write_control(
+            &mut content,
+            oid::PAGED_RESULTS,
+            true,
+            Some(b"\x30\x05\x02\x01\x0a\x04\x00"),
+        );
+        let seen: Vec<_> = controls(&content).map(Result::unwrap).collect();
+        assert_eq!(seen.len(), 2);
+        assert_eq!(
+            (seen[0].oid, seen[0].critical, seen[0].value),
+            (oid::MANAGE_DSA_IT.as_bytes(), false, None)
+        );
+        assert_eq!((seen[1].oid, seen[1].critical), (oid::PAGED_RESULTS.as_bytes(), true));
+        assert_eq!([seen[0].whole, seen[1].whole].concat(), content);
+        assert_eq!(controls(b"").count(), 0);
+    }
+
+    #[test]
+    fn malformed_controls_are_refused_once() {
+        for bad in [
+            &b"\x30\x05"[..],
+            b"\x31\x05\x04\x031.1",
+            b"\x30\x00",
+            b"\x30\x05\x04\x031..",
+            b"\x30\x05\x04\x03abc",
+            b"\x30\x02\x04\x00",
+            b"\x30\x09\x04\x031.1\x01\x02\xff\xff",
+            b"\x30\x07\x04\x031.1\x01\x00",
+            b"\x30\x07\x04\x031.1\x05\x00",
+            b"\x30\x09\x04\x031.1\x04\x00\x01\x00",
+            b"\x30\x09\x04\x031.1\x04\x00\x04\x00",
+        ] {
+            let seen: Vec<_> = controls(bad).collect();
+            assert_eq!(seen, [Err(Malformed::BadControls)], "{bad:02x?}");
+        }
+    }
+}
