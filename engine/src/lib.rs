@@ -2,3 +2,5 @@
 //!
 //! What lives here is told things and emits effects; it performs none of them. Time and randomness are passed in.
 #![forbid(unsafe_code)]
+
+pub mod directory;
