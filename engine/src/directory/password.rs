@@ -154,7 +154,6 @@ mod tests {
             "{ARGON2}$argon2id$v=19$m=7168,t=5,p=1$c2FsdHNhbHQ$x",
             "{CRYPT}xyKNqYQyMHHLA",
             "{CRYPT}$6$rounds=20001$saltsalt$x",
-            "{CRYPT}$6$saltsalt$tooshort",
             "{SSHA}!!!",
             "{SSHA}c2hvcnQ=",
             "{SHA}",
