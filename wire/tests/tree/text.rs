@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 /// What belongs into an issue, not into the tree. (Put together, so that this file does not find itself.)
 const NOTES: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
+/// What git leaves where it could not merge.
+const CONFLICTS: &[&str] = &[concat!("<<<<", "<<< "), concat!(">>>>", ">>> ")];
+
 /// Folders of one machine.
 const MACHINES: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 
@@ -19,6 +22,11 @@ fn notes(source: &Source) -> Vec<Finding> {
                     *note,
                     "do it, or write an issue and say here what the limit is",
                 ));
+            }
+        }
+        for mark in CONFLICTS {
+            if line.starts_with(mark) {
+                findings.push(source.finding(number + 1, "a merge conflict", "resolve it before you commit"));
             }
         }
         for path in MACHINES {
@@ -139,14 +147,14 @@ mod tests {
     #[test]
     fn notes_and_paths_are_found() {
         let text = format!(
-            "// {}: later\nlet AUTODOX = 1;\ncd {}x\nhttps://a.example{}x\n",
-            NOTES[0], MACHINES[0], MACHINES[1]
+            "// {}: later\nlet AUTODOX = 1;\ncd {}x\nhttps://a.example{}x\n{}main\n",
+            NOTES[0], MACHINES[0], MACHINES[1], CONFLICTS[0]
         );
         let found: Vec<usize> = notes(&Source::new("a.rs", &text))
             .iter()
             .map(|finding| finding.line)
             .collect();
-        assert_eq!(found, [1, 3]);
+        assert_eq!(found, [1, 3, 5]);
     }
 
     #[test]
