@@ -9,3 +9,4 @@ pub mod envelope;
 pub mod grammar;
 pub mod message;
 pub mod result;
+pub mod url;
