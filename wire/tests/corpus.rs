@@ -2,6 +2,7 @@
 //!
 //! The files named `seed-*` are written by our encoders: `USHERD_WRITE_SEEDS=1 cargo test -p usherd-wire --test corpus`
 //! writes them anew. All others were found by fuzzing, or are inputs that once broke something; they stay.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::PathBuf;
 use std::{env, fs};

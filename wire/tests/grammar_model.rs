@@ -1,5 +1,6 @@
 //! The guard against a second reading of RFC 4511: a model that first makes a tree of the bytes and then compares it
 //! with the grammar. It allocates, recurses and is written the other way round, so that the two share no mistake easily.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
 use wire::ber;
