@@ -10,7 +10,7 @@ use wire::ldap::grammar::{Auth, Limits, Scope, bind, check_request};
 use wire::ldap::message::{self, ChangeSpec, SearchSpec};
 
 const LIMITS: Limits = Limits {
-    filter_depth_max: 3,
+    filter_depth_max: 2,
     controls_max: 4,
 };
 
