@@ -59,8 +59,8 @@ fn starts_word(line: &str, path: &str) -> bool {
     })
 }
 
-/// Links between documents lead somewhere.
-fn links(source: &Source, paths: &BTreeSet<String>) -> Vec<Finding> {
+/// Links between documents lead somewhere: to a file or folder that is there, and to a heading that it has.
+fn links(source: &Source, sources: &[Source], paths: &BTreeSet<String>) -> Vec<Finding> {
     if !source.path.ends_with(".md") {
         return Vec::new();
     }
@@ -68,18 +68,40 @@ fn links(source: &Source, paths: &BTreeSet<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in source.text.lines().enumerate() {
         for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let target = link.split('#').next().unwrap_or_default();
-            if target.is_empty() || target.contains(':') {
+            if link.contains(':') {
                 continue;
             }
-            let target = join(folder, target);
-            if !paths.contains(target.trim_end_matches('/')) {
-                let what = format!("the link leads to {target}, which is not there");
-                findings.push(source.finding(number + 1, what, "mend or remove it"));
+            let (target, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match target {
+                "" => source.path.clone(),
+                target => join(folder, target),
+            };
+            let mut dead = |what: String| findings.push(source.finding(number + 1, what, "mend or remove it"));
+            if !paths.contains(&target) {
+                dead(format!("the link leads to {target}, which is not there"));
+            } else if !heading.is_empty() && !has_heading(sources, &target, heading) {
+                dead(format!(
+                    "the link leads to a heading #{heading}, which {target} has not"
+                ));
             }
         }
     }
     findings
+}
+
+fn has_heading(sources: &[Source], path: &str, heading: &str) -> bool {
+    let text = sources.iter().find(|source| source.path == path);
+    text.is_some_and(|source| {
+        let mut headings = source.text.lines().filter(|line| line.starts_with('#'));
+        headings.any(|line| anchor(line.trim_start_matches('#')) == heading)
+    })
+}
+
+/// The name by which a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| is_word(*c) || matches!(c, '-' | ' '));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() })
+        .collect()
 }
 
 /// The map names only what exists: in ARCHITECTURE.md each `name.rs` and `folder/` in backticks, from the root of the tree.
@@ -140,7 +162,12 @@ mod tests {
     fn documents_point_to_what_is_there() {
         let tree = tree();
         let paths = paths(tree);
-        report(&tree.iter().flat_map(|source| links(source, &paths)).collect::<Vec<_>>());
+        report(
+            &tree
+                .iter()
+                .flat_map(|source| links(source, tree, &paths))
+                .collect::<Vec<_>>(),
+        );
         report(&tree.iter().flat_map(|source| map(source, &paths)).collect::<Vec<_>>());
     }
 
@@ -159,18 +186,22 @@ mod tests {
 
     #[test]
     fn dead_links_and_wrong_maps_are_found() {
-        let text = "[a](../b.md#x) [c](c.md) [d](https://d.example)\n`e/f.rs` `b.md` `wire/`\n";
+        let text = "[a](../b.md#in-x-and-y) [c](c.md) [d](https://d.example) [e](../b.md#z)\n`e/f.rs` `b.md` `wire/`\n";
         let sources = [
             Source::new("docs/a.md", text),
-            Source::new("b.md", ""),
+            Source::new("b.md", "# Z, no\n## In `x` and y\n"),
             Source::new("wire/x", ""),
         ];
         let known = paths(&sources);
-        let found: Vec<String> = links(&sources[0], &known).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            found,
-            ["docs/a.md:1: the link leads to docs/c.md, which is not there; mend or remove it"]
-        );
+        let found: Vec<String> = links(&sources[0], &sources, &known)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let expected = [
+            "docs/a.md:1: the link leads to docs/c.md, which is not there; mend or remove it",
+            "docs/a.md:1: the link leads to a heading #z, which b.md has not; mend or remove it",
+        ];
+        assert_eq!(found, expected);
         let found = map(&Source::new("ARCHITECTURE.md", text), &known);
         assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [2]);
         assert_eq!(found[0].what, "`e/f.rs` is not there");
