@@ -208,6 +208,11 @@ fn module_of(path: &str) -> Vec<String> {
     modules
 }
 
+/// A module of tests, or one below it.
+fn holds_tests(path: &str) -> bool {
+    module_of(path).iter().any(|name| name.ends_with("tests"))
+}
+
 /// The path as seen from the crate: `self` and `super` replaced.
 fn resolve(file: &str, path: &Path) -> String {
     let relative = matches!(path.segments[0].as_str(), "self" | "super");
@@ -423,6 +428,7 @@ mod tests {
         assert_eq!(lines(&found), [2, 3, 5, 7]);
         assert!(directions(&Source::new("daemon/src/worker.rs", text)).is_empty());
         assert!(directions(&Source::new("engine/src/core/pool_tests.rs", text)).is_empty());
+        assert!(directions(&Source::new("engine/src/core/tests/pool.rs", text)).is_empty());
     }
 
     #[test]
