@@ -243,10 +243,7 @@ fn begins_with(path: &str, prefix: &str) -> bool {
 
 fn directions(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if module_of(&source.path)
-        .last()
-        .is_some_and(|name| name.ends_with("tests"))
-    {
+    if holds_tests(&source.path) {
         return findings;
     }
     for path in scan::paths(&source.code) {
@@ -331,10 +328,7 @@ fn unsafety(source: &Source) -> Vec<Finding> {
 /// Every module opens with its why; a file of tests is told by its module.
 fn openings(source: &Source) -> Vec<Finding> {
     let inside = source.path.contains("src/") || source.path.contains("tests/");
-    let tests = module_of(&source.path)
-        .last()
-        .is_some_and(|name| name.ends_with("tests"));
-    if !source.is_rust() || !inside || tests || source.text.starts_with("//!") {
+    if !source.is_rust() || !inside || holds_tests(&source.path) || source.text.starts_with("//!") {
         return Vec::new();
     }
     vec![source.finding(
