@@ -1,2 +1,11 @@
+//! usherd stands between the programs that ask identity questions and whatever can answer them.
+
+mod admin;
+mod boot;
+mod cli;
 mod config;
-fn main() {}
+mod log;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
