@@ -5,6 +5,9 @@ mod boot;
 mod cli;
 mod config;
 mod log;
+mod net {
+    pub mod tls;
+}
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -1,6 +1,6 @@
 //! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
 
-use super::snapshot::{BUCKET_BOUNDS_US, Count, Seconds, Server, Snapshot};
+use super::snapshot::{Count, Seconds, Server, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
 const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
@@ -30,7 +30,6 @@ fn daemon(page: &mut Page, s: &Snapshot) {
         ("usherd_clients_accepted_total", "counter", "Clients accepted.", c.accepted),
         ("usherd_retries_total", "counter", "Reads sent a second time, to another connection.", c.retries),
         ("usherd_late_replies_total", "counter", "Replies dropped: their operation had ended.", c.late_replies),
-        ("usherd_malformed_total", "counter", "Requests that break the grammar.", c.malformed),
         ("usherd_accept_pauses_total", "counter", "Pauses of accepting for want of descriptors.", c.accept_pauses),
         ("usherd_outbox_bytes", "gauge", "Bytes waiting for clients.", c.outbox_bytes),
         ("usherd_panics_total", "counter", "Panics contained.", c.panics),
@@ -67,9 +66,15 @@ fn directories(page: &mut Page, s: &Snapshot) {
     }
     page.family("usherd_operation_seconds", "histogram", "Time from receiving a request to its final reply.");
     for one in &s.directories {
-        for kind in &one.seconds {
-            page.histogram("usherd_operation_seconds", &one.name, kind);
-        }
+        page.histogram("usherd_operation_seconds", &one.name, &one.seconds);
+    }
+    page.family("usherd_malformed_total", "counter", "Requests that break the grammar, by directory.");
+    for one in &s.directories {
+        page.line("usherd_malformed_total", &[("directory", &one.name)], one.malformed);
+    }
+    page.family("usherd_slow_readers_total", "counter", "Clients whose operations were given up: they did not read.");
+    for one in &s.directories {
+        page.line("usherd_slow_readers_total", &[("directory", &one.name)], one.slow_readers);
     }
 }
 
@@ -160,17 +165,14 @@ impl Page {
     fn histogram(&mut self, name: &str, directory: &str, seconds: &Seconds) {
         let bucket = format!("{name}_bucket");
         let mut below = 0;
-        for (index, bound_us) in BUCKET_BOUNDS_US.iter().enumerate() {
-            below += seconds.buckets.get(index).copied().unwrap_or(0);
-            let bound = in_seconds(*bound_us);
-            self.line(&bucket, &[("directory", directory), ("class", &seconds.class), ("le", &bound)], below);
+        for (bound_us, count) in seconds.bounds_us.iter().zip(&seconds.buckets) {
+            below += count;
+            self.line(&bucket, &[("directory", directory), ("le", &in_seconds(*bound_us))], below);
         }
         let all = seconds.buckets.iter().sum();
-        self.line(&bucket, &[("directory", directory), ("class", &seconds.class), ("le", "+Inf")], all);
+        self.line(&bucket, &[("directory", directory), ("le", "+Inf")], all);
         let mut labels = String::from("{directory=\"");
         escape(&mut labels, directory);
-        labels.push_str("\",class=\"");
-        escape(&mut labels, &seconds.class);
         labels.push_str("\"}");
         self.0.push_str(&format!("{name}_sum{labels} {}\n{name}_count{labels} {all}\n", in_seconds(seconds.sum_us)));
     }

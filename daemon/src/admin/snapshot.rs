@@ -4,12 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Upper bounds of the buckets of [`Seconds`], in microseconds; a last bucket holds what is slower than all.
-pub const BUCKET_BOUNDS_US: [u64; 18] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    5_000_000, 10_000_000, 30_000_000, 60_000_000,
-];
-
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -70,8 +64,12 @@ pub struct Directory {
     pub servers: Vec<Server>,
     /// Operations finished, by class and result class.
     pub operations: Vec<Operations>,
-    /// How long operations took, by class.
-    pub seconds: Vec<Seconds>,
+    /// How long operations took.
+    pub seconds: Seconds,
+    /// Requests that break the grammar.
+    pub malformed: u64,
+    /// Clients that did not read what waited for them, so that operations of theirs were given up.
+    pub slow_readers: u64,
 }
 
 /// A server of a directory.
@@ -106,8 +104,8 @@ pub struct Server {
 pub struct Operations {
     /// `bind`, `search`, `compare`, `write`, `extended`.
     pub class: String,
-    /// `success`, `referral`, `client` (its request was at fault), `server` (the server was), `timeout`, `unavailable`,
-    /// `refused` (by us), `canceled`.
+    /// `success`, `refused` (the server said no), `unwell` (it said busy or unavailable), `canceled`, `deadline`,
+    /// `unsent` (queue full, queue timeout, no server up, shutting down), `lost` (its connection was).
     pub result: String,
     /// How many.
     pub count: u64,
@@ -117,9 +115,9 @@ pub struct Operations {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Seconds {
-    /// As in [`Operations`].
-    pub class: String,
-    /// Counts per bucket of [`BUCKET_BOUNDS_US`], not cumulative, and one more for what is slower.
+    /// Upper bounds of the buckets, microseconds, rising.
+    pub bounds_us: Vec<u64>,
+    /// Counts per bucket, not cumulative, and one more for what is slower than all.
     pub buckets: Vec<u64>,
     /// Sum, microseconds.
     pub sum_us: u64,
@@ -167,8 +165,6 @@ pub struct Counters {
     pub retries: u64,
     /// Replies that came after their operation had ended, dropped.
     pub late_replies: u64,
-    /// Requests that break the grammar.
-    pub malformed: u64,
     /// Times that accepting paused for want of descriptors.
     pub accept_pauses: u64,
     /// Bytes waiting for clients now.

@@ -10,8 +10,6 @@ use super::snapshot::{Count, Counters, Directory, Listener, Operations, Seconds,
 use super::*;
 
 fn figures() -> Snapshot {
-    let mut buckets = vec![0; snapshot::BUCKET_BOUNDS_US.len() + 1];
-    (buckets[0], buckets[2], buckets[18]) = (5, 2, 1);
     Snapshot {
         version: "0.1.0".into(),
         pid: 7,
@@ -39,7 +37,9 @@ fn figures() -> Snapshot {
                 ..Server::default()
             }],
             operations: vec![Operations { class: "search".into(), result: "success".into(), count: 8 }],
-            seconds: vec![Seconds { class: "search".into(), buckets, sum_us: 61_000_250 }],
+            seconds: Seconds { bounds_us: vec![100, 500, 60_000_000], buckets: vec![5, 2, 0, 1], sum_us: 61_000_250 },
+            malformed: 6,
+            slow_readers: 0,
         }],
         services: vec![Service {
             name: "upper".into(),
@@ -208,14 +208,15 @@ fn metrics_are_well_formed() {
         "usherd_listener_clients{address=\"[::]:389\",protocol=\"ldap\",directory=\"corp\"} 3",
         "usherd_queue{directory=\"corp\"} 4",
         "usherd_operations_total{directory=\"corp\",class=\"search\",result=\"success\"} 8",
-        "usherd_operation_seconds_bucket{directory=\"corp\",class=\"search\",le=\"0.0001\"} 5",
-        "usherd_operation_seconds_bucket{directory=\"corp\",class=\"search\",le=\"0.0005\"} 7",
-        "usherd_operation_seconds_bucket{directory=\"corp\",class=\"search\",le=\"60\"} 7",
-        "usherd_operation_seconds_bucket{directory=\"corp\",class=\"search\",le=\"+Inf\"} 8",
-        "usherd_operation_seconds_sum{directory=\"corp\",class=\"search\"} 61.00025",
-        "usherd_operation_seconds_count{directory=\"corp\",class=\"search\"} 8",
+        "usherd_operation_seconds_bucket{directory=\"corp\",le=\"0.0001\"} 5",
+        "usherd_operation_seconds_bucket{directory=\"corp\",le=\"0.0005\"} 7",
+        "usherd_operation_seconds_bucket{directory=\"corp\",le=\"60\"} 7",
+        "usherd_operation_seconds_bucket{directory=\"corp\",le=\"+Inf\"} 8",
+        "usherd_operation_seconds_sum{directory=\"corp\"} 61.00025",
+        "usherd_operation_seconds_count{directory=\"corp\"} 8",
         "usherd_upstream_state{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",state=\"suspect\"} 1",
         "usherd_upstream_state{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",state=\"up\"} 0",
+        "usherd_malformed_total{directory=\"corp\"} 6",
         "usherd_upstream_pending{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",tier=\"1\"} 9",
         "usherd_service_helpers{service=\"upper\",state=\"busy\"} 2",
         "usherd_calls_total{service=\"upper\",outcome=\"answered\"} 12",

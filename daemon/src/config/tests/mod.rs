@@ -22,6 +22,7 @@ impl Fixture {
             "version: 1\n\ndn: dc=example,dc=com\nobjectClass: domain\ndc: example\n",
             0o644,
         );
+        fixture.file("broken.ldif", "dn: dc=example,dc=com\nobjectClass domain\n", 0o644);
         fixture.file("script", "#!/bin/sh\n", 0o644);
         for side in ["a", "b"] {
             let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
