@@ -54,9 +54,17 @@ pub fn start(format: Format, level: Level) {
     };
     // An error says that a log has been started already, by a test.
     let _ = if human {
-        builder.with_target(false).with_ansi(terminal && colours_wanted()).try_init()
+        builder
+            .with_target(false)
+            .with_ansi(terminal && colours_wanted())
+            .try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init()
     };
 }
 

@@ -39,12 +39,22 @@ impl Socket {
     pub(super) fn bind(path: &Path) -> Result<Socket, String> {
         let shown = path.display();
         let cannot = |error: io::Error| format!("the control socket {shown} cannot be made: {error}");
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(cannot)?;
         }
         remove_dead(path)?;
         let listener = StdListener::bind(path).map_err(cannot)?;
-        let socket = Socket { listener: Some(listener), path: path.to_owned() };
+        let socket = Socket {
+            listener: Some(listener),
+            path: path.to_owned(),
+        };
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(cannot)?;
         if let Some(listener) = &socket.listener {
             listener.set_nonblocking(true).map_err(cannot)?;
@@ -66,10 +76,14 @@ impl Drop for Socket {
 
 /// Removes the socket of a daemon that is gone; refuses when one answers, or when it is no socket.
 fn remove_dead(path: &Path) -> Result<(), String> {
-    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(found) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     let shown = path.display();
     if !found.file_type().is_socket() {
-        return Err(format!("{shown} exists and is not a socket; name another control socket, or remove it"));
+        return Err(format!(
+            "{shown} exists and is not a socket; name another control socket, or remove it"
+        ));
     }
     if StdStream::connect(path).is_ok() {
         return Err(format!(
@@ -89,7 +103,9 @@ pub(super) async fn serve(mut socket: Socket, handle: Arc<Handle>, stopped: watc
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let accepting = async {
         loop {
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let Ok(permit) = permits.clone().acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let handle = handle.clone();
@@ -127,7 +143,11 @@ async fn converse(stream: UnixStream, handle: &Arc<Handle>) -> io::Result<()> {
             Ok(Err(error)) => return Err(error),
         }
         let whole = line.last() == Some(&b'\n');
-        let reply = if whole { answer(&line, handle).await } else { refused("a request is one line of at most 16 KiB") };
+        let reply = if whole {
+            answer(&line, handle).await
+        } else {
+            refused("a request is one line of at most 16 KiB")
+        };
         let text = format!("{reply}\n");
         tokio::time::timeout(IDLE_MAX, write.write_all(text.as_bytes())).await??;
         if !whole {

@@ -33,7 +33,10 @@ pub(super) async fn serve(listener: TcpListener, handle: Arc<Handle>, stopped: w
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .with_state(handle);
-    let listener = Bounded { listener, permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
+    let listener = Bounded {
+        listener,
+        permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+    };
     let served = axum::serve(listener, routes);
     // Not axum's graceful end: it would wait for connections that scrapers keep open.
     tokio::select! {
@@ -62,7 +65,10 @@ async fn health(State(handle): State<Arc<Handle>>) -> (StatusCode, String) {
     match snapshot(&handle).await {
         Some(figures) if figures.workers_silent == 0 => (StatusCode::OK, "ok\n".into()),
         Some(figures) => {
-            let text = format!("{} of {} workers do not answer\n", figures.workers_silent, figures.workers);
+            let text = format!(
+                "{} of {} workers do not answer\n",
+                figures.workers_silent, figures.workers
+            );
             (StatusCode::SERVICE_UNAVAILABLE, text)
         }
         None => (StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer\n".into()),
@@ -79,7 +85,10 @@ async fn ready(State(handle): State<Arc<Handle>>) -> (StatusCode, String) {
     }
     let mut text = format!("{}\n", figures.lifecycle);
     for listener in figures.listeners.iter().filter(|listener| listener.state != "ready") {
-        text.push_str(&format!("{} {} is {}\n", listener.protocol, listener.address, listener.state));
+        text.push_str(&format!(
+            "{} {} is {}\n",
+            listener.protocol, listener.address, listener.state
+        ));
     }
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
@@ -103,7 +112,14 @@ impl axum::serve::Listener for Bounded {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let idle = Box::pin(tokio::time::sleep(IDLE_MAX));
-                    return (Watched { stream, idle, _permit: permit }, peer);
+                    return (
+                        Watched {
+                            stream,
+                            idle,
+                            _permit: permit,
+                        },
+                        peer,
+                    );
                 }
                 // Out of descriptors, most likely: the connection still waits, so a pause keeps this from spinning.
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,

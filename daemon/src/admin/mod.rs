@@ -96,7 +96,12 @@ impl Bound {
         let thread = std::thread::Builder::new()
             .name("admin".into())
             .spawn(move || runtime.block_on(serve(self, handle, stopped)))?;
-        Ok(Running { stop, thread: Some(thread), http_address, control })
+        Ok(Running {
+            stop,
+            thread: Some(thread),
+            http_address,
+            control,
+        })
     }
 }
 

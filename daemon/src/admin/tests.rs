@@ -36,8 +36,16 @@ fn figures() -> Snapshot {
                 pending: 9,
                 ..Server::default()
             }],
-            operations: vec![Operations { class: "search".into(), result: "success".into(), count: 8 }],
-            seconds: Seconds { bounds_us: vec![100, 500, 60_000_000], buckets: vec![5, 2, 0, 1], sum_us: 61_000_250 },
+            operations: vec![Operations {
+                class: "search".into(),
+                result: "success".into(),
+                count: 8,
+            }],
+            seconds: Seconds {
+                bounds_us: vec![100, 500, 60_000_000],
+                buckets: vec![5, 2, 0, 1],
+                sum_us: 61_000_250,
+            },
             malformed: 6,
             slow_readers: 0,
         }],
@@ -45,11 +53,17 @@ fn figures() -> Snapshot {
             name: "upper".into(),
             running: 3,
             idle: 1,
-            outcomes: vec![Count { label: "answered".into(), count: 12 }],
+            outcomes: vec![Count {
+                label: "answered".into(),
+                count: 12,
+            }],
             ..Service::default()
         }],
         counters: Counters {
-            refusals: vec![Count { label: "empty-password".into(), count: 2 }],
+            refusals: vec![Count {
+                label: "empty-password".into(),
+                count: 2,
+            }],
             late_replies: 5,
             ..Counters::default()
         },
@@ -75,10 +89,19 @@ impl Daemon {
             snapshot: Box::new(move || show.lock().unwrap().clone()),
             command: Box::new(move |command| {
                 record.lock().unwrap().push(command);
-                if command == Command::Reload { Err("usherd.toml:1:1: wrong".into()) } else { Ok(()) }
+                if command == Command::Reload {
+                    Err("usherd.toml:1:1: wrong".into())
+                } else {
+                    Ok(())
+                }
             }),
         };
-        Daemon { running: Some(bound.start(handle).unwrap()), told, figures: shown, folder }
+        Daemon {
+            running: Some(bound.start(handle).unwrap()),
+            told,
+            figures: shown,
+            folder,
+        }
     }
 
     fn control(&self) -> PathBuf {
@@ -122,14 +145,32 @@ fn commands_arrive_and_their_outcome_is_told() {
     assert_eq!(daemon.ask(r#"{"command":"drain","level":"firm"}"#)["ok"], true);
     assert_eq!(daemon.ask(r#"{"command":"drain"}"#)["ok"], true);
     let refused = daemon.ask(r#"{"command":"reload"}"#);
-    assert_eq!((&refused["ok"], &refused["error"]), (&false.into(), &"usherd.toml:1:1: wrong".into()));
+    assert_eq!(
+        (&refused["ok"], &refused["error"]),
+        (&false.into(), &"usherd.toml:1:1: wrong".into())
+    );
     let told = daemon.told.lock().unwrap().clone();
-    let expected = [Command::Stop, Command::Drain(Drain::Firm), Command::Drain(Drain::Gentle), Command::Reload];
+    let expected = [
+        Command::Stop,
+        Command::Drain(Drain::Firm),
+        Command::Drain(Drain::Gentle),
+        Command::Reload,
+    ];
     assert_eq!(told, expected);
-    for wrong in ["", "{}", "status", r#"{"command":"explode"}"#, r#"{"command":"drain","level":"soft"}"#] {
+    for wrong in [
+        "",
+        "{}",
+        "status",
+        r#"{"command":"explode"}"#,
+        r#"{"command":"drain","level":"soft"}"#,
+    ] {
         assert_eq!(daemon.ask(wrong)["ok"], false, "{wrong}");
     }
-    assert_eq!(daemon.told.lock().unwrap().len(), 4, "what is not understood does nothing");
+    assert_eq!(
+        daemon.told.lock().unwrap().len(),
+        4,
+        "what is not understood does nothing"
+    );
 }
 
 #[test]
@@ -146,7 +187,9 @@ fn status_is_the_snapshot_and_reads_back() {
 fn several_requests_on_one_connection_and_an_endless_line() {
     let daemon = Daemon::start("lines");
     let mut stream = UnixStream::connect(daemon.control()).unwrap();
-    stream.write_all(b"{\"command\":\"stop\"}\n{\"command\":\"stop\"}\n").unwrap();
+    stream
+        .write_all(b"{\"command\":\"stop\"}\n{\"command\":\"stop\"}\n")
+        .unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for _ in 0..2 {
         let mut reply = String::new();
@@ -191,7 +234,10 @@ fn health_and_readiness() {
         figures.listeners[0].state = "draining".into();
     }
     assert_eq!(daemon.get("/healthz"), (503, "1 of 2 workers do not answer\n".into()));
-    assert_eq!(daemon.get("/readyz"), (503, "draining\nldap [::]:389 is draining\n".into()));
+    assert_eq!(
+        daemon.get("/readyz"),
+        (503, "draining\nldap [::]:389 is draining\n".into())
+    );
 }
 
 #[test]
@@ -237,7 +283,9 @@ fn metrics_are_well_formed() {
         } else {
             let name = line.split(['{', ' ']).next().unwrap();
             let family = families.last().unwrap();
-            let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("`{name}` stands below {family}"));
+            let suffix = name
+                .strip_prefix(family)
+                .unwrap_or_else(|| panic!("`{name}` stands below {family}"));
             assert!(["", "_bucket", "_sum", "_count"].contains(&suffix), "{line}");
         }
     }

@@ -44,7 +44,11 @@ pub(super) fn run(args: &Check) -> ExitCode {
         super::show(&found);
         let mut text: String = probes.iter().map(|probe| format!("{probe}\n")).collect();
         if plan.is_some() {
-            let and = if args.probe && !sound { ", but not every server can be used" } else { "" };
+            let and = if args.probe && !sound {
+                ", but not every server can be used"
+            } else {
+                ""
+            };
             text.push_str(&format!("{} is right{and}\n", args.file.config.display()));
         }
         super::print(text.as_bytes())

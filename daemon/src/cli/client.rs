@@ -49,7 +49,10 @@ pub(super) fn ask(target: &Target, request: &Value) -> Result<(String, Value), S
     stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
     stream.write_all(format!("{request}\n").as_bytes()).map_err(broken)?;
     let mut line = String::new();
-    BufReader::new(stream).take(ANSWER_BYTES_MAX).read_line(&mut line).map_err(broken)?;
+    BufReader::new(stream)
+        .take(ANSWER_BYTES_MAX)
+        .read_line(&mut line)
+        .map_err(broken)?;
     if line.is_empty() {
         return Err(format!("the daemon at {shown} closed the connection without an answer"));
     }
@@ -58,12 +61,18 @@ pub(super) fn ask(target: &Target, request: &Value) -> Result<(String, Value), S
     if answer.get("ok") == Some(&Value::Bool(true)) {
         return Ok((line, answer));
     }
-    let error = answer.get("error").and_then(Value::as_str).unwrap_or("the daemon refused without a reason");
+    let error = answer
+        .get("error")
+        .and_then(Value::as_str)
+        .unwrap_or("the daemon refused without a reason");
     Err(error.to_owned())
 }
 
 fn connect(target: &Target) -> Result<(PathBuf, UnixStream), String> {
-    let named = target.control.clone().or_else(|| std::env::var_os(CONTROL_VARIABLE).map(PathBuf::from));
+    let named = target
+        .control
+        .clone()
+        .or_else(|| std::env::var_os(CONTROL_VARIABLE).map(PathBuf::from));
     if let Some(path) = named {
         return open(&path).map(|stream| (path, stream));
     }
@@ -71,8 +80,10 @@ fn connect(target: &Target) -> Result<(PathBuf, UnixStream), String> {
     if usual.exists() {
         return open(usual).map(|stream| (usual.to_owned(), stream));
     }
-    let mut alive: Vec<(PathBuf, UnixStream)> =
-        run_dir::sockets().into_iter().filter_map(|path| Some((path.clone(), open(&path).ok()?))).collect();
+    let mut alive: Vec<(PathBuf, UnixStream)> = run_dir::sockets()
+        .into_iter()
+        .filter_map(|path| Some((path.clone(), open(&path).ok()?)))
+        .collect();
     match (alive.pop(), alive.is_empty()) {
         (Some(only), true) => Ok(only),
         (None, _) => Err(format!(
@@ -81,8 +92,15 @@ fn connect(target: &Target) -> Result<(PathBuf, UnixStream), String> {
         )),
         (Some(last), false) => {
             alive.push(last);
-            let list: Vec<String> = alive.iter().map(|(path, _)| format!("\n  --control {}", path.display())).collect();
-            Err(format!("{} daemons are running; say which:{}", alive.len(), list.concat()))
+            let list: Vec<String> = alive
+                .iter()
+                .map(|(path, _)| format!("\n  --control {}", path.display()))
+                .collect();
+            Err(format!(
+                "{} daemons are running; say which:{}",
+                alive.len(),
+                list.concat()
+            ))
         }
     }
 }

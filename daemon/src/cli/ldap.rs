@@ -99,5 +99,8 @@ fn words<T>(pairs: &[(&'static str, T)]) -> PossibleValuesParser {
 
 fn meaning<T: Copy>(pairs: &[(&'static str, T)], written: Option<&str>) -> Option<T> {
     let written = written?;
-    pairs.iter().find(|(word, _)| *word == written).map(|(_, meaning)| *meaning)
+    pairs
+        .iter()
+        .find(|(word, _)| *word == written)
+        .map(|(_, meaning)| *meaning)
 }

@@ -43,13 +43,31 @@ Exit codes: 0 clean, 1 could not start, 2 wrong usage, 3 drain deadline passed."
 /// Everything that can be typed.
 #[derive(Debug, Parser)]
 #[command(name = "usherd", version, about = ABOUT, long_about = LONG_ABOUT, after_help = STORY)]
-#[command(arg_required_else_help = true, subcommand_required = true, disable_help_subcommand = true)]
+#[command(
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     /// What the log looks like; `auto`: for a person on a terminal, JSON otherwise
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "FORMAT", help_heading = "Log")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "FORMAT",
+        help_heading = "Log"
+    )]
     pub log: log::Format,
     /// What is logged: this level and what is worse
-    #[arg(long, global = true, value_enum, default_value = "info", value_name = "LEVEL", help_heading = "Log")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "info",
+        value_name = "LEVEL",
+        help_heading = "Log"
+    )]
     pub log_level: log::Level,
     /// What to do.
     #[command(subcommand)]
@@ -152,7 +170,11 @@ impl DrainLevel {
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
-    let Cli { log, log_level, command } = Cli::parse();
+    let Cli {
+        log,
+        log_level,
+        command,
+    } = Cli::parse();
     let result = match command {
         Command::Demo(demo) => {
             log::start(log, log_level);
@@ -222,7 +244,11 @@ fn print(text: &[u8]) -> Result<(), String> {
 
 /// `10s`, `500ms`; `0` needs no unit.
 fn duration(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { values::duration(text) }
+    if text == "0" {
+        Ok(Duration::ZERO)
+    } else {
+        values::duration(text)
+    }
 }
 
 #[cfg(test)]
@@ -239,7 +265,18 @@ mod tests {
     #[test]
     fn help_reads_as_a_story() {
         let help = Cli::command().render_long_help().to_string();
-        for word in ["usherd demo", "demo", "run", "check", "ldap", "call", "status", "reload", "drain", "stop"] {
+        for word in [
+            "usherd demo",
+            "demo",
+            "run",
+            "check",
+            "ldap",
+            "call",
+            "status",
+            "reload",
+            "drain",
+            "stop",
+        ] {
             assert!(help.contains(word), "{word} in\n{help}");
         }
         assert!(help.find("demo").unwrap() < help.find("drain").unwrap());
@@ -266,8 +303,17 @@ mod tests {
                 panic!("{line}\n{error}");
             }
         }
-        for line in ["usherd ldap run --listen :389", "usherd drain softly", "usherd demo --people 0", "usherd fly"] {
-            assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        for line in [
+            "usherd ldap run --listen :389",
+            "usherd drain softly",
+            "usherd demo --people 0",
+            "usherd fly",
+        ] {
+            assert_eq!(
+                Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(),
+                2,
+                "{line}"
+            );
         }
     }
 
@@ -285,14 +331,23 @@ mod tests {
         let mut below = command.get_subcommands().peekable();
         if below.peek().is_none() {
             let heading = format!("\n## {name}\n");
-            let section = text.split(&heading).nth(1).unwrap_or_else(|| panic!("no heading `## {name}`"));
+            let section = text
+                .split(&heading)
+                .nth(1)
+                .unwrap_or_else(|| panic!("no heading `## {name}`"));
             let section = section.split("\n## ").next().unwrap();
-            for arg in command.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help") {
+            for arg in command
+                .get_arguments()
+                .filter(|arg| !arg.is_global_set() && arg.get_id() != "help")
+            {
                 let flag = match arg.get_long() {
                     Some(long) => format!("--{long}"),
                     None => arg.get_value_names().unwrap()[0].to_string(),
                 };
-                assert!(section.contains(&format!("`{flag}")), "`{flag}` of `{name}` is not documented");
+                assert!(
+                    section.contains(&format!("`{flag}")),
+                    "`{flag}` of `{name}` is not documented"
+                );
             }
         }
         for sub in below {

@@ -44,15 +44,31 @@ fn text(s: &Snapshot) -> String {
         s.operations
     );
     if s.workers_silent > 0 {
-        text.push_str(&format!("{} workers do not answer; their figures are missing below\n", s.workers_silent));
+        text.push_str(&format!(
+            "{} workers do not answer; their figures are missing below\n",
+            s.workers_silent
+        ));
     }
     let listeners = s.listeners.iter().map(|one| {
-        [one.address.clone(), one.protocol.clone(), one.directory.clone(), one.state.clone(), one.clients.to_string()]
+        [
+            one.address.clone(),
+            one.protocol.clone(),
+            one.directory.clone(),
+            one.state.clone(),
+            one.clients.to_string(),
+        ]
     });
-    table(&mut text, ["LISTENER", "PROTOCOL", "DIRECTORY", "STATE", "CLIENTS>"], listeners);
+    table(
+        &mut text,
+        ["LISTENER", "PROTOCOL", "DIRECTORY", "STATE", "CLIENTS>"],
+        listeners,
+    );
     for directory in &s.directories {
         let summary = format!("{} waiting", directory.queue);
-        text.push_str(&format!("\ndirectory {}, {}, {summary}\n", directory.name, directory.identity));
+        text.push_str(&format!(
+            "\ndirectory {}, {}, {summary}\n",
+            directory.name, directory.identity
+        ));
         let servers = directory.servers.iter().map(|one| {
             [
                 format!("  {}", one.name),
@@ -84,7 +100,11 @@ fn text(s: &Snapshot) -> String {
         let [running, idle, queued, calls, failed] = figures;
         [one.name.clone(), running, idle, queued, calls, failed]
     });
-    table(&mut text, ["SERVICE", "RUNNING>", "IDLE>", "WAITING>", "CALLS>", "FAILED>"], services);
+    table(
+        &mut text,
+        ["SERVICE", "RUNNING>", "IDLE>", "WAITING>", "CALLS>", "FAILED>"],
+        services,
+    );
     text
 }
 
@@ -116,7 +136,11 @@ fn table_tight<const N: usize>(text: &mut String, heads: [&str; N], rows: impl I
         let mut line = String::new();
         for ((cell, width), right) in row.iter().zip(widths).zip(right) {
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let (before, after) = if right { (padding.as_str(), "") } else { ("", padding.as_str()) };
+            let (before, after) = if right {
+                (padding.as_str(), "")
+            } else {
+                ("", padding.as_str())
+            };
             line.push_str(&format!("{before}{cell}{after}  "));
         }
         text.push_str(line.trim_end());
@@ -125,7 +149,11 @@ fn table_tight<const N: usize>(text: &mut String, heads: [&str; N], rows: impl I
 }
 
 fn milliseconds(us: u64) -> String {
-    if us == 0 { "-".into() } else { format!("{}.{:02} ms", us / 1000, us % 1000 / 10) }
+    if us == 0 {
+        "-".into()
+    } else {
+        format!("{}.{:02} ms", us / 1000, us % 1000 / 10)
+    }
 }
 
 fn span(seconds: u64) -> String {
@@ -176,7 +204,11 @@ mod tests {
                 servers: vec![server("ldap://one", 999_999), server("ldap://number-two", 1)],
                 ..Directory::default()
             }],
-            services: vec![Service { name: "upper".into(), running: 1, ..Service::default() }],
+            services: vec![Service {
+                name: "upper".into(),
+                running: 1,
+                ..Service::default()
+            }],
             ..Snapshot::default()
         };
         let expected = "\

@@ -213,6 +213,7 @@ fn mistakes_of_a_server() {
                 "6:49 `connections` has no meaning for an LDIF file",
             ),
             ("ldif = \".\"", "6:20 the LDIF file FOLDER/. cannot be read"),
+            ("ldif = \"broken.ldif\"", "6:20 the LDIF file cannot be served"),
         ],
     );
     each(
