@@ -41,3 +41,8 @@ pub fn load(target: &Target) -> Result<Arc<Directory>, String> {
     loaded.insert(key, Arc::downgrade(&directory));
     Ok(directory)
 }
+
+/// Whether a local target can be loaded.
+pub fn check(target: &Target) -> Result<(), String> {
+    load(target).map(|_| ())
+}

@@ -44,6 +44,7 @@ use crate::shared::Shared;
 use crate::worker::{INBOX, Inbox, Kill};
 use conn::Conns;
 use plan::ListenerState;
+pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
 pub use report::{DirectoryReport, ServerLine, ServiceReport, WorkerReport};
 

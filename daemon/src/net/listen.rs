@@ -156,6 +156,8 @@ pub struct Acceptor {
     thread: Option<JoinHandle<()>>,
     /// How often accepting has paused.
     pub pauses: Arc<AtomicU64>,
+    /// Clients let in since the start.
+    pub accepted: Arc<AtomicUsize>,
     paused: Arc<AtomicBool>,
     clients_max: Arc<AtomicUsize>,
 }
@@ -168,6 +170,7 @@ impl Acceptor {
         let commands = Arc::new(Mutex::new(VecDeque::new()));
         let (pauses, paused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let clients_max = Arc::new(AtomicUsize::new(clients_max));
+        let accepted = Arc::new(AtomicUsize::new(0));
         let mut own = Accepting {
             poll,
             commands: Arc::clone(&commands),
@@ -176,6 +179,7 @@ impl Acceptor {
             listeners: HashMap::new(),
             tokens: 0,
             pauses: Arc::clone(&pauses),
+            accepted: Arc::clone(&accepted),
             paused: Arc::clone(&paused),
             clients_max: Arc::clone(&clients_max),
         };
@@ -187,6 +191,7 @@ impl Acceptor {
             waker,
             thread: Some(thread),
             pauses,
+            accepted,
             paused,
             clients_max,
         })
@@ -256,6 +261,7 @@ struct Accepting {
     listeners: HashMap<usize, Open>,
     tokens: usize,
     pauses: Arc<AtomicU64>,
+    accepted: Arc<AtomicUsize>,
     paused: Arc<AtomicBool>,
     clients_max: Arc<AtomicUsize>,
 }
@@ -424,6 +430,7 @@ impl Accepting {
             return;
         };
         count.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         if inbox.push(Job::Accept(accepted)).is_err() {
             count.fetch_sub(1, Ordering::Relaxed);
         }
