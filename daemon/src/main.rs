@@ -4,10 +4,13 @@ mod admin;
 mod boot;
 mod cli;
 mod config;
+mod drive;
+mod local_files;
 mod log;
-mod net {
-    pub mod tls;
-}
+mod metrics;
+mod net;
+mod shared;
+mod worker;
 
 fn main() -> std::process::ExitCode {
     cli::main()

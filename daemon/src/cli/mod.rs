@@ -178,7 +178,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Demo(demo) => {
             log::start(log, log_level);
-            return boot::demo(&demo);
+            return boot::demo::demo(&demo);
         }
         Command::Run(file) => {
             log::start(log, log_level);

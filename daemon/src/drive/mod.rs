@@ -20,6 +20,7 @@ mod plan;
 pub mod pools;
 mod report;
 mod rpc;
+mod slow;
 mod timers;
 mod upstreams;
 
@@ -34,7 +35,6 @@ use engine::core::time::{Instant, Span};
 use engine::core::wheel::Wheel;
 use engine::core::{Drain, UpstreamId};
 use mio::{Events, Poll};
-use slab::Slab;
 
 use crate::config::plan::Plan;
 use crate::net::listen::Accepted;
@@ -42,8 +42,9 @@ use crate::net::resolve::Resolver;
 use crate::net::stream::Spares;
 use crate::shared::Shared;
 use crate::worker::{INBOX, Inbox, Kill};
-use conn::Conn;
+use conn::Conns;
 use plan::ListenerState;
+pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
 pub use report::{DirectoryReport, ServerLine, ServiceReport, WorkerReport};
 
@@ -99,7 +100,7 @@ pub struct Drive {
     resolver: Resolver,
     now: Instant,
     plan: Option<Arc<Plan>>,
-    conns: Slab<Conn>,
+    conns: Conns,
     generation: u32,
     listeners: HashMap<u64, ListenerState>,
     pools: Vec<Option<PoolState>>,
@@ -118,6 +119,8 @@ pub struct Drive {
     exiting: Option<Kill>,
     turns: u64,
     panics: u64,
+    /// A password is in the read buffer.
+    secret_read: bool,
 }
 
 impl Drive {
@@ -132,7 +135,7 @@ impl Drive {
             resolver,
             now,
             plan: None,
-            conns: Slab::new(),
+            conns: Conns::default(),
             generation: 0,
             listeners: HashMap::new(),
             pools: Vec::new(),
@@ -149,6 +152,7 @@ impl Drive {
             exiting: None,
             turns: 0,
             panics: 0,
+            secret_read: false,
         }
     }
 
@@ -160,6 +164,7 @@ impl Drive {
             self.wait(&mut events);
             self.turns += 1;
             self.now = self.shared.clock.now();
+            self.conns.turn();
             for pool in self.pools.iter_mut().flatten() {
                 pool.pool.turn();
             }
@@ -186,7 +191,9 @@ impl Drive {
 
     fn wait(&mut self, events: &mut Events) {
         self.wake_at = self.next_wake();
-        let mut timeout = self.wake_at.map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
+        let mut timeout = self
+            .wake_at
+            .map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
         if !self.again.is_empty() || !self.inbox.sleep() {
             timeout = Some(Duration::ZERO);
         }
@@ -207,7 +214,11 @@ impl Drive {
             }
             Job::Resolved { pool, upstream, found } => self.resolved(pool, upstream, found),
             Job::Spawned(spawned) => self.spawned(spawned),
-            Job::Alive { directory, server, alive } => self.set_alive(&directory, &server, alive),
+            Job::Alive {
+                directory,
+                server,
+                alive,
+            } => self.set_alive(&directory, &server, alive),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }
@@ -256,7 +267,11 @@ impl Drive {
             }
         }));
         for index in 0..self.pools.len() {
-            let broken = self.pools.get(index).and_then(Option::as_ref).is_some_and(PoolState::is_broken);
+            let broken = self
+                .pools
+                .get(index)
+                .and_then(Option::as_ref)
+                .is_some_and(PoolState::is_broken);
             if broken || closed.is_err() {
                 self.restart_pool(index);
             }
