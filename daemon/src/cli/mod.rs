@@ -25,8 +25,8 @@ pub const CONFIG_DEFAULT: &str = "/etc/usherd/usherd.toml";
 const ABOUT: &str = "Stands between the programs that ask identity questions and whatever can answer them";
 
 const LONG_ABOUT: &str = "\
-usherd (read: \"ushered\") stands between the programs that ask identity questions and whatever can answer them: LDAP
-servers, programs of your own, a directory in a file. It never blocks, never lets a slow answerer hurt anyone else, and
+usherd (read: \"ushered\") stands between the programs that ask identity questions and whatever can answer them: LDAP \
+servers, programs of your own, a directory in a file. It never blocks, never lets a slow answerer hurt anyone else, and \
 never delivers an answer twice or to the wrong asker.";
 
 const STORY: &str = "\
@@ -42,7 +42,7 @@ Exit codes: 0 clean, 1 could not start, 2 wrong usage, 3 drain deadline passed."
 
 /// Everything that can be typed.
 #[derive(Debug, Parser)]
-#[command(name = "usherd", version, about = ABOUT, long_about = LONG_ABOUT, after_help = STORY)]
+#[command(name = "usherd", bin_name = "usherd", version, about = ABOUT, long_about = LONG_ABOUT, after_help = STORY)]
 #[command(
     arg_required_else_help = true,
     subcommand_required = true,
