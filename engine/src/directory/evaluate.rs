@@ -225,31 +225,81 @@ impl Wanted {
 /// Sets deeper than this are not looked into for candidates; the entries they let through are tested one by one.
 const PLAN_DEPTH_MAX: usize = 16;
 
-/// At most how many entries the index names for this filter; `None` when it cannot narrow them down.
-pub(super) fn estimate(program: &Program, index: &Index) -> Option<usize> {
-    estimate_node(program, index, 0, PLAN_DEPTH_MAX)
+/// Where the entries worth testing are found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'i> {
+    /// One list of the index, ascending and without repetition.
+    List(&'i [EntryId]),
+    /// What the children of an or, at this place of the program, let through.
+    Union {
+        at: usize,
+        end: usize,
+        len: usize,
+        depth: usize,
+    },
 }
 
-/// Appends these entries, ascending and without repetition. Every entry that matches is among them.
-pub(super) fn candidates(program: &Program, index: &Index, out: &mut Vec<EntryId>) {
-    collect(program, index, 0, PLAN_DEPTH_MAX, out);
+impl Source<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Source::List(ids) => ids.len(),
+            Source::Union { len, .. } => *len,
+        }
+    }
+}
+
+/// The narrowest source that has every entry that matches; `None` when the index cannot narrow them down.
+pub(super) fn source<'i>(program: &Program, index: &'i Index) -> Option<Source<'i>> {
+    source_of(program, index, 0, PLAN_DEPTH_MAX)
+}
+
+fn source_of<'i>(program: &Program, index: &'i Index, at: usize, depth: usize) -> Option<Source<'i>> {
+    let depth = depth.checked_sub(1)?;
+    match program.nodes.get(at)? {
+        Node::Test {
+            target,
+            test: Test::Equal,
+            value,
+            ..
+        } if !target.subtypes => Some(Source::List(index.find(target.kind, program.bytes(*value)))),
+        // Neither lets anything through.
+        Node::Constant(Truth::False | Truth::Undefined) => Some(Source::List(&[])),
+        Node::And { end } => children(program, at, *end)
+            .filter_map(|child| source_of(program, index, child, depth))
+            .min_by_key(Source::len),
+        Node::Or { end } => {
+            let add = |sum: usize, child| Some(sum.saturating_add(source_of(program, index, child, depth)?.len()));
+            let len = children(program, at, *end).try_fold(0usize, add)?;
+            Some(Source::Union {
+                at,
+                end: *end,
+                len,
+                depth,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Appends the entries of a source, ascending and without repetition.
+pub(super) fn collect(program: &Program, index: &Index, source: Source<'_>, out: &mut Vec<EntryId>) {
+    append(program, index, source, out);
     if !out.is_sorted_by(|a, b| a < b) {
         out.sort_unstable();
         out.dedup();
     }
 }
 
-fn indexed<'a>(program: &Program, index: &'a Index, node: &Node) -> Option<&'a [EntryId]> {
-    match node {
-        Node::Test {
-            target,
-            test: Test::Equal,
-            value,
-            ..
-        } if !target.subtypes => Some(index.find(target.kind, program.bytes(*value))),
-        // Neither lets anything through.
-        Node::Constant(Truth::False | Truth::Undefined) => Some(&[]),
-        _ => None,
+fn append(program: &Program, index: &Index, source: Source<'_>, out: &mut Vec<EntryId>) {
+    match source {
+        Source::List(ids) => out.extend_from_slice(ids),
+        Source::Union { at, end, depth, .. } => {
+            for child in children(program, at, end) {
+                if let Some(source) = source_of(program, index, child, depth) {
+                    append(program, index, source, out);
+                }
+            }
+        }
     }
 }
 
@@ -262,40 +312,4 @@ fn children(program: &Program, at: usize, end: usize) -> impl Iterator<Item = us
         })
     })
     .take_while(move |at| *at < end)
-}
-
-fn estimate_node(program: &Program, index: &Index, at: usize, depth: usize) -> Option<usize> {
-    let node = program.nodes.get(at)?;
-    let depth = depth.checked_sub(1)?;
-    match node {
-        Node::And { end } => children(program, at, *end)
-            .filter_map(|child| estimate_node(program, index, child, depth))
-            .min(),
-        Node::Or { end } => children(program, at, *end).try_fold(0usize, |sum, child| {
-            Some(sum.saturating_add(estimate_node(program, index, child, depth)?))
-        }),
-        leaf => indexed(program, index, leaf).map(<[EntryId]>::len),
-    }
-}
-
-fn collect(program: &Program, index: &Index, at: usize, depth: usize, out: &mut Vec<EntryId>) {
-    let (Some(node), Some(depth)) = (program.nodes.get(at), depth.checked_sub(1)) else {
-        return;
-    };
-    match node {
-        Node::And { end } => {
-            let best = children(program, at, *end)
-                .filter_map(|child| Some((estimate_node(program, index, child, depth)?, child)))
-                .min();
-            if let Some((_, child)) = best {
-                collect(program, index, child, depth, out);
-            }
-        }
-        Node::Or { end } => {
-            for child in children(program, at, *end) {
-                collect(program, index, child, depth, out);
-            }
-        }
-        leaf => out.extend_from_slice(indexed(program, index, leaf).unwrap_or_default()),
-    }
 }

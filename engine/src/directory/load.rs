@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
+use foldhash::fast::FixedState;
 use sha1::{Digest as _, Sha1};
 use wire::ldap::dn;
 use wire::ldif::{Content, Field, LdifError, Reader};
@@ -90,7 +91,7 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_unix: u64) -> Result<Directo
     }
     let loaded_at = time::format(loaded_at_unix);
     let mut entries = Vec::with_capacity(names.len());
-    let mut by_dn = HashMap::with_capacity(names.len());
+    let mut by_dn = HashMap::with_capacity_and_hasher(names.len(), FixedState::default());
     let mut index = Index::default();
     let tree = names.iter().zip(children.into_iter().zip(parents));
     for ((at, record), (name, (children, parent))) in Reader::new(ldif).enumerate().zip(tree) {

@@ -42,6 +42,7 @@ pub use load::LoadError;
 pub use root::SUBSCHEMA_DN;
 
 use entry::{Entry, EntryId};
+use foldhash::fast::FixedState;
 use index::Index;
 use schema::Schema;
 use search::Scratch;
@@ -53,7 +54,7 @@ pub struct Directory {
     /// By [`EntryId`], in the order of the file.
     entries: Vec<Entry>,
     /// By name in normal form.
-    by_dn: HashMap<Box<[u8]>, EntryId>,
+    by_dn: HashMap<Box<[u8]>, EntryId, FixedState>,
     index: Index,
     root_dse: Entry,
     subschema: Entry,

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::FixedState;
 use wire::ldap::dn;
 
 use super::rules::{BadValue, Part, Rule};
@@ -76,7 +77,7 @@ impl Type {
 pub(super) struct Schema {
     types: Vec<Type>,
     /// By lower-case name and by OID.
-    by_name: HashMap<Box<[u8]>, TypeId>,
+    by_name: HashMap<Box<[u8]>, TypeId, FixedState>,
     /// Lower-case class name or OID: place in the table of classes.
     classes: HashMap<&'static [u8], &'static table::Class>,
     /// Names of classes, in lower case, that the file uses and the table does not know.
@@ -98,7 +99,7 @@ impl Schema {
     pub(super) fn new() -> Self {
         let mut schema = Self {
             types: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: HashMap::default(),
             classes: HashMap::new(),
             learned: HashSet::new(),
         };
@@ -299,6 +300,11 @@ impl Schema {
 impl TypeId {
     fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// For hashing.
+    pub(super) fn number(self) -> u32 {
+        self.0
     }
 }
 

@@ -8,7 +8,7 @@ use wire::ldap::grammar::{Scope, SearchRequest};
 use wire::ldap::result::code;
 
 use super::entry::{Attribute, Entry, EntryId};
-use super::evaluate::{self, Room};
+use super::evaluate::{self, Room, Source};
 use super::program::{Program, Truth};
 use super::schema::{Schema, TypeId, split_description};
 use super::{Bounds, Directory, root};
@@ -146,10 +146,11 @@ impl Directory {
         };
         let ended = match scope {
             Scope::Base => run.try_entry(base_entry),
-            _ => match evaluate::estimate(run.program, &self.index) {
-                Some(_) => {
+            _ => match evaluate::source(run.program, &self.index) {
+                Some(Source::List(ids)) => run.listed(ids, base_id, scope),
+                Some(source) => {
                     scratch.candidates.clear();
-                    evaluate::candidates(run.program, &self.index, &mut scratch.candidates);
+                    evaluate::collect(run.program, &self.index, source, &mut scratch.candidates);
                     run.listed(&scratch.candidates, base_id, scope)
                 }
                 None => run.walked(&mut scratch.candidates, base_id, scope),
