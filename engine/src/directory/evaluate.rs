@@ -90,25 +90,22 @@ pub(super) fn test(program: &Program, schema: &Schema, entry: &Entry, room: &mut
     (Truth::Undefined, steps)
 }
 
-/// Whether `attribute` is one that `target` is about.
-pub(super) fn is_about(
-    program: &Program,
-    schema: &Schema,
-    target: &Target,
-    entry: &Entry,
-    attribute: &Attribute,
-) -> bool {
-    let kind = attribute.kind == target.kind || (target.subtypes && schema.is_a(attribute.kind, target.kind));
-    kind && entry.has_options(attribute, program.bytes(target.options))
+/// The attributes that `target` is about.
+fn about<'e>(
+    program: &'e Program,
+    schema: &'e Schema,
+    entry: &'e Entry,
+    target: Target,
+) -> impl Iterator<Item = &'e Attribute> {
+    let options = program.bytes(target.options);
+    let is_wanted = move |kind| kind == target.kind || (target.subtypes && schema.is_a(kind, target.kind));
+    entry
+        .about(is_wanted)
+        .filter(move |attribute| entry.has_options(attribute, options))
 }
 
 fn test_leaf(program: &Program, schema: &Schema, entry: &Entry, node: &Node, room: &mut Vec<u8>) -> Truth {
-    let about = |target: Target| {
-        entry
-            .attributes()
-            .iter()
-            .filter(move |attribute| is_about(program, schema, &target, entry, attribute))
-    };
+    let about = |target| about(program, schema, entry, target);
     Truth::of(match *node {
         Node::Constant(truth) => return truth,
         Node::Present(target) => about(target).next().is_some(),
@@ -178,17 +175,13 @@ struct Wanted {
 impl Wanted {
     fn holds_in_attributes(&self, program: &Program, schema: &Schema, entry: &Entry, room: &mut Vec<u8>) -> bool {
         let assertion = program.bytes(self.value);
-        entry.attributes().iter().any(|attribute| {
-            let Some(known) = schema.get(attribute.kind) else {
+        let mut holds = |attribute: &Attribute| {
+            let Some(known) = schema
+                .get(attribute.kind)
+                .filter(|known| self.rule.applies_to(known.rule))
+            else {
                 return false;
             };
-            let about = match &self.target {
-                Some(target) => is_about(program, schema, target, entry, attribute),
-                None => true,
-            };
-            if !about || !self.rule.applies_to(known.rule) {
-                return false;
-            }
             if known.rule == self.rule {
                 return entry
                     .forms(attribute)
@@ -197,7 +190,11 @@ impl Wanted {
             entry
                 .raw_values(attribute)
                 .any(|value| self.holds_for(schema, value, assertion, room))
-        })
+        };
+        match self.target {
+            Some(target) => about(program, schema, entry, target).any(&mut holds),
+            None => entry.attributes().iter().any(&mut holds),
+        }
     }
 
     fn holds_in_name(&self, program: &Program, schema: &Schema, entry: &Entry, room: &mut Vec<u8>) -> bool {
