@@ -250,6 +250,7 @@ fn compares() {
     assert_eq!(client.compare(ADA, "sn", "Hopper"), code::COMPARE_FALSE);
     assert_eq!(client.compare(ADA, "name", "Lovelace"), code::COMPARE_TRUE);
     assert_eq!(client.compare(ADA, "title", "x"), code::NO_SUCH_ATTRIBUTE);
+    assert_eq!(client.compare(ADA, "jpegPhoto", "x"), code::INAPPROPRIATE_MATCHING);
     assert_eq!(client.compare(ADA, "nosuch", "x"), code::UNDEFINED_ATTRIBUTE_TYPE);
     assert_eq!(client.compare(ADA, "uidNumber", "x"), code::INVALID_ATTRIBUTE_SYNTAX);
     assert_eq!(
