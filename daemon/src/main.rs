@@ -1,1 +1,17 @@
-fn main() {}
+//! usherd stands between the programs that ask identity questions and whatever can answer them.
+
+mod admin;
+mod boot;
+mod cli;
+mod config;
+mod drive;
+mod local_files;
+mod log;
+mod metrics;
+mod net;
+mod shared;
+mod worker;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

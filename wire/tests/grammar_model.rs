@@ -10,7 +10,7 @@ use wire::ldap::grammar::{Auth, Limits, Scope, bind, check_request};
 use wire::ldap::message::{self, ChangeSpec, SearchSpec};
 
 const LIMITS: Limits = Limits {
-    filter_depth_max: 8,
+    filter_depth_max: 2,
     controls_max: 4,
 };
 
@@ -259,10 +259,12 @@ fn any_filter() -> impl Strategy<Value = Vec<u8>> {
             tlv(0xA9, &content)
         }),
     ];
-    leaf.prop_recursive(10, 40, 4, |inner| {
+    leaf.prop_recursive(5, 40, 4, |inner| {
         prop_oneof![
             (0xA0..0xA2u8, prop::collection::vec(inner.clone(), 0..4)).prop_map(|(tag, all)| tlv(tag, &all.concat())),
-            inner.prop_map(|one| tlv(0xA2, &one)),
+            // Mostly one, as it should be.
+            (inner.clone(), prop::option::weighted(0.1, inner))
+                .prop_map(|(one, more)| { tlv(0xA2, &[one, more.unwrap_or_default()].concat()) }),
         ]
     })
 }

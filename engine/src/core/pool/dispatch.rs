@@ -1,0 +1,395 @@
+//! Which upstream takes a request, and what becomes of one that none can take now.
+
+use super::*;
+
+/// Where a request can go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Choice {
+    Now(Handle),
+    Wait,
+    Nobody,
+}
+
+impl<T: Copy> Pool<T> {
+    /// Finds a place for a ticket that is in no list: sends it, queues it, or ends it.
+    pub(super) fn dispatch(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(entry) = self.tickets.get(handle) else { return };
+        let (request, retried) = (entry.request, entry.retried);
+        let lane = lane_of(request.class);
+        if let Some(pin) = request.pin {
+            return self.dispatch_pinned(handle, pin.0, now, effects);
+        }
+        let Some(config) = self.lanes.get(lane).map(|lane| lane.config) else {
+            return self.fail_loose(handle, Reason::Unavailable, effects);
+        };
+        if config.owned {
+            return self.dispatch_owned(handle, now, effects);
+        }
+        let waiting = self.lanes.get(lane).is_some_and(|lane| !lane.queue.is_empty());
+        // Who came earlier goes first, unless this one has waited its turn already.
+        let choice = if waiting && !retried {
+            Choice::Wait
+        } else {
+            self.choose(handle, now, effects)
+        };
+        match choice {
+            Choice::Now(upstream) => self.send(handle, upstream, now, effects),
+            Choice::Nobody => self.fail_loose(handle, Reason::Unavailable, effects),
+            Choice::Wait => self.enqueue(handle, lane, retried, now, effects),
+        }
+    }
+
+    /// Sends from the head of a lane's queue while something can take it.
+    pub(super) fn pump(&mut self, lane: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        while let Some(head) = self.lanes.get(lane).and_then(|lane| lane.queue.front()) {
+            let choice = self.choose(head, now, effects);
+            if choice == Choice::Wait {
+                return;
+            }
+            self.unlink(head);
+            match choice {
+                Choice::Now(upstream) => self.send(head, upstream, now, effects),
+                Choice::Nobody | Choice::Wait => self.fail_loose(head, Reason::Unavailable, effects),
+            }
+        }
+    }
+
+    pub(super) fn pump_all(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
+        for lane in 0..self.lanes.len() {
+            self.pump(lane, now, effects);
+        }
+    }
+
+    /// `handle` is in no list; the upstream is ready.
+    pub(super) fn send(&mut self, handle: Handle, upstream: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let (Some(to), Some(entry)) = (self.upstreams.get_mut(upstream), self.tickets.get_mut(handle)) else {
+            return;
+        };
+        entry.state = State::Sent(upstream);
+        entry.sent_at = now;
+        let deadline = entry.request.deadline;
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if deadline != Instant::MAX {
+            entry.timer = Some(self.wheel.arm(deadline, handle.to_bits()));
+        }
+        let idle_before = to.tickets.is_empty();
+        to.tickets.push_back(&mut self.tickets, handle);
+        to.idle_since = None;
+        if to.quiet_since.is_none() {
+            to.quiet_since = Some(now);
+        }
+        let (server, lane) = (to.server, to.lane);
+        if let Some(Some(server)) = self.servers.get_mut(server) {
+            server.in_flight += 1;
+            let check = now + self.health.suspect_after;
+            if server.check_at.is_none_or(|at| at > check) {
+                server.check_at = Some(check);
+            }
+            if idle_before && let Some(fleet) = server.fleets.get_mut(lane as usize) {
+                fleet.busy += 1;
+                fleet.idle_low = fleet.idle_low.min(fleet.ready.saturating_sub(fleet.busy));
+            }
+        }
+        effects.push(Effect::Send {
+            ticket: Ticket(handle),
+            upstream: UpstreamId(upstream),
+        });
+    }
+
+    fn enqueue(&mut self, handle: Handle, lane: usize, front: bool, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let queue_max = self.queue_max;
+        let full = self.lanes.get(lane).is_none_or(|lane| lane.queue.len() >= queue_max);
+        if full && !front {
+            return self.fail_loose(handle, Reason::QueueFull, effects);
+        }
+        let Some(entry) = self.tickets.get_mut(handle) else {
+            return;
+        };
+        entry.state = State::Queued;
+        let patience = entry.request.queue_wait_max.map_or(Instant::MAX, |wait| now + wait);
+        let until = patience.min(entry.request.deadline);
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if until != Instant::MAX {
+            entry.timer = Some(self.wheel.arm(until, handle.to_bits()));
+        }
+        self.stats.queued += 1;
+        let Some(lane_state) = self.lanes.get_mut(lane) else {
+            return;
+        };
+        if front {
+            lane_state.queue.push_front(&mut self.tickets, handle);
+        } else {
+            lane_state.queue.push_back(&mut self.tickets, handle);
+            // The queue's growth may be what another upstream is opened for.
+            if let Choice::Now(_) = self.choose(handle, now, effects) {
+                self.pump(lane, now, effects);
+            }
+        }
+    }
+
+    fn dispatch_pinned(&mut self, handle: Handle, pin: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        match self.upstreams.get(pin).map(|upstream| upstream.state) {
+            Some(UpstreamState::Ready | UpstreamState::Draining) => self.send(handle, pin, now, effects),
+            Some(UpstreamState::Opening) => self.promise(handle, pin, now),
+            _ => self.fail_loose(handle, Reason::UpstreamLost { delivered: false }, effects),
+        }
+    }
+
+    /// An upstream of the client's own is opened, and the request waits for it.
+    fn dispatch_owned(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        match self.choose_server(handle, now) {
+            Some(server) => {
+                let Some(lane) = self.tickets.get(handle).map(|entry| entry.request.class.lane) else {
+                    return;
+                };
+                match self.open(server, lane, effects) {
+                    Some(upstream) => self.promise(handle, upstream, now),
+                    None => self.fail_loose(handle, Reason::Unavailable, effects),
+                }
+            }
+            None if self.hopeful() => {
+                let Some(lane) = self.tickets.get(handle).map(|entry| lane_of(entry.request.class)) else {
+                    return;
+                };
+                self.enqueue_owned(handle, lane, now, effects);
+            }
+            None => self.fail_loose(handle, Reason::Unavailable, effects),
+        }
+    }
+
+    fn enqueue_owned(&mut self, handle: Handle, lane: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let full = self
+            .lanes
+            .get(lane)
+            .is_none_or(|lane| lane.queue.len() >= self.queue_max);
+        if full {
+            return self.fail_loose(handle, Reason::QueueFull, effects);
+        }
+        self.arm_until(handle, now);
+        if let (Some(entry), Some(lane)) = (self.tickets.get_mut(handle), self.lanes.get_mut(lane)) {
+            entry.state = State::Queued;
+            self.stats.queued += 1;
+            lane.queue.push_back(&mut self.tickets, handle);
+        }
+    }
+
+    fn promise(&mut self, handle: Handle, upstream: Handle, now: Instant) {
+        self.arm_until(handle, now);
+        let Some(entry) = self.tickets.get_mut(handle) else {
+            return;
+        };
+        entry.state = State::Promised(upstream);
+        if let Some(upstream) = self.upstreams.get_mut(upstream) {
+            upstream.tickets.push_back(&mut self.tickets, handle);
+        }
+    }
+
+    fn arm_until(&mut self, handle: Handle, now: Instant) {
+        let Some(entry) = self.tickets.get_mut(handle) else {
+            return;
+        };
+        let patience = entry.request.queue_wait_max.map_or(Instant::MAX, |wait| now + wait);
+        let until = patience.min(entry.request.deadline);
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if until != Instant::MAX {
+            entry.timer = Some(self.wheel.arm(until, handle.to_bits()));
+        }
+    }
+
+    /// Owned lanes: whoever waited because no server had been reached yet is dispatched anew.
+    pub(super) fn pump_owned(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
+        for lane in 0..self.lanes.len() {
+            if !self.lanes.get(lane).is_some_and(|lane| lane.config.owned) {
+                continue;
+            }
+            let waiting = self.lanes.get(lane).map_or(0, |lane| lane.queue.len());
+            for _ in 0..waiting {
+                let Some(head) = self.lanes.get(lane).and_then(|lane| lane.queue.front()) else {
+                    break;
+                };
+                self.unlink(head);
+                self.dispatch_owned(head, now, effects);
+            }
+        }
+    }
+}
+
+impl<T: Copy> Pool<T> {
+    /// The upstream for a ticket by tier, health, policy and room; opens another one where the policy points at a server
+    /// that has none free.
+    fn choose(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) -> Choice {
+        let Some(entry) = self.tickets.get(handle) else {
+            return Choice::Nobody;
+        };
+        let (class, affinity, avoid) = (entry.request.class, entry.request.affinity, entry.avoid);
+        let lane = class.lane;
+        if self.lanes.get(lane as usize).is_some_and(|lane| lane.config.owned) {
+            return if self.hopeful() { Choice::Wait } else { Choice::Nobody };
+        }
+        let avoid = avoid.filter(|avoid| self.another_usable(*avoid));
+        let Some(tier) = self.tier_in_use(avoid) else {
+            return self.last_resort(lane, now);
+        };
+        let Some(slots) = self.lane_config(lane).map(|config| config.slots) else {
+            return Choice::Nobody;
+        };
+        let room = |server: &Server| !server.pending_full() && server.has_room(lane, slots);
+        let could_have = |server: &Server| !server.pending_full() && server.may_open(lane, now);
+        self.gather(tier, avoid, |server| room(server) || could_have(server), now);
+        let Some(server) = self.pick(tier, affinity, now) else {
+            return Choice::Wait;
+        };
+        if let Some(upstream) = self.free_upstream(server, lane) {
+            return Choice::Now(upstream);
+        }
+        if self.opening(lane) <= self.queue_len(lane) {
+            self.open(server, lane, effects);
+        }
+        self.gather(tier, avoid, room, now);
+        match self
+            .pick(tier, affinity, now)
+            .and_then(|server| self.free_upstream(server, lane))
+        {
+            Some(upstream) => Choice::Now(upstream),
+            None => Choice::Wait,
+        }
+    }
+
+    /// Owned lanes: only the server is chosen.
+    fn choose_server(&mut self, handle: Handle, now: Instant) -> Option<usize> {
+        let entry = self.tickets.get(handle)?;
+        let (lane, affinity, avoid) = (entry.request.class.lane, entry.request.affinity, entry.avoid);
+        let avoid = avoid.filter(|avoid| self.another_usable(*avoid));
+        let tier = self.tier_in_use(avoid)?;
+        self.gather(
+            tier,
+            avoid,
+            |server| !server.pending_full() && server.may_open(lane, now),
+            now,
+        );
+        self.pick(tier, affinity, now)
+    }
+
+    pub(super) fn another_usable(&self, than: usize) -> bool {
+        self.servers
+            .iter()
+            .enumerate()
+            .any(|(index, server)| index != than && server.as_ref().is_some_and(Server::usable))
+    }
+
+    fn tier_in_use(&self, avoid: Option<usize>) -> Option<usize> {
+        self.tiers.iter().position(|tier| {
+            tier.servers.iter().any(|index| {
+                Some(*index) != avoid
+                    && self
+                        .servers
+                        .get(*index)
+                        .and_then(Option::as_ref)
+                        .is_some_and(Server::usable)
+            })
+        })
+    }
+
+    /// Fills `candidates` with the usable servers of a tier that pass.
+    fn gather(&mut self, tier: usize, avoid: Option<usize>, pass: impl Fn(&Server) -> bool, now: Instant) {
+        self.candidates.clear();
+        let Some(tier) = self.tiers.get(tier) else { return };
+        for (position, index) in tier.servers.iter().enumerate() {
+            let Some(Some(server)) = self.servers.get(*index) else {
+                continue;
+            };
+            if Some(*index) != avoid && server.usable() && pass(server) {
+                self.candidates.push(Candidate {
+                    index: position,
+                    weight: server.config.weight,
+                    in_flight: server.in_flight,
+                    latency: server.service_time.estimate(now),
+                    sampled_at: server.sampled_at,
+                });
+            }
+        }
+    }
+
+    /// Asks the tier's policy; the answer is an index into `servers`.
+    fn pick(&mut self, tier: usize, affinity: Option<u64>, now: Instant) -> Option<usize> {
+        let tier = self.tiers.get_mut(tier)?;
+        let chosen = tier.policy.choose(&self.candidates, affinity, now, &mut self.rng)?;
+        let position = self.candidates.get(chosen)?.index;
+        tier.servers.get(position).copied()
+    }
+
+    /// An upstream of the server with room, packed: the first below the lane's packing, else the one with the fewest.
+    fn free_upstream(&self, server: usize, lane: u8) -> Option<Handle> {
+        let config = self.lanes.get(lane as usize)?.config;
+        let server = self.servers.get(server)?.as_ref()?;
+        let limit = server.slots(lane, &config);
+        let mut fewest: Option<(u32, Handle)> = None;
+        for handle in &server.fleets.get(lane as usize)?.all {
+            let Some(upstream) = self.upstreams.get(*handle) else {
+                continue;
+            };
+            let has = upstream.tickets.len();
+            if upstream.state != UpstreamState::Ready || has >= limit {
+                continue;
+            }
+            if has < config.pack {
+                return Some(*handle);
+            }
+            if fewest.is_none_or(|(fewest, _)| has < fewest) {
+                fewest = Some((has, *handle));
+            }
+        }
+        fewest.map(|(_, handle)| handle)
+    }
+
+    /// No server is usable: an ejected one that is still connected is better than none; one that has not been tried yet
+    /// is worth waiting for; else nobody can answer.
+    fn last_resort(&mut self, lane: u8, _now: Instant) -> Choice {
+        let mut connected = false;
+        for index in 0..self.servers.len() {
+            let Some(Some(server)) = self.servers.get(index) else {
+                continue;
+            };
+            if server.retiring || server.health != Health::Ejected || server.pending_full() {
+                connected |= server.health == Health::Ejected && server.ready() > 0;
+                continue;
+            }
+            connected |= server.ready() > 0;
+            if let Some(upstream) = self.free_upstream(index, lane) {
+                return Choice::Now(upstream);
+            }
+        }
+        if connected || self.hopeful() {
+            Choice::Wait
+        } else {
+            Choice::Nobody
+        }
+    }
+
+    /// Some server may yet turn out to be up.
+    pub(super) fn hopeful(&self) -> bool {
+        self.servers
+            .iter()
+            .flatten()
+            .any(|server| !server.retiring && (server.health == Health::Starting || server.ready() > 0))
+    }
+
+    fn opening(&self, lane: u8) -> u32 {
+        self.servers
+            .iter()
+            .flatten()
+            .filter_map(|server| server.fleets.get(lane as usize))
+            .map(|fleet| fleet.opening)
+            .sum()
+    }
+
+    fn queue_len(&self, lane: u8) -> u32 {
+        self.lanes.get(lane as usize).map_or(0, |lane| lane.queue.len())
+    }
+}

@@ -1,0 +1,493 @@
+//! Upstreams come, go, and are let go of.
+
+use super::*;
+use crate::core::server::Fleet;
+use crate::core::upstream::Cause;
+
+impl<T: Copy> Pool<T> {
+    /// An upstream is ready for requests.
+    pub fn upstream_up(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get_mut(id.0) else {
+            return;
+        };
+        if upstream.state != UpstreamState::Opening {
+            return;
+        }
+        upstream.state = UpstreamState::Ready;
+        upstream.idle_since = Some(now);
+        let lane = upstream.lane;
+        let mut promised = std::mem::take(&mut upstream.tickets);
+        if let Some(server) = self.server_of(id.0) {
+            if let Some(fleet) = server.fleets.get_mut(lane as usize) {
+                fleet.opening -= 1;
+                fleet.ready += 1;
+            }
+            server.retry_at = None;
+            server.backoff.reset();
+            server.heard_at = now;
+            if matches!(server.health, Health::Starting | Health::Down) {
+                server.health = Health::Up;
+                server.failures_in_a_row = 0;
+            }
+        }
+        self.schedule_check(id.0, now);
+        while let Some(ticket) = promised.pop_front(&mut self.tickets) {
+            self.send(ticket, id.0, now, effects);
+        }
+        if self.draining.is_some_and(|level| level >= Drain::Firm) {
+            self.close(id.0, effects);
+            return;
+        }
+        self.populate_all(now, effects);
+        self.pump_all(now, effects);
+        self.pump_owned(now, effects);
+        self.retire_watch(id.0, now);
+    }
+
+    /// An upstream is gone, or could not be opened. What it carried is sent elsewhere where that is safe, or ended.
+    pub fn upstream_down(&mut self, id: UpstreamId, cause: Cause, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get(id.0) else {
+            return;
+        };
+        let (server_index, lane, state) = (upstream.server, upstream.lane, upstream.state);
+        let in_flight = upstream.tickets.len();
+        let mut orphans = self.forget(id.0);
+        let wait = self
+            .servers
+            .get_mut(server_index)
+            .and_then(Option::as_mut)
+            .map(|server| {
+                let troubled = cause == Cause::OpenFailed || (cause == Cause::Lost && in_flight > 0);
+                server.failures += u64::from(troubled);
+                server.failures_in_a_row += u32::from(troubled);
+                let last = server.ready() == 0;
+                // One that loses its upstreams in a row is not dialled in a tight loop.
+                let in_a_row = server
+                    .lost_at
+                    .replace(now)
+                    .is_some_and(|before| now.since(before) < Span::from_secs(1));
+                if cause == Cause::OpenFailed || in_a_row {
+                    server.retry_at = Some(now + server.backoff.next(&mut self.rng));
+                }
+                if cause == Cause::OpenFailed && last {
+                    server.health = Health::Down;
+                } else if last && !matches!(server.health, Health::Down | Health::Starting) {
+                    // All its upstreams are gone; one attempt at opening decides whether it is down.
+                    server.health = Health::Starting;
+                }
+                (server.failures_in_a_row, last)
+            });
+        self.stats.lost += u64::from(cause != Cause::Ended);
+        let interrupted = matches!(state, UpstreamState::Interrupted { .. } | UpstreamState::Dying);
+        if let Some((failures, last)) = wait
+            && failures >= self.health.eject_after
+            && !last
+            && !interrupted
+        {
+            self.eject(server_index, true, now, effects);
+        }
+        self.populate(server_index, now, effects);
+        while let Some(ticket) = orphans.pop_front(&mut self.tickets) {
+            self.orphaned(ticket, server_index, now, effects);
+        }
+        self.pump_all(now, effects);
+        self.pump_owned(now, effects);
+        self.forget_retired(server_index);
+        let _ = lane;
+    }
+
+    /// The other side will close this upstream: it gets nothing new and finishes what it has.
+    pub fn upstream_draining(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
+        self.set_draining(id.0);
+        let empty = self
+            .upstreams
+            .get(id.0)
+            .map(|upstream| (upstream.tickets.is_empty(), upstream.server));
+        let Some((empty, server)) = empty else { return };
+        if empty {
+            self.close(id.0, effects);
+        }
+        self.populate(server, now, effects);
+    }
+
+    /// An upstream is wanted for one ticket alone (its client reads slowly): it gets nothing new, another may be opened in
+    /// its stead, and what the others wait for on it is sent elsewhere where that is safe. False: no other can be opened.
+    pub fn set_aside(&mut self, id: UpstreamId, keep: Ticket, now: Instant, effects: &mut Vec<Effect<T>>) -> bool {
+        let Some(upstream) = self.upstreams.get(id.0) else {
+            return false;
+        };
+        let (server, lane) = (upstream.server, upstream.lane);
+        if upstream.state == UpstreamState::Draining {
+            return true;
+        }
+        let room = self
+            .servers
+            .get(server)
+            .and_then(Option::as_ref)
+            .is_some_and(|server| server.may_open(lane, now));
+        if upstream.state != UpstreamState::Ready || !room {
+            return false;
+        }
+        self.upstream_draining(id, now, effects);
+        let mut moving = std::mem::take(&mut self.moving);
+        self.movable(id.0, &mut moving);
+        for handle in moving.drain(..).filter(|handle| *handle != keep.0) {
+            self.unlink(handle);
+            effects.push(Effect::Abandon {
+                ticket: Ticket(handle),
+                upstream: id,
+            });
+            self.orphaned_by(handle, None, now, effects);
+        }
+        self.moving = moving;
+        true
+    }
+
+    /// The client that owned an upstream has left.
+    pub fn release(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get(id.0) else {
+            return;
+        };
+        let server = upstream.server;
+        effects.push(Effect::Close { upstream: id });
+        let mut orphans = self.forget(id.0);
+        while let Some(ticket) = orphans.pop_front(&mut self.tickets) {
+            self.fail_loose(ticket, Reason::Canceled, effects);
+        }
+        self.pump_owned(now, effects);
+        self.forget_retired(server);
+    }
+
+    /// Whether an upstream is still one of ours.
+    pub fn has_upstream(&self, id: UpstreamId) -> bool {
+        self.upstreams.get(id.0).is_some()
+    }
+
+    /// A sent or promised ticket whose upstream is gone; it is in no list.
+    pub(super) fn orphaned(&mut self, handle: Handle, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        self.orphaned_by(handle, Some(server), now, effects);
+    }
+
+    /// `avoid`: the server at fault, where one is.
+    fn orphaned_by(&mut self, handle: Handle, avoid: Option<usize>, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(entry) = self.tickets.get_mut(handle) else {
+            return;
+        };
+        let never_sent = matches!(entry.state, State::Promised(_));
+        let again = !entry.retried && !entry.delivered && (never_sent || entry.request.class.retry);
+        let pinned = entry.request.pin.is_some();
+        if !again || pinned || self.draining.is_some_and(|level| level >= Drain::Firm) {
+            let reason = match entry.delivered {
+                false if never_sent => Reason::Unavailable,
+                delivered => Reason::UpstreamLost { delivered },
+            };
+            return self.fail_loose(handle, reason, effects);
+        }
+        entry.retried = true;
+        entry.avoid = avoid;
+        self.stats.retried += u64::from(!never_sent);
+        self.dispatch(handle, now, effects);
+    }
+
+    /// A ticket was taken off a ready upstream by its end; the lane's rule says what the upstream is told.
+    pub(super) fn let_go(&mut self, handle: Handle, upstream: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(lane) = self.upstreams.get(upstream).map(|upstream| upstream.lane) else {
+            return;
+        };
+        let Some(config) = self.lane_config(lane) else { return };
+        let (ticket, id) = (Ticket(handle), UpstreamId(upstream));
+        match config.cancel {
+            CancelRule::Abandon => {
+                effects.push(Effect::Abandon { ticket, upstream: id });
+                self.upstream_freed(upstream, now, effects);
+            }
+            CancelRule::Immediate => self.upstream_freed(upstream, now, effects),
+            CancelRule::CloseReopen => {
+                let server = self.upstreams.get(upstream).map(|upstream| upstream.server);
+                self.close(upstream, effects);
+                if let Some(server) = server {
+                    self.populate(server, now, effects);
+                }
+                self.pump(lane as usize, now, effects);
+            }
+            CancelRule::InterruptThenKill { grace } => {
+                effects.push(Effect::Interrupt { ticket, upstream: id });
+                self.set_not_ready(upstream, UpstreamState::Interrupted { kill_at: now + grace });
+                self.interrupted.push(upstream);
+            }
+        }
+    }
+
+    /// One of its slots is free again.
+    pub(super) fn upstream_freed(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get_mut(handle) else {
+            return;
+        };
+        let lane = upstream.lane as usize;
+        if upstream.tickets.is_empty() {
+            upstream.quiet_since = None;
+            upstream.idle_since = Some(now);
+            if upstream.state == UpstreamState::Draining {
+                let server = upstream.server;
+                self.close(handle, effects);
+                self.forget_retired(server);
+                return;
+            }
+            self.retire_watch(handle, now);
+        }
+        if self.lanes.get(lane).is_some_and(|lane| !lane.queue.is_empty()) {
+            self.pump(lane, now, effects);
+        }
+    }
+
+    /// A helper that had been interrupted finished after all: it is a spare again.
+    pub(super) fn interrupted_came_back(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get_mut(handle) else {
+            return;
+        };
+        if !matches!(upstream.state, UpstreamState::Interrupted { .. }) {
+            return;
+        }
+        upstream.state = UpstreamState::Ready;
+        let lane = upstream.lane as usize;
+        let busy = u32::from(!upstream.tickets.is_empty());
+        self.interrupted.retain(|other| *other != handle);
+        if let Some(fleet) = self.server_of(handle).and_then(|server| server.fleets.get_mut(lane)) {
+            fleet.ready += 1;
+            fleet.busy += busy;
+        }
+        self.upstream_freed(handle, now, effects);
+    }
+
+    pub(super) fn tick_interrupted(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let upstreams = &mut self.upstreams;
+        self.interrupted.retain(|handle| {
+            let Some(upstream) = upstreams.get_mut(*handle) else {
+                return false;
+            };
+            match upstream.state {
+                UpstreamState::Interrupted { kill_at } if kill_at <= now => {
+                    upstream.state = UpstreamState::Dying;
+                    effects.push(Effect::Kill {
+                        upstream: UpstreamId(*handle),
+                    });
+                    false
+                }
+                UpstreamState::Interrupted { .. } => true,
+                _ => false,
+            }
+        });
+    }
+
+    /// Opens an upstream; the caller has seen to the bound.
+    pub(super) fn open(&mut self, server: usize, lane: u8, effects: &mut Vec<Effect<T>>) -> Option<Handle> {
+        let upstream = Upstream {
+            server,
+            lane,
+            state: UpstreamState::Opening,
+            tickets: List::default(),
+            quiet_since: None,
+            idle_since: None,
+        };
+        let handle = self.upstreams.insert(upstream)?;
+        let server = self.servers.get_mut(server)?.as_mut()?;
+        let fleet = server.fleets.get_mut(lane as usize)?;
+        fleet.all.push(handle);
+        fleet.opening += 1;
+        self.stats.opened += 1;
+        effects.push(Effect::Open {
+            upstream: UpstreamId(handle),
+            server: server.config.key,
+            lane,
+        });
+        Some(handle)
+    }
+
+    /// Opens what is missing to a server's minimum, in every lane that is not owned by clients.
+    pub(super) fn populate(&mut self, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        if self.draining.is_some_and(|level| level >= Drain::Firm) {
+            return;
+        }
+        for lane in 0..self.lanes.len() {
+            let Ok(lane_id) = u8::try_from(lane) else { return };
+            if self.lanes.get(lane).is_none_or(|lane| lane.config.owned) {
+                continue;
+            }
+            while let Some(Some(state)) = self.servers.get(server)
+                && state.lacks(lane)
+                && state.may_open(lane_id, now)
+            {
+                if self.open(server, lane_id, effects).is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn populate_all(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
+        for server in 0..self.servers.len() {
+            self.populate(server, now, effects);
+        }
+    }
+
+    /// Closes an upstream that has no tickets; those it still had are ended as lost.
+    pub(super) fn close(&mut self, handle: Handle, effects: &mut Vec<Effect<T>>) {
+        if self.upstreams.get(handle).is_none() {
+            return;
+        }
+        effects.push(Effect::Close {
+            upstream: UpstreamId(handle),
+        });
+        let mut orphans = self.forget(handle);
+        while let Some(ticket) = orphans.pop_front(&mut self.tickets) {
+            let delivered = self.tickets.get(ticket).is_some_and(|entry| entry.delivered);
+            self.fail_loose(ticket, Reason::UpstreamLost { delivered }, effects);
+        }
+    }
+
+    pub(super) fn close_all(&mut self, level: Drain, effects: &mut Vec<Effect<T>>) {
+        let all: Vec<(Handle, UpstreamState)> =
+            self.upstreams.iter().map(|(h, upstream)| (h, upstream.state)).collect();
+        for (handle, state) in all {
+            match state {
+                // Killed or being interrupted: it is gone when its process is.
+                UpstreamState::Dying => {}
+                UpstreamState::Interrupted { .. } if level == Drain::Now => {
+                    self.interrupted.retain(|other| *other != handle);
+                    self.set_not_ready(handle, UpstreamState::Dying);
+                    effects.push(Effect::Kill {
+                        upstream: UpstreamId(handle),
+                    });
+                }
+                UpstreamState::Interrupted { .. } => {}
+                _ => self.close(handle, effects),
+            }
+        }
+    }
+
+    /// Removes an upstream; hands back the tickets it had, no longer counted as in flight.
+    pub(super) fn forget(&mut self, handle: Handle) -> List {
+        let Some(upstream) = self.upstreams.remove(handle) else {
+            return List::default();
+        };
+        self.interrupted.retain(|other| *other != handle);
+        let Some(Some(server)) = self.servers.get_mut(upstream.server) else {
+            return upstream.tickets;
+        };
+        if server.probe.is_some_and(|probe| probe.upstream == handle) {
+            server.probe = None;
+        }
+        if upstream.state != UpstreamState::Opening {
+            server.in_flight = server.in_flight.saturating_sub(upstream.tickets.len());
+        }
+        if let Some(fleet) = server.fleets.get_mut(upstream.lane as usize) {
+            fleet.all.retain(|other| *other != handle);
+            match upstream.state {
+                UpstreamState::Opening => fleet.opening -= 1,
+                UpstreamState::Ready => fleet.not_ready(!upstream.tickets.is_empty()),
+                _ => {}
+            }
+            if fleet.all.is_empty() {
+                fleet.window = None;
+            }
+        }
+        upstream.tickets
+    }
+
+    pub(super) fn set_draining(&mut self, handle: Handle) {
+        self.set_not_ready(handle, UpstreamState::Draining);
+    }
+
+    fn set_not_ready(&mut self, handle: Handle, state: UpstreamState) {
+        let Some(upstream) = self.upstreams.get_mut(handle) else {
+            return;
+        };
+        let (before, lane, busy) = (upstream.state, upstream.lane as usize, !upstream.tickets.is_empty());
+        upstream.state = state;
+        if let Some(fleet) = self.server_of(handle).and_then(|server| server.fleets.get_mut(lane)) {
+            match before {
+                UpstreamState::Ready => fleet.not_ready(busy),
+                UpstreamState::Opening => fleet.opening -= 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts the window in which the lowest number of idle upstreams is watched, where there are more than the minimum.
+    fn retire_watch(&mut self, handle: Handle, now: Instant) {
+        let Some(lane) = self.upstreams.get(handle).map(|upstream| upstream.lane) else {
+            return;
+        };
+        let Some(idle_timeout) = self.lane_config(lane).filter(|c| !c.owned).and_then(|c| c.idle_timeout) else {
+            return;
+        };
+        let Some(server) = self.server_of(handle) else { return };
+        let min = server.config.lanes.get(lane as usize).map_or(0, |limits| limits.min);
+        if let Some(fleet) = server.fleets.get_mut(lane as usize)
+            && fleet.window.is_none()
+            && fleet.all.len() as u64 > u64::from(min)
+        {
+            fleet.window = Some(now + idle_timeout);
+            fleet.idle_low = fleet.ready.saturating_sub(fleet.busy);
+        }
+    }
+
+    /// Closes as many spares as were idle all through the window that has ended.
+    pub(super) fn retire_idle(&mut self, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        for lane in 0..self.lanes.len() {
+            let idle_timeout = self.lanes.get(lane).and_then(|lane| lane.config.idle_timeout);
+            let Some(Some(state)) = self.servers.get_mut(server) else {
+                return;
+            };
+            let min = state.config.lanes.get(lane).map_or(0, |limits| limits.min) as usize;
+            let Some(fleet) = state.fleets.get_mut(lane) else {
+                continue;
+            };
+            let Some(idle_timeout) = idle_timeout.filter(|_| fleet.window.is_some_and(|at| at <= now)) else {
+                continue;
+            };
+            let surplus = fleet.all.len().saturating_sub(min).min(fleet.idle_low as usize);
+            fleet.window = (fleet.all.len() - surplus > min).then(|| now + idle_timeout);
+            fleet.idle_low = fleet
+                .ready
+                .saturating_sub(fleet.busy)
+                .saturating_sub(u32::try_from(surplus).unwrap_or(u32::MAX));
+            let spare = |handle: &&Handle| {
+                let upstream = self.upstreams.get(**handle);
+                upstream.is_some_and(|u| u.state == UpstreamState::Ready && u.tickets.is_empty())
+            };
+            let leaving: Vec<Handle> = fleet.all.iter().rev().filter(spare).take(surplus).copied().collect();
+            for handle in leaving {
+                self.close(handle, effects);
+            }
+        }
+    }
+
+    /// A removed server without upstreams leaves.
+    pub(super) fn forget_retired(&mut self, index: usize) {
+        if let Some(place) = self.servers.get_mut(index)
+            && place
+                .as_ref()
+                .is_some_and(|server| server.retiring && server.upstreams() == 0)
+        {
+            *place = None;
+        }
+    }
+}
+
+impl Fleet {
+    fn not_ready(&mut self, busy: bool) {
+        self.ready = self.ready.saturating_sub(1);
+        self.busy = self.busy.saturating_sub(u32::from(busy));
+        self.idle_low = self.idle_low.min(self.ready.saturating_sub(self.busy));
+    }
+}
+
+impl Server {
+    fn lacks(&self, lane: usize) -> bool {
+        match (self.fleets.get(lane), self.config.lanes.get(lane)) {
+            (Some(fleet), Some(limits)) => (fleet.all.len() as u64) < u64::from(limits.min),
+            _ => false,
+        }
+    }
+}

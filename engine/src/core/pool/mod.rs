@@ -1,0 +1,426 @@
+//! A pool: queue, policy, sizing and upstreams for one target.
+//!
+//! A ticket is *queued* (in its lane's queue), *promised* (waiting for the one upstream that is being opened for it),
+//! *sent* (in the list of one upstream), or gone. It is in exactly one list while it lives; an upstream is in exactly one
+//! fleet. A ticket leaves by an answer ([`Pool::reply`] says so by handing back the caller's note) or by one
+//! [`Effect::Failed`], never by both, never twice: both go through `settle`, which removes it from the arena.
+//!
+//! Calling order: `turn` once per turn of the loop, then any of `submit`, `reply`, `signal`, `upstream_up`,
+//! `upstream_down`, `probe_answered`, and `tick` when `wake_at` has come. The effects of a call are carried out before
+//! the next call.
+
+mod configure;
+mod dispatch;
+mod fleet;
+mod health;
+mod invariants;
+pub(crate) mod list;
+
+use super::arena::{Arena, Handle};
+use super::policy::{Candidate, Kind, Policy};
+use super::request::{Class, Drain, Effect, Reason, Request, Settlement, Ticket, Verdict};
+use super::rng::Rng;
+use super::server::{Health, HealthConfig, Server, ServerConfig, ServerReport};
+use super::time::{Instant, Span};
+use super::upstream::{CancelRule, LaneConfig, Upstream, UpstreamId, UpstreamState};
+use super::wheel::{TimerId, Wheel};
+use list::{Links, List};
+
+/// How coarse deadlines are; an end made by a deadline comes at most this much after it.
+pub const TICK: Span = Span::from_millis(32);
+const WHEEL_SLOTS: usize = 2048;
+
+/// What a pool is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PoolConfig {
+    /// Kinds of upstream; a request names one by its index. At most 8.
+    pub lanes: Vec<LaneConfig>,
+    /// Servers tried together; the first tier with a usable server is used.
+    pub tiers: Vec<(Kind, Vec<ServerConfig>)>,
+    /// Requests waiting in the queue of one lane.
+    pub queue_max: u32,
+    /// Probing, ejection, back-off.
+    pub health: HealthConfig,
+}
+
+/// Counters since the start; they only grow.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Requests taken.
+    pub submitted: u64,
+    /// Requests ended by an upstream's answer.
+    pub answered: u64,
+    /// Requests ended by the pool.
+    pub failed: u64,
+    /// Requests sent a second time.
+    pub retried: u64,
+    /// Replies that came for a ticket that had ended or moved; dropped.
+    pub late: u64,
+    /// Requests that had to wait.
+    pub queued: u64,
+    /// Servers put aside.
+    pub ejections: u64,
+    /// Upstreams opened.
+    pub opened: u64,
+    /// Upstreams that could not be opened or were lost.
+    pub lost: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Queued,
+    Promised(Handle),
+    Sent(Handle),
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    user: T,
+    request: Request,
+    state: State,
+    timer: Option<TimerId>,
+    links: Links,
+    delivered: bool,
+    retried: bool,
+    /// The server that failed it, not to be tried again while there is another.
+    avoid: Option<usize>,
+    sent_at: Instant,
+}
+
+#[derive(Debug)]
+struct Lane {
+    config: LaneConfig,
+    queue: List,
+}
+
+#[derive(Debug)]
+struct TierState {
+    policy: Policy,
+    kind: Kind,
+    servers: Vec<usize>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pool<T> {
+    lanes: Vec<Lane>,
+    tiers: Vec<TierState>,
+    /// Places of removed servers are empty and used again.
+    servers: Vec<Option<Server>>,
+    tickets: Arena<Entry<T>>,
+    upstreams: Arena<Upstream>,
+    wheel: Wheel,
+    rng: Rng,
+    queue_max: u32,
+    health: HealthConfig,
+    draining: Option<Drain>,
+    interrupted: Vec<Handle>,
+    candidates: Vec<Candidate>,
+    expired: Vec<u64>,
+    moving: Vec<Handle>,
+    stats: Stats,
+}
+
+impl<T: Copy> Pool<T> {
+    /// A pool without servers; `configure` gives it some.
+    pub fn new(seed: u64) -> Self {
+        Pool {
+            lanes: Vec::new(),
+            tiers: Vec::new(),
+            servers: Vec::new(),
+            tickets: Arena::new(),
+            upstreams: Arena::new(),
+            wheel: Wheel::new(TICK, WHEEL_SLOTS),
+            rng: Rng::new(seed),
+            queue_max: 0,
+            health: HealthConfig::default(),
+            draining: None,
+            interrupted: Vec::new(),
+            candidates: Vec::new(),
+            expired: Vec::new(),
+            moving: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// A new turn of the loop begins: the effects of earlier calls have been carried out.
+    #[inline]
+    pub fn turn(&mut self) {
+        self.tickets.turn();
+        self.upstreams.turn();
+    }
+
+    /// Takes a request. The ticket may have ended when this returns (then `effects` says so).
+    ///
+    /// None only when four thousand million requests are pending.
+    pub fn submit(&mut self, request: Request, user: T, now: Instant, effects: &mut Vec<Effect<T>>) -> Option<Ticket> {
+        let entry = Entry {
+            user,
+            request,
+            state: State::Queued,
+            timer: None,
+            links: Links::default(),
+            delivered: false,
+            retried: false,
+            avoid: None,
+            sent_at: now,
+        };
+        let handle = self.tickets.insert(entry)?;
+        self.stats.submitted += 1;
+        if self.draining.is_some() {
+            self.fail_loose(handle, Reason::ShuttingDown, effects);
+        } else if request.deadline <= now {
+            self.fail_loose(handle, Reason::QueueTimeout, effects);
+        } else {
+            self.dispatch(handle, now, effects);
+        }
+        Some(Ticket(handle))
+    }
+
+    /// An upstream said something for a ticket. The caller's note when it is to be delivered; none when it came too late,
+    /// twice, or from the wrong upstream, and is to be dropped.
+    pub fn reply(
+        &mut self,
+        ticket: Ticket,
+        upstream: UpstreamId,
+        settlement: Settlement,
+        now: Instant,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<T> {
+        let sent_here = self
+            .tickets
+            .get(ticket.0)
+            .is_some_and(|entry| entry.state == State::Sent(upstream.0));
+        if !sent_here {
+            self.stats.late += 1;
+            if matches!(settlement, Settlement::Done(_)) {
+                self.interrupted_came_back(upstream.0, now, effects);
+            }
+            return None;
+        }
+        self.heard(upstream, now);
+        let Settlement::Done(verdict) = settlement else {
+            let entry = self.tickets.get_mut(ticket.0)?;
+            entry.delivered = true;
+            return Some(entry.user);
+        };
+        self.unlink(ticket.0);
+        let entry = self.remove(ticket.0)?;
+        self.stats.answered += 1;
+        self.note_answer(upstream.0, verdict, entry.sent_at, now, effects);
+        self.upstream_freed(upstream.0, now, effects);
+        Some(entry.user)
+    }
+
+    /// The caller does not wait any more: the ticket ends with [`Reason::Canceled`].
+    pub fn cancel(&mut self, ticket: Ticket, now: Instant, effects: &mut Vec<Effect<T>>) {
+        self.end_early(ticket.0, Reason::Canceled, now, effects);
+    }
+
+    /// Whether the request has been sent to an upstream and not been answered; none when it has ended.
+    pub fn is_sent(&self, ticket: Ticket) -> Option<bool> {
+        self.tickets
+            .get(ticket.0)
+            .map(|entry| matches!(entry.state, State::Sent(_)))
+    }
+
+    /// Which upstream has the request.
+    pub fn upstream_of(&self, ticket: Ticket) -> Option<UpstreamId> {
+        match self.tickets.get(ticket.0)?.state {
+            State::Sent(upstream) | State::Promised(upstream) => Some(UpstreamId(upstream)),
+            State::Queued => None,
+        }
+    }
+
+    /// Ends what is due. Call when `wake_at` has come; calling it more often is harmless.
+    pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(now, |key| expired.push(key));
+        for key in expired.drain(..) {
+            let handle = Handle::from_bits(key);
+            let Some(entry) = self.tickets.get_mut(handle) else {
+                continue;
+            };
+            entry.timer = None;
+            let reason = if matches!(entry.state, State::Sent(_)) {
+                Reason::Deadline
+            } else {
+                Reason::QueueTimeout
+            };
+            self.end_early(handle, reason, now, effects);
+        }
+        self.expired = expired;
+        self.tick_interrupted(now, effects);
+        self.tick_servers(now, effects);
+    }
+
+    /// When `tick` must be called at the latest; none: not before something else is told. A pool at rest asks for nothing but
+    /// its probes.
+    pub fn wake_at(&self) -> Option<Instant> {
+        let mut at = self.wheel.next();
+        let mut sooner = |other: Option<Instant>| {
+            if let Some(other) = other
+                && at.is_none_or(|at| other < at)
+            {
+                at = Some(other);
+            }
+        };
+        for handle in &self.interrupted {
+            if let Some(Upstream {
+                state: UpstreamState::Interrupted { kill_at },
+                ..
+            }) = self.upstreams.get(*handle)
+            {
+                sooner(Some(*kill_at));
+            }
+        }
+        for server in self.servers.iter().flatten() {
+            sooner(server.check_at);
+            if self.draining.is_none() && !server.retiring {
+                sooner(server.retry_at);
+            }
+            for fleet in &server.fleets {
+                sooner(fleet.window);
+            }
+        }
+        at
+    }
+
+    /// Stops taking requests; from [`Drain::Firm`] on ends the pending ones and closes the upstreams. A level never falls.
+    pub fn drain(&mut self, level: Drain, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let level = self.draining.map_or(level, |before| before.max(level));
+        self.draining = Some(level);
+        if level == Drain::Gentle {
+            return;
+        }
+        let mut all: Vec<Handle> = self.tickets.iter().map(|(handle, _)| handle).collect();
+        for handle in all.drain(..) {
+            self.end_early(handle, Reason::ShuttingDown, now, effects);
+        }
+        self.close_all(level, effects);
+    }
+
+    /// Nothing pending and no upstream left.
+    pub fn is_gone(&self) -> bool {
+        self.tickets.len() == 0 && self.upstreams.len() == 0
+    }
+
+    /// Requests that have not ended.
+    pub fn pending(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Requests that wait for an upstream.
+    pub fn queued(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.queue.len() as usize).sum()
+    }
+
+    /// Whether a request could be sent now: some server is usable.
+    pub fn is_ready(&self) -> bool {
+        self.servers.iter().flatten().any(Server::usable)
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// What can be said of each server.
+    pub fn report(&self) -> Vec<ServerReport> {
+        let servers = self.servers.iter().flatten().filter(|server| !server.retiring);
+        servers
+            .map(|server| ServerReport {
+                key: server.config.key,
+                tier: server.tier,
+                health: server.health,
+                ready: server.fleets.iter().map(|fleet| fleet.ready).collect(),
+                in_flight: server.in_flight,
+                answered: server.answered,
+                failures: server.failures,
+                latency: server.service_time.estimate(server.sampled_at),
+            })
+            .collect()
+    }
+
+    /// Takes a ticket that is in no list out of the world and says why.
+    fn fail_loose(&mut self, handle: Handle, reason: Reason, effects: &mut Vec<Effect<T>>) {
+        if let Some(entry) = self.remove(handle) {
+            self.stats.failed += 1;
+            effects.push(Effect::Failed {
+                ticket: Ticket(handle),
+                user: entry.user,
+                reason,
+            });
+        }
+    }
+
+    fn remove(&mut self, handle: Handle) -> Option<Entry<T>> {
+        let entry = self.tickets.remove(handle)?;
+        if let Some(timer) = entry.timer {
+            self.wheel.cancel(timer);
+        }
+        Some(entry)
+    }
+
+    /// Takes a ticket out of whatever list it is in; it stays in the arena. The server's count of what is in flight follows.
+    fn unlink(&mut self, handle: Handle) {
+        let Some(entry) = self.tickets.get(handle) else { return };
+        match entry.state {
+            State::Queued => {
+                if let Some(lane) = self.lanes.get_mut(entry.request.class.lane as usize) {
+                    lane.queue.unlink(&mut self.tickets, handle);
+                }
+            }
+            State::Promised(upstream) | State::Sent(upstream) => {
+                let sent = matches!(entry.state, State::Sent(_));
+                let Some(upstream) = self.upstreams.get_mut(upstream) else {
+                    return;
+                };
+                upstream.tickets.unlink(&mut self.tickets, handle);
+                let idle = upstream.tickets.is_empty();
+                if idle {
+                    upstream.quiet_since = None;
+                }
+                if sent && let Some(Some(server)) = self.servers.get_mut(upstream.server) {
+                    server.in_flight = server.in_flight.saturating_sub(1);
+                    if idle
+                        && upstream.state == UpstreamState::Ready
+                        && let Some(fleet) = server.fleets.get_mut(upstream.lane as usize)
+                    {
+                        fleet.busy = fleet.busy.saturating_sub(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a live ticket before its answer, wherever it is, and frees what it held by the lane's cancel rule.
+    fn end_early(&mut self, handle: Handle, reason: Reason, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(state) = self.tickets.get(handle).map(|entry| entry.state) else {
+            return;
+        };
+        self.unlink(handle);
+        self.fail_loose(handle, reason, effects);
+        match state {
+            State::Queued => {}
+            // What was being opened for it alone is of no use to anybody else.
+            State::Promised(upstream) => self.close(upstream, effects),
+            State::Sent(upstream) => self.let_go(handle, upstream, now, effects),
+        }
+    }
+}
+
+impl<T> Pool<T> {
+    fn server_of(&mut self, upstream: Handle) -> Option<&mut Server> {
+        let server = self.upstreams.get(upstream)?.server;
+        self.servers.get_mut(server)?.as_mut()
+    }
+
+    fn lane_config(&self, lane: u8) -> Option<LaneConfig> {
+        self.lanes.get(lane as usize).map(|lane| lane.config)
+    }
+}
+
+pub(crate) fn lane_of(class: Class) -> usize {
+    class.lane as usize
+}

@@ -1,0 +1,87 @@
+//! One live thing that can carry requests.
+//!
+//! States: *opening* (not yet usable; may have tickets waiting that were promised to it), *ready*, *draining* (finishes
+//! what it has, gets nothing new), *interrupted* (a helper told to stop its call; it may come back until `kill_at`), *dying*
+//! (killed; counted until it is gone). A pool forgets an upstream in the same step in which it emits `Close`.
+
+use super::arena::Handle;
+use super::pool::list::List;
+use super::time::{Instant, Span};
+
+/// Names one upstream in one pool, for good.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct UpstreamId(pub(crate) Handle);
+
+impl UpstreamId {
+    /// A small number unique among the live upstreams of a pool, for tables beside it.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0.index as usize
+    }
+}
+
+/// What is done to a request in flight that nobody waits for any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CancelRule {
+    /// Tell the upstream, drop late replies (shared LDAP connection).
+    Abandon,
+    /// It cannot be told: close and reopen (LDAP bind connection).
+    CloseReopen,
+    /// Interrupt, then kill after a grace (helper process).
+    InterruptThenKill {
+        /// Between the two.
+        grace: Span,
+    },
+    /// Nothing need be done (local directory).
+    Immediate,
+}
+
+/// A kind of upstream within a pool; requests name their lane in [`super::Class`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LaneConfig {
+    /// Requests at once on one upstream; 0: many.
+    pub slots: u32,
+    /// What a cancel does.
+    pub cancel: CancelRule,
+    /// Each upstream belongs to the client it was opened for, and is closed when that client leaves.
+    pub owned: bool,
+    /// Probes may travel on it.
+    pub probes: bool,
+    /// An upstream beyond the minimum that was not needed for so long is closed; none: kept.
+    pub idle_timeout: Option<Span>,
+    /// Requests are packed onto one upstream up to this number before the next is used, so that writes coalesce.
+    pub pack: u32,
+}
+
+/// Why an upstream went away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// It could not be opened, or did not become ready in time.
+    OpenFailed,
+    /// It was lost, or broke the protocol.
+    Lost,
+    /// It ended in an orderly way (the other side said so, or we asked for it).
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum UpstreamState {
+    Opening,
+    Ready,
+    Draining,
+    Interrupted { kill_at: Instant },
+    Dying,
+}
+
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) server: usize,
+    pub(crate) lane: u8,
+    pub(crate) state: UpstreamState,
+    /// Tickets sent to it, and, while it opens, promised to it.
+    pub(crate) tickets: List,
+    /// Since when it owes us bytes; none while nothing is in flight.
+    pub(crate) quiet_since: Option<Instant>,
+    /// Since when it has been idle; none while it is not.
+    pub(crate) idle_since: Option<Instant>,
+}
