@@ -578,7 +578,7 @@ impl World {
             .flat_map(|tier| &tier.1)
             .find(|s| s.key == line.server);
         let server = server.ok_or("the server is not configured")?;
-        let has = self.live.iter().filter(|n| self.asked[**n].at == Some(id)).count();
+        let has = self.live.iter().filter(|n| self.with(**n) == Some(id)).count();
         let own = server.lanes[line.lane as usize].upstream_pending_max as usize;
         ensure(own == 0 || has < own, || format!("{id:?} has {has} of {own} already"))?;
         // What a helper was not told to drop, or has not dropped yet, occupies it.
@@ -599,7 +599,7 @@ impl World {
         let pending = self
             .live
             .iter()
-            .filter(|n| self.asked[**n].at.is_some_and(|at| lines.contains(&at)))
+            .filter(|n| self.with(**n).is_some_and(|at| lines.contains(&at)))
             .count();
         let max = server.pending_max as usize;
         ensure(max == 0 || pending < max, || {
@@ -657,12 +657,12 @@ impl World {
         let asked = &self.asked[number];
         ensure(!asked.ended, || format!("request {number} ended before"))?;
         let was_sent = asked.sends > 0;
+        let waits = asked.at.is_none_or(|at| need_not_be_told(&self.lanes, self.lines.get(&at)));
         let fits = match reason {
             Reason::Canceled => asked.canceled,
             Reason::Deadline => was_sent && self.now >= asked.request.deadline,
-            Reason::QueueTimeout => asked.at.is_none() && self.now >= self.due(number),
-            Reason::QueueFull => asked.at.is_none(),
-            Reason::Unavailable => asked.at.is_none(),
+            Reason::QueueTimeout => waits && self.now >= self.due(number),
+            Reason::QueueFull | Reason::Unavailable => waits,
             Reason::UpstreamLost { delivered } => asked.delivered == delivered,
             Reason::ShuttingDown => self.drain.is_some(),
         };
@@ -726,6 +726,15 @@ impl World {
             )?;
         }
         Ok(())
+    }
+
+    /// Which upstream has a live request, where it may have been taken back without a word.
+    fn with(&self, number: usize) -> Option<UpstreamId> {
+        let asked = &self.asked[number];
+        let at = asked.at?;
+        let still = !need_not_be_told(&self.lanes, self.lines.get(&at))
+            || self.pool.upstream_of(asked.ticket) == Some(at);
+        still.then_some(at)
     }
 
     /// When a live request must have ended.
