@@ -91,6 +91,7 @@ const EVERYTHING: &[&str] = &[
     "sent",
     "sent after waiting",
     "sent again",
+    "set aside",
     "stray reply dropped",
 ];
 

@@ -57,6 +57,8 @@ pub enum Event {
     Heard(usize),
     /// An upstream announces its end.
     Leaves(usize),
+    /// A client reads so slowly that an upstream is left to its request alone.
+    SetAside(usize),
     /// The client that an upstream belongs to has left.
     Release(usize),
     /// A server answers nothing, or answers again.
@@ -240,7 +242,8 @@ fn event(rng: &mut Rng, answering: u64) -> Event {
         81..89 => Event::Wait(Span::from_millis(rng.below(1_500))),
         89 => Event::Wait(Span::from_secs(rng.below(40))),
         90 => jump(rng),
-        91..97 => Event::Turn,
+        91 => Event::SetAside(n),
+        92..97 => Event::Turn,
         97 | 98 => Event::Configure(rng.next_u64()),
         _ => match rng.below(12) {
             0 => Event::Drain(Drain::Now),

@@ -127,6 +127,7 @@ impl World {
                 self.judge()
             }
             Event::Leaves(n) => self.leaves(n),
+            Event::SetAside(n) => self.set_aside(n),
             Event::Release(n) => self.release(n),
             Event::Stall(n) => {
                 self.stalled.insert(n as u64 % 4);
@@ -273,6 +274,32 @@ impl World {
         }
         self.pool.upstream_draining(id, self.now, &mut self.effects);
         self.carry_out()
+    }
+
+    fn set_aside(&mut self, n: usize) -> Judgement {
+        let shared = |line: &Line| {
+            let lane = self.lanes[line.lane as usize];
+            lane.cancel == CancelRule::Abandon && !lane.owned
+        };
+        let with = |number: &usize| {
+            self.asked[*number]
+                .at
+                .filter(|at| shared(&self.lines[at]))
+                .map(|at| (*number, at))
+        };
+        let Some((number, id)) = nth(self.live.iter().filter_map(with), n) else {
+            return Ok(());
+        };
+        let ticket = self.asked[number].ticket;
+        let aside = self.pool.set_aside(id, ticket, self.now, &mut self.effects);
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.leaving |= aside;
+        }
+        self.see("set aside", u64::from(aside));
+        self.carry_out()?;
+        ensure(self.asked[number].at == Some(id), || {
+            format!("request {number} was not kept")
+        })
     }
 
     fn release(&mut self, n: usize) -> Judgement {
@@ -657,7 +684,9 @@ impl World {
         let asked = &self.asked[number];
         ensure(!asked.ended, || format!("request {number} ended before"))?;
         let was_sent = asked.sends > 0;
-        let waits = asked.at.is_none_or(|at| need_not_be_told(&self.lanes, self.lines.get(&at)));
+        let waits = asked
+            .at
+            .is_none_or(|at| need_not_be_told(&self.lanes, self.lines.get(&at)));
         let fits = match reason {
             Reason::Canceled => asked.canceled,
             Reason::Deadline => was_sent && self.now >= asked.request.deadline,
@@ -732,8 +761,8 @@ impl World {
     fn with(&self, number: usize) -> Option<UpstreamId> {
         let asked = &self.asked[number];
         let at = asked.at?;
-        let still = !need_not_be_told(&self.lanes, self.lines.get(&at))
-            || self.pool.upstream_of(asked.ticket) == Some(at);
+        let still =
+            !need_not_be_told(&self.lanes, self.lines.get(&at)) || self.pool.upstream_of(asked.ticket) == Some(at);
         still.then_some(at)
     }
 
