@@ -581,7 +581,7 @@ impl World {
             format!("{id:?} belongs to another client")
         })?;
         if !pinned && !lane.owned {
-            self.check_bounds(id, line, lane)?;
+            self.check_bounds(number, id, line, lane)?;
         }
         let wait = self.now.since(asked.waiting_since);
         self.see(if again { "sent again" } else { "sent" }, 1);
@@ -596,7 +596,7 @@ impl World {
     }
 
     /// Slots and limits, before one more is sent.
-    fn check_bounds(&self, id: UpstreamId, line: &Line, lane: LaneConfig) -> Judgement {
+    fn check_bounds(&self, number: usize, id: UpstreamId, line: &Line, lane: LaneConfig) -> Judgement {
         ensure(!line.retired, || format!("{id:?} is of a server that was removed"))?;
         let server = self
             .config
@@ -605,7 +605,9 @@ impl World {
             .flat_map(|tier| &tier.1)
             .find(|s| s.key == line.server);
         let server = server.ok_or("the server is not configured")?;
-        let has = self.live.iter().filter(|n| self.with(**n) == Some(id)).count();
+        // It may have been taken back from here without a word.
+        let others = self.live.iter().filter(|n| **n != number);
+        let has = others.clone().filter(|n| self.with(**n) == Some(id)).count();
         let own = server.lanes[line.lane as usize].upstream_pending_max as usize;
         ensure(own == 0 || has < own, || format!("{id:?} has {has} of {own} already"))?;
         // What a helper was not told to drop, or has not dropped yet, occupies it.
@@ -623,9 +625,7 @@ impl World {
             .filter(|(_, l)| l.server == line.server && !l.retired)
             .map(|(id, _)| *id);
         let lines: BTreeSet<_> = lines.collect();
-        let pending = self
-            .live
-            .iter()
+        let pending = others
             .filter(|n| self.with(**n).is_some_and(|at| lines.contains(&at)))
             .count();
         let max = server.pending_max as usize;
