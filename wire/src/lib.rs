@@ -7,3 +7,4 @@
 pub mod ber;
 pub mod frame;
 pub mod ldap;
+pub mod ldif;
