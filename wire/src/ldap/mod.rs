@@ -11,3 +11,4 @@ pub mod filter;
 pub mod grammar;
 pub mod message;
 pub mod result;
+pub mod url;
