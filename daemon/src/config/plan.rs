@@ -50,6 +50,8 @@ pub struct Server {
 pub struct Directory {
     /// Its name in the file.
     pub name: String,
+    /// What its entries' names end with: the naming context of a local directory, and what `check --probe` looks for.
+    pub base: Option<String>,
     /// As whom operations reach the servers.
     pub identity: Identity,
     /// The daemon's own bind to each server: proxied operations and probes run under it.

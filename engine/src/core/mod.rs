@@ -8,13 +8,13 @@
 
 mod arena;
 pub mod backoff;
-
 pub mod policy;
 pub mod pool;
 mod request;
 pub mod rng;
 mod server;
 pub mod service_time;
+pub mod sizing;
 pub mod time;
 mod upstream;
 pub mod wheel;

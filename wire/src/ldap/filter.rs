@@ -91,6 +91,21 @@ pub struct Filters<'a> {
     rest: ber::Reader<'a>,
 }
 
+impl<'a> Filters<'a> {
+    /// A list of one: what a not holds.
+    ///
+    /// # Errors
+    /// `filter` is not exactly one element.
+    pub fn one(filter: &'a [u8]) -> Result<Self, Malformed> {
+        let mut outer = ber::Reader::new(filter);
+        outer.element()?;
+        outer.finish()?;
+        Ok(Self {
+            rest: ber::Reader::new(filter),
+        })
+    }
+}
+
 impl<'a> Iterator for Filters<'a> {
     type Item = Result<&'a [u8], Malformed>;
 

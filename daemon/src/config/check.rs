@@ -1,0 +1,424 @@
+//! From what was written to what it means: names are resolved, defaults filled in, files read, and everything that
+//! contradicts something else is found. Collects every mistake; makes no plan when there was one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::diagnostic::{At, Place, Problems};
+use super::files::Folder;
+use super::plan::{self, Address, Plan};
+use super::raw::{Protocol, Raw};
+use super::values::{self, ListenPlace, Scheme};
+use super::{check_directory, check_service, check_tls};
+
+/// Where `usherd status` and the others find the daemon, unless `control` says something else.
+pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
+
+/// Makes the plan; none when something is wrong, which is then in `p`.
+pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
+    let server = check_server(p, &raw.server, folder);
+    let directories = check_directory::directories(p, &raw.directories, folder);
+    let services = check_service::services(p, &raw.services, folder);
+    let listeners = listeners(p, raw, folder, server.as_ref());
+    if p.has_errors() {
+        return None;
+    }
+    unused(p, raw);
+    let (server, _) = server?;
+    Some(Plan {
+        server,
+        directories,
+        services,
+        listeners,
+    })
+}
+
+/// Names of directories and services stand in metrics, messages and commands.
+pub(super) fn check_name(p: &mut Problems, what: &str, name: &At<String>) {
+    let right = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.value.is_empty() || name.value.len() > 64 || !name.value.chars().all(right) {
+        p.error(&name.place, format!("`{}` cannot be the name of a {what}", name.value))
+            .help("a name has 1 to 64 letters, digits, `-`, `_` or `.`");
+    }
+}
+
+type Control = At<PathBuf>;
+
+fn check_server(p: &mut Problems, raw: &super::raw::Server, folder: &Folder) -> Option<(plan::Server, Control)> {
+    let written = raw
+        .control
+        .clone()
+        .unwrap_or_else(|| super::files::nowhere(CONTROL_DEFAULT.to_owned()));
+    let control = unix_path(p, folder, &written)?;
+    let admin = match &raw.admin {
+        Some(text) => Some(admin(p, text)?),
+        None => None,
+    };
+    let server = plan::Server {
+        workers: workers(p, raw.workers.as_ref()),
+        control: control.value.clone(),
+        admin,
+        clients_max: raw.clients_max.as_ref().map(|at| at.value),
+        outbox_bytes_total: raw.outbox_bytes_total.as_ref().map_or(64 << 20, |at| at.value),
+        drain_gentle: raw.drain_gentle.as_ref().map_or(Duration::from_secs(30), |at| at.value),
+        drain_firm: raw.drain_firm.as_ref().map_or(Duration::from_secs(5), |at| at.value),
+    };
+    Some((server, control))
+}
+
+/// 0: one per CPU that this process may use; negative: that many fewer; never less than one.
+fn workers(p: &mut Problems, written: Option<&At<i64>>) -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let Some(written) = written else { return cpus };
+    match usize::try_from(written.value) {
+        Ok(0) => cpus,
+        Ok(workers) => {
+            if workers > cpus * 4 {
+                p.warning(&written.place, format!("{workers} workers on {cpus} CPUs"))
+                    .label("more workers than CPUs only cost memory and wake-ups")
+                    .help("workers = 0 is one per CPU");
+            }
+            workers
+        }
+        Err(_) => {
+            let spared = usize::try_from(written.value.unsigned_abs()).unwrap_or(usize::MAX);
+            if spared >= cpus {
+                p.warning(&written.place, format!("`workers` leaves none of {cpus} CPUs"))
+                    .label("one worker is used");
+            }
+            cpus.saturating_sub(spared).max(1)
+        }
+    }
+}
+
+fn admin(p: &mut Problems, text: &At<String>) -> Option<SocketAddr> {
+    match values::listen_address(&text.value) {
+        Ok(values::ListenAddress {
+            scheme: None,
+            place: ListenPlace::Tcp(address),
+        }) => {
+            if !address.ip().is_loopback() {
+                p.warning(&text.place, "the admin side listens beyond this machine")
+                    .label("everyone who reaches this address may read /metrics")
+                    .help("write \"127.0.0.1:9389\" unless a firewall guards it");
+            }
+            Some(address)
+        }
+        Ok(_) => {
+            p.error(&text.place, "`admin` in [server] is an address for HTTP")
+                .label(format!("found \"{}\"", text.value))
+                .help("write \"127.0.0.1:9389\"");
+            None
+        }
+        Err(right) => {
+            p.error(&text.place, "`admin` in [server] is not an address")
+                .label(format!("found \"{}\"", text.value))
+                .help(right);
+            None
+        }
+    }
+}
+
+/// The path of a unix socket: absolute, and short enough for the kernel.
+fn unix_path(p: &mut Problems, folder: &Folder, written: &At<String>) -> Option<At<PathBuf>> {
+    let path = folder.path(&written.value);
+    let bytes = path.as_os_str().len();
+    if bytes > values::UNIX_PATH_MAX {
+        p.error(&written.place, "the path of the unix socket is too long")
+            .label(format!("{} has {bytes} bytes", path.display()))
+            .help(format!(
+                "a unix socket's path has at most {} bytes",
+                values::UNIX_PATH_MAX
+            ));
+        return None;
+    }
+    Some(At::new(path, written.place.clone()))
+}
+
+fn listeners(
+    p: &mut Problems,
+    raw: &Raw,
+    folder: &Folder,
+    server: Option<&(plan::Server, Control)>,
+) -> Vec<Arc<plan::Listener>> {
+    if raw.listeners.is_empty() && p.absent(&Place::Nowhere, "listen") {
+        p.error(&Place::Nowhere, "nothing listens")
+            .help("add a listener:\n[[listen]]\nprotocol = \"ldap\"\naddress = \"[::]:389\"\ndirectory = \"NAME\"");
+    }
+    let mut taken: HashMap<String, (Place, &str)> = HashMap::new();
+    if let Some((server, control)) = server {
+        taken.insert(
+            control.value.display().to_string(),
+            (control.place.clone(), "the control socket"),
+        );
+        if let (Some(admin), Some(written)) = (server.admin, &raw.server.admin) {
+            taken.insert(admin.to_string(), (written.place.clone(), "the admin side"));
+        }
+    }
+    let mut plans = Vec::with_capacity(raw.listeners.len());
+    for listen in &raw.listeners {
+        let Some(listener) = listener(p, raw, listen, folder) else {
+            continue;
+        };
+        let at = listen
+            .address
+            .as_ref()
+            .map_or_else(|| listen.place.clone(), |address| address.place.clone());
+        let (key, free) = match &listener.address {
+            Address::Tcp(address) => (address.to_string(), address.port() == 0),
+            Address::Unix(path, _) => (path.display().to_string(), false),
+        };
+        match taken.get(&key) {
+            Some((first, whose)) if !free => {
+                p.error(&at, format!("{key} is listened on twice"))
+                    .label("second here")
+                    .also(first, format!("taken by {whose}"));
+            }
+            _ => {
+                taken.insert(key, (at, "this listener"));
+            }
+        }
+        plans.push(Arc::new(listener));
+    }
+    plans
+}
+
+fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &Folder) -> Option<plan::Listener> {
+    let address = listen_address(p, listen);
+    let protocol = protocol(p, listen, address.as_ref().and_then(|address| address.value.scheme))?;
+    let face = face(p, raw, listen, protocol);
+    let tls = listener_tls(p, listen, protocol, folder);
+    let address = address.and_then(|found| place(p, listen, protocol, found, folder));
+    let seconds = |at: &Option<At<Duration>>, default| at.as_ref().map_or(Duration::from_secs(default), |at| at.value);
+    Some(plan::Listener {
+        address: address?,
+        face: face?,
+        tls: tls?,
+        tls_first: protocol == Protocol::Ldaps,
+        partial_timeout: seconds(&listen.partial_timeout, 10),
+        write_timeout: seconds(&listen.write_timeout, 10),
+        idle_timeout: listen
+            .idle_timeout
+            .as_ref()
+            .map(|at| at.value)
+            .filter(|length| !length.is_zero()),
+        outbox_bytes_max: listen.outbox_bytes_max.as_ref().map_or(1 << 20, |at| at.value),
+        turn_messages_max: listen.turn_messages_max.as_ref().map_or(32, |at| at.value),
+        clients_max: listen.clients_max.as_ref().map(|at| at.value),
+    })
+}
+
+fn listen_address(p: &mut Problems, listen: &super::raw::Listen) -> Option<At<values::ListenAddress>> {
+    let Some(text) = &listen.address else {
+        if !p.absent(&listen.place, "address") {
+            return None;
+        }
+        p.error(&listen.place, "[[listen]] without an address")
+            .help("add address = \"[::]:389\", \"127.0.0.1:1389\" or \"unix:/run/usherd/ldapi\"");
+        return None;
+    };
+    match values::listen_address(&text.value) {
+        Ok(address) => Some(At::new(address, text.place.clone())),
+        Err(right) => {
+            p.error(&text.place, "`address` in [[listen]] is not an address")
+                .label(format!("found \"{}\"", text.value))
+                .help(right);
+            None
+        }
+    }
+}
+
+/// What is spoken: `protocol`, or what the scheme of the address says; both when they agree.
+fn protocol(p: &mut Problems, listen: &super::raw::Listen, scheme: Option<Scheme>) -> Option<Protocol> {
+    let said = scheme.map(|scheme| {
+        if scheme == Scheme::Ldaps {
+            Protocol::Ldaps
+        } else {
+            Protocol::Ldap
+        }
+    });
+    match (&listen.protocol, said) {
+        (Some(written), None) => Some(written.value),
+        (None, Some(said)) => Some(said),
+        (Some(written), Some(said)) if written.value == said => Some(said),
+        (Some(written), Some(_)) => {
+            let problem = p.error(&written.place, "`protocol` and `address` contradict each other");
+            problem
+                .label("says one protocol")
+                .help("leave `protocol` out when the address is a URL");
+            if let Some(address) = &listen.address {
+                problem.also(&address.place, "says another");
+            }
+            None
+        }
+        // A scheme cannot be asked of an address that has been refused.
+        (None, None) => {
+            let said = listen
+                .address
+                .as_ref()
+                .is_some_and(|address| address.value.contains("://"));
+            if !p.absent(&listen.place, "protocol") || said {
+                return None;
+            }
+            p.error(&listen.place, "[[listen]] without a protocol")
+                .help("add protocol = \"ldap\", \"ldaps\" or \"rpc\"");
+            None
+        }
+    }
+}
+
+fn face(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, protocol: Protocol) -> Option<plan::Face> {
+    if protocol == Protocol::Rpc {
+        if let Some(directory) = &listen.directory {
+            p.error(&directory.place, "an rpc listener serves services, not a directory")
+                .help("remove `directory`");
+        }
+        let payload_bytes_max = listen.payload_bytes_max.as_ref().map_or(16 << 20, |at| at.value);
+        return Some(plan::Face::Rpc { payload_bytes_max });
+    }
+    if let Some(written) = &listen.payload_bytes_max {
+        p.error(&written.place, "`payload_bytes_max` is for rpc listeners")
+            .help("the size of LDAP requests is `request_bytes_max` of the directory");
+    }
+    let names = || raw.directories.iter().map(|(name, _)| name.value.as_str());
+    let Some(directory) = &listen.directory else {
+        let mut names = names();
+        if let (Some(only), None) = (names.next(), names.next()) {
+            return Some(plan::Face::Ldap {
+                directory: only.to_owned(),
+            });
+        }
+        if p.absent(&listen.place, "directory") {
+            p.error(&listen.place, "[[listen]] without a directory")
+                .help("add directory = \"NAME\"");
+        }
+        return None;
+    };
+    if names().any(|name| name == directory.value) {
+        return Some(plan::Face::Ldap {
+            directory: directory.value.clone(),
+        });
+    }
+    let problem = p.error(&directory.place, format!("there is no directory `{}`", directory.value));
+    problem.label("no [directory.…] has this name");
+    match super::suggest::nearest(&directory.value, names()) {
+        Some(near) => problem.help(format!("did you mean \"{near}\"?")),
+        None if raw.directories.is_empty() => problem.help(format!("add a section [directory.{}]", directory.value)),
+        None => problem.help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
+    };
+    None
+}
+
+/// TLS of a listener; the outer none: something is wrong.
+#[allow(clippy::option_option)]
+fn listener_tls(
+    p: &mut Problems,
+    listen: &super::raw::Listen,
+    protocol: Protocol,
+    folder: &Folder,
+) -> Option<Option<plan::TlsServer>> {
+    let starttls = listen.starttls.as_ref().filter(|at| at.value);
+    if let Some(starttls) = starttls
+        && protocol != Protocol::Ldap
+    {
+        let why = if protocol == Protocol::Ldaps {
+            "ldaps is TLS from the first byte"
+        } else {
+            "rpc has no StartTLS"
+        };
+        p.error(&starttls.place, "`starttls` is for protocol \"ldap\"")
+            .label(why)
+            .help("remove `starttls`");
+        return None;
+    }
+    match (&listen.tls, protocol) {
+        (None, _) if !p.absent(&listen.place, "tls") => None,
+        (None, Protocol::Ldaps) => {
+            p.error(&listen.place, "an ldaps listener without a certificate")
+                .help("add tls = { cert_file = \"…\", key_file = \"…\" }");
+            None
+        }
+        (None, _) => match starttls {
+            Some(starttls) => {
+                p.error(&starttls.place, "StartTLS without a certificate")
+                    .help("add tls = { cert_file = \"…\", key_file = \"…\" }");
+                None
+            }
+            None => Some(None),
+        },
+        (Some(tls), Protocol::Rpc) => {
+            p.error(&tls.place, "an rpc listener has no TLS in this version")
+                .help("remove `tls`");
+            None
+        }
+        (Some(tls), Protocol::Ldap) if starttls.is_none() => {
+            p.error(&tls.place, "`tls` on a plain ldap listener is never used")
+                .help("add starttls = true, or write protocol = \"ldaps\"");
+            None
+        }
+        (Some(tls), _) => check_tls::server(p, tls, folder).map(Some),
+    }
+}
+
+fn place(
+    p: &mut Problems,
+    listen: &super::raw::Listen,
+    protocol: Protocol,
+    found: At<values::ListenAddress>,
+    folder: &Folder,
+) -> Option<Address> {
+    let path = match found.value.place {
+        ListenPlace::Tcp(address) => {
+            if let Some(mode) = &listen.mode {
+                p.error(&mode.place, "`mode` is for unix sockets")
+                    .label(format!("{address} is a TCP address"));
+                return None;
+            }
+            if protocol == Protocol::Rpc && !address.ip().is_loopback() {
+                p.warning(&found.place, "the rpc listener is open beyond this machine")
+                    .label("everyone who reaches it may call every service")
+                    .help("write \"unix:/run/usherd/rpc.sock\" or a loopback address");
+            }
+            return Some(Address::Tcp(address));
+        }
+        ListenPlace::Unix(path) => path,
+    };
+    let path = unix_path(p, folder, &At::new(path.display().to_string(), found.place.clone()))?;
+    // Binding by ldapi is LDAP's usual open door (clients still bind); services run programs, so theirs is for its owner.
+    let default = if protocol == Protocol::Rpc { 0o600 } else { 0o666 };
+    Some(Address::Unix(
+        path.value,
+        listen.mode.as_ref().map_or(default, |at| at.value),
+    ))
+}
+
+fn unused(p: &mut Problems, raw: &Raw) {
+    let only = raw.directories.len() == 1;
+    for (name, _) in &raw.directories {
+        let named = |listen: &super::raw::Listen| listen.directory.as_ref().is_some_and(|at| at.value == name.value);
+        let implied = |listen: &super::raw::Listen| {
+            only && listen.directory.is_none() && listen.protocol.as_ref().is_none_or(|at| at.value != Protocol::Rpc)
+        };
+        if !raw.listeners.is_empty() && !raw.listeners.iter().any(|listen| named(listen) || implied(listen)) {
+            p.warning(
+                &name.place,
+                format!("no listener serves the directory `{}`", name.value),
+            )
+            .help(format!("add directory = \"{}\" to a [[listen]]", name.value));
+        }
+    }
+    let rpc = raw
+        .listeners
+        .iter()
+        .any(|listen| listen.protocol.as_ref().is_some_and(|at| at.value == Protocol::Rpc));
+    if let (false, false, Some((name, _))) = (rpc, raw.listeners.is_empty(), raw.services.first()) {
+        p.warning(&name.place, "no listener serves the services")
+            .help("add [[listen]] protocol = \"rpc\" address = \"unix:/run/usherd/rpc.sock\"");
+    }
+}
+
+/// Plans keyed by name.
+pub(super) type Named<T> = BTreeMap<String, Arc<T>>;

@@ -1,0 +1,377 @@
+//! Directories: tiers, servers, identity, binds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use engine::core::policy::Kind as Policy;
+
+use super::check::{Named, check_name};
+use super::check_tls;
+use super::diagnostic::{At, Place, Problems};
+use super::files::{self, Folder};
+use super::plan::{self, Identity, Target, UpstreamTls};
+use super::raw::{self, StartTls};
+use super::values::{self, Scheme, ServerPlace};
+
+/// All directories.
+pub(super) fn directories(
+    p: &mut Problems,
+    raw: &[(At<String>, raw::Directory)],
+    folder: &Folder,
+) -> Named<plan::Directory> {
+    let mut plans = Named::new();
+    for (name, directory) in raw {
+        check_name(p, "directory", name);
+        if let Some(plan) = check_directory(p, name, directory, folder) {
+            plans.insert(name.value.clone(), Arc::new(plan));
+        }
+    }
+    plans
+}
+
+fn check_directory(
+    p: &mut Problems,
+    name: &At<String>,
+    raw: &raw::Directory,
+    folder: &Folder,
+) -> Option<plan::Directory> {
+    if let Some(base) = &raw.base {
+        check_dn(p, "base", base);
+    }
+    let bind = check_bind(p, &raw.place, &raw.bind, folder);
+    let tiers = tiers(p, name, raw, folder);
+    let identity = identity(p, raw);
+    Some(plan::Directory {
+        name: name.value.clone(),
+        base: raw.base.as_ref().map(|at| at.value.clone()),
+        identity,
+        bind: bind?,
+        limits: raw.limits.clone(),
+        tiers: tiers?,
+    })
+}
+
+/// The tiers as written, or the one that stands directly in the directory.
+fn tiers(p: &mut Problems, name: &At<String>, raw: &raw::Directory, folder: &Folder) -> Option<Vec<plan::Tier>> {
+    let mut names: HashMap<String, Place> = HashMap::new();
+    if raw.tiers.is_empty() {
+        if raw.servers.is_empty() {
+            if !p.absent(&raw.place, "server") || !p.absent(&raw.place, "tier") {
+                return None;
+            }
+            p.error(&name.place, format!("the directory `{}` has no server", name.value))
+                .help("add server = [{ url = \"ldap://HOST\" }] or [{ ldif = \"FILE\" }]");
+            return None;
+        }
+        return Some(vec![check_tier(
+            p,
+            raw,
+            &raw.servers,
+            raw.policy.as_ref(),
+            &mut names,
+            folder,
+        )?]);
+    }
+    if let Some(place) = raw.servers.first().and_then(|server| server.place.as_ref()) {
+        let problem = p.error(place, format!("[directory.{}] has both `server` and tiers", name.value));
+        problem
+            .label("outside of any tier")
+            .help("move it into a [[directory.NAME.tier]]");
+        if let Some(tier) = raw.tiers.first() {
+            problem.also(&tier.place, "the first tier");
+        }
+    }
+    if raw.tiers.len() > 16 {
+        p.error(
+            &name.place,
+            format!("the directory `{}` has {} tiers", name.value, raw.tiers.len()),
+        )
+        .help("at most 16 make sense: a tier is used only while the ones before it are down");
+    }
+    let mut plans = Vec::with_capacity(raw.tiers.len());
+    let mut sound = true;
+    for tier in &raw.tiers {
+        if tier.servers.is_empty() && p.absent(&tier.place, "server") {
+            p.error(
+                &tier.place,
+                format!("a tier of [directory.{}] has no server", name.value),
+            )
+            .help("add server = [{ url = \"ldap://HOST\" }]");
+        }
+        let policy = tier.policy.as_ref().or(raw.policy.as_ref());
+        match check_tier(p, raw, &tier.servers, policy, &mut names, folder) {
+            Some(tier) => plans.push(tier),
+            None => sound = false,
+        }
+    }
+    sound.then_some(plans)
+}
+
+fn check_tier(
+    p: &mut Problems,
+    directory: &raw::Directory,
+    servers: &[raw::Upstream],
+    policy: Option<&At<Policy>>,
+    names: &mut HashMap<String, Place>,
+    folder: &Folder,
+) -> Option<plan::Tier> {
+    let kind = policy.map_or(Policy::LeastBusy, |at| at.value);
+    weights(p, servers, kind);
+    let mut plans = Vec::with_capacity(servers.len());
+    for server in servers {
+        let Some(plan) = check_upstream(p, directory, server, folder) else {
+            continue;
+        };
+        let at = server.name.as_ref().or(server.url.as_ref()).or(server.ldif.as_ref());
+        let at = at.map_or(Place::Nowhere, |at| at.place.clone());
+        if let Some(first) = names.get(&plan.name) {
+            p.error(&at, format!("two servers of one directory are called `{}`", plan.name))
+                .label("second here")
+                .also(first, "first here")
+                .help("give one of them another name = \"…\", or more `connections`, if one server is meant");
+        } else {
+            names.insert(plan.name.clone(), at);
+        }
+        plans.push(Arc::new(plan));
+    }
+    (plans.len() == servers.len()).then_some(plan::Tier {
+        policy: kind,
+        servers: plans,
+    })
+}
+
+fn weights(p: &mut Problems, servers: &[raw::Upstream], policy: Policy) {
+    let written: Vec<&At<i64>> = servers.iter().filter_map(|server| server.weight.as_ref()).collect();
+    let Some(first) = written.first() else { return };
+    if policy == Policy::RoundRobin {
+        p.warning(&first.place, "`weight` has no effect under round-robin")
+            .help("write policy = \"weighted\"");
+    } else if written.len() == servers.len() && written.iter().all(|at| at.value == 0) {
+        p.error(&first.place, "every weight of this tier is 0")
+            .label("0 means: only when nothing else is up")
+            .help("give at least one server a weight of 1 or more");
+    }
+}
+
+fn check_upstream(
+    p: &mut Problems,
+    directory: &raw::Directory,
+    raw: &raw::Upstream,
+    folder: &Folder,
+) -> Option<plan::Upstream> {
+    let place = raw.place.clone().unwrap_or(Place::Nowhere);
+    let (target, written) = match (&raw.url, &raw.ldif) {
+        (Some(url), None) => (remote(p, directory, raw, url, folder), url),
+        (None, Some(ldif)) => (local(p, raw, ldif, folder), ldif),
+        (Some(_), Some(ldif)) => {
+            p.error(&ldif.place, "a server has a `url` or an `ldif`, not both")
+                .help("make two servers of them");
+            return None;
+        }
+        (None, None) if !p.absent(&place, "url") || !p.absent(&place, "ldif") => return None,
+        (None, None) => {
+            p.error(&place, "a server without an address")
+                .help("add url = \"ldap://HOST\" or ldif = \"FILE\"");
+            return None;
+        }
+    };
+    let bind = check_bind(p, &place, &raw.bind, folder);
+    let count = |at: &Option<At<usize>>, default| at.as_ref().map_or(default, |at| at.value);
+    let connections_max = count(&raw.connections_max, 16.max(count(&raw.connections, 4)));
+    // With a maximum below the default, the maximum is what was meant.
+    let connections = count(&raw.connections, 4.min(connections_max));
+    if let (Some(few), Some(most)) = (&raw.connections, &raw.connections_max)
+        && few.value > most.value
+    {
+        p.error(&few.place, "`connections` is more than `connections_max`")
+            .label(format!("{} are kept open", few.value))
+            .also(&most.place, format!("{} at most", most.value));
+    }
+    Some(plan::Upstream {
+        name: raw.name.as_ref().unwrap_or(written).value.clone(),
+        target: target?,
+        weight: raw.weight.as_ref().map_or(1, |at| u32::try_from(at.value).unwrap_or(1)),
+        connections,
+        connections_max,
+        bind_connections_max: count(&raw.bind_connections_max, 16),
+        pending_max: count(&raw.pending_max, 0),
+        connection_pending_max: count(&raw.connection_pending_max, 0),
+        bind: bind?,
+    })
+}
+
+fn local(p: &mut Problems, raw: &raw::Upstream, ldif: &At<String>, folder: &Folder) -> Option<Target> {
+    let connection_settings = [
+        ("tls", raw.tls.as_ref().map(|tls| &tls.place)),
+        ("starttls", raw.starttls.as_ref().map(|at| &at.place)),
+        ("connections", raw.connections.as_ref().map(|at| &at.place)),
+        ("connections_max", raw.connections_max.as_ref().map(|at| &at.place)),
+        (
+            "bind_connections_max",
+            raw.bind_connections_max.as_ref().map(|at| &at.place),
+        ),
+        (
+            "connection_pending_max",
+            raw.connection_pending_max.as_ref().map(|at| &at.place),
+        ),
+        ("bind_dn", raw.bind.dn.as_ref().map(|at| &at.place)),
+        (
+            "bind_password_file",
+            raw.bind.password_file.as_ref().map(|at| &at.place),
+        ),
+    ];
+    for (key, place) in connection_settings {
+        if let Some(place) = place {
+            p.error(place, format!("`{key}` has no meaning for an LDIF file"))
+                .label("a local directory is not connected to")
+                .help("remove it");
+        }
+    }
+    let stamp = files::version(p, folder, ldif, "the LDIF file")?;
+    Some(Target::Local {
+        file: folder.path(&ldif.value),
+        stamp,
+        text: None,
+    })
+}
+
+fn remote(
+    p: &mut Problems,
+    directory: &raw::Directory,
+    raw: &raw::Upstream,
+    url: &At<String>,
+    folder: &Folder,
+) -> Option<Target> {
+    let parsed = match values::server_url(&url.value) {
+        Ok(parsed) => parsed,
+        Err(right) => {
+            p.error(&url.place, "`url` of a server is not an LDAP URL")
+                .label(format!("found \"{}\"", url.value))
+                .help(right);
+            return None;
+        }
+    };
+    if let (Some(starttls), Scheme::Ldaps | Scheme::Ldapi) = (&raw.starttls, parsed.scheme) {
+        let why = if parsed.scheme == Scheme::Ldaps {
+            "ldaps:// is TLS from the first byte"
+        } else {
+            "a unix socket does not leave this machine"
+        };
+        p.error(&starttls.place, "`starttls` is for ldap://")
+            .label(why)
+            .help("remove `starttls`");
+        return None;
+    }
+    let (host, port) = match parsed.place {
+        ServerPlace::Unix(path) => {
+            if let Some(tls) = &raw.tls {
+                p.error(&tls.place, "`tls` has no meaning on a unix socket")
+                    .help("remove it");
+            }
+            return Some(Target::Unix(folder.path(&path.display().to_string())));
+        }
+        ServerPlace::Tcp(host, port) => (host, port),
+    };
+    let material = raw.tls.as_ref().or(directory.tls.as_ref());
+    let tls = match (parsed.scheme, raw.starttls.as_ref().map(|at| at.value)) {
+        (Scheme::Ldaps, _) => UpstreamTls::Ldaps(check_tls::client(p, material, folder)?),
+        (_, Some(StartTls::Required)) => UpstreamTls::StartTlsRequired(check_tls::client(p, material, folder)?),
+        (_, Some(StartTls::Tried)) => UpstreamTls::StartTlsTried(check_tls::client(p, material, folder)?),
+        (_, None) => {
+            if let Some(tls) = &raw.tls {
+                p.error(&tls.place, "`tls` on a plain ldap:// server is never used")
+                    .help("add starttls = \"required\", or write ldaps://");
+                return None;
+            }
+            UpstreamTls::None
+        }
+    };
+    let binds = directory.bind.dn.is_some() || raw.bind.dn.is_some();
+    if matches!(tls, UpstreamTls::None) && binds && !is_loopback(&host) {
+        p.warning(&url.place, "the password of `bind_dn` travels in plain text")
+            .help("write ldaps://, or add starttls = \"required\"");
+    }
+    Some(Target::Tcp { host, port, tls })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// As written; else `proxied` where the daemon can bind (or needs not), `pinned` where it cannot.
+fn identity(p: &mut Problems, raw: &raw::Directory) -> Identity {
+    let servers = || {
+        raw.servers
+            .iter()
+            .chain(raw.tiers.iter().flat_map(|tier| &tier.servers))
+    };
+    let cannot_bind =
+        |server: &&raw::Upstream| server.url.is_some() && raw.bind.dn.is_none() && server.bind.dn.is_none();
+    let Some(written) = &raw.identity else {
+        return if servers().any(|server| cannot_bind(&server)) {
+            Identity::Pinned
+        } else {
+            Identity::Proxied
+        };
+    };
+    if written.value == Identity::Proxied
+        && let Some(server) = servers().find(cannot_bind)
+    {
+        let problem = p.error(&written.place, "identity \"proxied\" needs a bind of the daemon's own");
+        problem
+            .label("operations are sent under `bind_dn`, with a proxied authorization control (RFC 4370)")
+            .help("add bind_dn = \"cn=…\" and bind_password_file = \"…\", or write identity = \"pinned\"");
+        if let Some(url) = &server.url {
+            problem.also(&url.place, "this server would be used without a bind");
+        }
+    }
+    written.value
+}
+
+/// The outer none: something is wrong.
+#[allow(clippy::option_option)]
+fn check_bind(p: &mut Problems, section: &Place, raw: &raw::Bind, folder: &Folder) -> Option<Option<plan::Bind>> {
+    match (&raw.dn, &raw.password_file) {
+        (None, None) => Some(None),
+        (Some(dn), Some(file)) => {
+            let sound = check_dn(p, "bind_dn", dn);
+            let password = files::secret(p, folder, file)?;
+            sound.then(|| {
+                Some(plan::Bind {
+                    dn: dn.value.clone(),
+                    password,
+                })
+            })
+        }
+        (Some(_), None) if !p.absent(section, "bind_password_file") => None,
+        (None, Some(_)) if !p.absent(section, "bind_dn") => None,
+        (Some(dn), None) => {
+            check_dn(p, "bind_dn", dn);
+            p.error(&dn.place, "`bind_dn` without `bind_password_file`")
+                .help("add bind_password_file = \"…\", a file that holds the password and only the daemon may read");
+            None
+        }
+        (None, Some(file)) => {
+            p.error(&file.place, "`bind_password_file` without `bind_dn`")
+                .help("add bind_dn = \"cn=usherd,dc=example,dc=com\"");
+            None
+        }
+    }
+}
+
+/// A first look at a DN: servers know their schema better, but a slip should not wait for them.
+fn check_dn(p: &mut Problems, key: &str, dn: &At<String>) -> bool {
+    let parts_named = dn.value.split(',').next().is_some_and(|rdn| {
+        rdn.split_once('=').is_some_and(|(name, _)| {
+            let name = name.trim();
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.;".contains(c))
+        })
+    });
+    if parts_named {
+        return true;
+    }
+    p.error(&dn.place, format!("`{key}` is not a distinguished name"))
+        .label(format!("found \"{}\"", dn.value))
+        .help("write it like \"cn=usherd,dc=example,dc=com\" (RFC 4514)");
+    false
+}

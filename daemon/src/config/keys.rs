@@ -1,0 +1,176 @@
+//! Every setting there is, section by section.
+//!
+//! The readers may ask only for what stands here (asserted in debug builds), and what stands here must be described in
+//! `docs/configuration.md` (a test), so that no setting exists that a person cannot find.
+
+/// A kind of section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The file itself.
+    Root,
+    /// `[server]`.
+    Server,
+    /// `[directory.NAME]`.
+    Directory,
+    /// `[[directory.NAME.tier]]`.
+    Tier,
+    /// One entry of `server = […]`.
+    Upstream,
+    /// `tls = { … }` towards a server.
+    TlsClient,
+    /// `[[listen]]`.
+    Listen,
+    /// `tls = { … }` of a listener.
+    TlsServer,
+    /// `[service.NAME]`.
+    Service,
+}
+
+impl Kind {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Kind; 9] = [
+        Kind::Root,
+        Kind::Server,
+        Kind::Directory,
+        Kind::Tier,
+        Kind::Upstream,
+        Kind::TlsClient,
+        Kind::Listen,
+        Kind::TlsServer,
+        Kind::Service,
+    ];
+
+    /// As it is called in messages and as a heading of the documentation.
+    pub fn title(self) -> &'static str {
+        match self {
+            Kind::Root => "the file",
+            Kind::Server => "[server]",
+            Kind::Directory => "[directory.NAME]",
+            Kind::Tier => "[[directory.NAME.tier]]",
+            Kind::Upstream => "an entry of `server`",
+            Kind::TlsClient => "`tls` of a server",
+            Kind::Listen => "[[listen]]",
+            Kind::TlsServer => "`tls` of a listener",
+            Kind::Service => "[service.NAME]",
+        }
+    }
+
+    /// The settings it knows.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Kind::Root => &["server", "directory", "service", "listen"],
+            Kind::Server => &[
+                "workers",
+                "control",
+                "admin",
+                "clients_max",
+                "outbox_bytes_total",
+                "drain_gentle",
+                "drain_firm",
+            ],
+            Kind::Directory => &[
+                "base",
+                "identity",
+                "bind_dn",
+                "bind_password_file",
+                "policy",
+                "server",
+                "tier",
+                "tls",
+                "search_timeout",
+                "operation_timeout",
+                "connect_timeout",
+                "retry_min",
+                "retry_max",
+                "probe_interval",
+                "probe_suspect_interval",
+                "probe_timeout",
+                "eject_after",
+                "queue_max",
+                "client_pending_max",
+                "request_bytes_max",
+                "response_bytes_max",
+                "filter_depth_max",
+                "whoami_cache",
+                "allow_unauthenticated_bind",
+                "pinned_max",
+            ],
+            Kind::Tier => &["policy", "server"],
+            Kind::Upstream => &[
+                "url",
+                "ldif",
+                "name",
+                "weight",
+                "connections",
+                "connections_max",
+                "bind_connections_max",
+                "pending_max",
+                "connection_pending_max",
+                "starttls",
+                "tls",
+                "bind_dn",
+                "bind_password_file",
+            ],
+            Kind::TlsClient => &["ca_file", "cert_file", "key_file", "server_name", "verify"],
+            Kind::Listen => &[
+                "protocol",
+                "address",
+                "directory",
+                "tls",
+                "starttls",
+                "mode",
+                "partial_timeout",
+                "write_timeout",
+                "idle_timeout",
+                "outbox_bytes_max",
+                "turn_messages_max",
+                "clients_max",
+                "payload_bytes_max",
+            ],
+            Kind::TlsServer => &["cert_file", "key_file", "client_ca_file", "client_cert"],
+            Kind::Service => &[
+                "helper",
+                "program",
+                "max",
+                "queue_max",
+                "queue_timeout",
+                "request_timeout",
+                "grace",
+                "reply_bytes_max",
+                "directory",
+                "environment",
+            ],
+        }
+    }
+
+    /// Settings of the design that this version does not have: refused by name, with what to do instead.
+    pub fn not_yet(self, key: &str) -> Option<&'static str> {
+        let instead = match (self, key) {
+            (Kind::Root, "feed") => "feeds of a directory's changes are to come; remove this section",
+            (Kind::Server, "state_dir") => "nothing keeps state on disk yet (it comes with the feed); remove it",
+            (Kind::Upstream, "bind_connections") => {
+                "connections for binds are opened on demand; bound them with `bind_connections_max`"
+            }
+            (Kind::Upstream, "srv") => "servers are named one by one, with `url`",
+            (Kind::Listen, "proxy_protocol") => "the PROXY protocol is to come",
+            (Kind::Listen, "clients_file" | "authenticate" | "require_message_authenticator" | "limit_proxy_state") => {
+                "RADIUS is to come"
+            }
+            (Kind::Service, "min" | "min_spare" | "spawn_rate" | "idle_timeout" | "concurrency" | "start_timeout") => {
+                "a program is started for each request (helper = \"exec\"); bound them with `max`"
+            }
+            (Kind::Service, "user" | "sandbox" | "transport" | "offer" | "direct_reply") => {
+                "it comes with pools of long-lived helpers"
+            }
+            _ => return None,
+        };
+        Some(instead)
+    }
+
+    /// Another section that does know this setting, for settings written in the wrong place.
+    pub fn elsewhere(self, key: &str) -> Option<Kind> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| *kind != self && *kind != Kind::Root && kind.keys().contains(&key))
+    }
+}

@@ -1,0 +1,458 @@
+//! What a person wrote: every setting with its place, nothing resolved, no default filled in.
+//!
+//! A file becomes this by [`read`]; the one-line commands make it from their flags. [`super::check`] makes the plan of it.
+
+use std::time::Duration;
+
+use engine::core::policy::Kind as Policy;
+use toml::de::DeTable;
+
+use super::diagnostic::{At, Place, Problems};
+use super::keys::Kind;
+use super::limits;
+use super::plan::{ClientCert, DirectoryLimits, Identity};
+use super::reader::Section;
+use super::values::DURATION_MAX;
+
+/// A whole configuration as written.
+#[derive(Debug, Default)]
+pub struct Raw {
+    /// `[server]`.
+    pub server: Server,
+    /// `[directory.NAME]`.
+    pub directories: Vec<(At<String>, Directory)>,
+    /// `[service.NAME]`.
+    pub services: Vec<(At<String>, Service)>,
+    /// `[[listen]]`.
+    pub listeners: Vec<Listen>,
+}
+
+/// `[server]`.
+#[derive(Debug, Default)]
+pub struct Server {
+    /// 0: one per CPU; negative: CPUs minus that many.
+    pub workers: Option<At<i64>>,
+    /// Path of the control socket.
+    pub control: Option<At<String>>,
+    /// Address of the HTTP side.
+    pub admin: Option<At<String>>,
+    /// See `plan::Server`.
+    pub clients_max: Option<At<usize>>,
+    /// See `plan::Server`.
+    pub outbox_bytes_total: Option<At<usize>>,
+    /// See `plan::Server`.
+    pub drain_gentle: Option<At<Duration>>,
+    /// See `plan::Server`.
+    pub drain_firm: Option<At<Duration>>,
+}
+
+/// A DN and the file of its password.
+#[derive(Debug, Default)]
+pub struct Bind {
+    /// `bind_dn`.
+    pub dn: Option<At<String>>,
+    /// `bind_password_file`.
+    pub password_file: Option<At<String>>,
+}
+
+/// `[directory.NAME]`.
+#[derive(Debug)]
+pub struct Directory {
+    /// The section.
+    pub place: Place,
+    /// What its entries end with.
+    pub base: Option<At<String>>,
+    /// `proxied` or `pinned`.
+    pub identity: Option<At<Identity>>,
+    /// The daemon's own bind.
+    pub bind: Bind,
+    /// TLS for every server that says nothing else.
+    pub tls: Option<TlsClient>,
+    /// `policy` written directly in the directory.
+    pub policy: Option<At<Policy>>,
+    /// `server` written directly in the directory: its only tier.
+    pub servers: Vec<Upstream>,
+    /// `[[directory.NAME.tier]]`.
+    pub tiers: Vec<Tier>,
+    /// Defaults where nothing is written.
+    pub limits: DirectoryLimits,
+}
+
+/// `[[directory.NAME.tier]]`.
+#[derive(Debug)]
+pub struct Tier {
+    /// Its header.
+    pub place: Place,
+    /// `policy`.
+    pub policy: Option<At<Policy>>,
+    /// `server`.
+    pub servers: Vec<Upstream>,
+}
+
+/// How StartTLS is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartTls {
+    /// A refusal closes the connection.
+    Required,
+    /// A refusal goes on in plain text.
+    Tried,
+}
+
+/// One server.
+#[derive(Debug, Default)]
+pub struct Upstream {
+    /// The entry; none for a default.
+    pub place: Option<Place>,
+    /// `ldap://…`.
+    pub url: Option<At<String>>,
+    /// A file instead of a URL.
+    pub ldif: Option<At<String>>,
+    /// Shown instead of the URL.
+    pub name: Option<At<String>>,
+    /// See `plan::Upstream`.
+    pub weight: Option<At<i64>>,
+    /// See `plan::Upstream`.
+    pub connections: Option<At<usize>>,
+    /// See `plan::Upstream`.
+    pub connections_max: Option<At<usize>>,
+    /// See `plan::Upstream`.
+    pub bind_connections_max: Option<At<usize>>,
+    /// See `plan::Upstream`.
+    pub pending_max: Option<At<usize>>,
+    /// See `plan::Upstream`.
+    pub connection_pending_max: Option<At<usize>>,
+    /// `starttls`.
+    pub starttls: Option<At<StartTls>>,
+    /// `tls`.
+    pub tls: Option<TlsClient>,
+    /// The daemon's own bind to this server.
+    pub bind: Bind,
+}
+
+/// `tls` towards a server.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    /// The table.
+    pub place: Place,
+    /// Authorities.
+    pub ca_file: Option<At<String>>,
+    /// Our certificate.
+    pub cert_file: Option<At<String>>,
+    /// Its key.
+    pub key_file: Option<At<String>>,
+    /// The name to verify.
+    pub server_name: Option<At<String>>,
+    /// Whether to verify at all.
+    pub verify: Option<At<bool>>,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Plain LDAP, perhaps with StartTLS.
+    Ldap,
+    /// LDAP in TLS from the first byte.
+    Ldaps,
+    /// Our RPC.
+    Rpc,
+}
+
+/// `[[listen]]`.
+#[derive(Debug)]
+pub struct Listen {
+    /// Its header.
+    pub place: Place,
+    /// `protocol`.
+    pub protocol: Option<At<Protocol>>,
+    /// `address`.
+    pub address: Option<At<String>>,
+    /// `directory`.
+    pub directory: Option<At<String>>,
+    /// `tls`.
+    pub tls: Option<TlsServer>,
+    /// Whether StartTLS is offered.
+    pub starttls: Option<At<bool>>,
+    /// Mode of a unix socket.
+    pub mode: Option<At<u32>>,
+    /// See `plan::Listener`.
+    pub partial_timeout: Option<At<Duration>>,
+    /// See `plan::Listener`.
+    pub write_timeout: Option<At<Duration>>,
+    /// See `plan::Listener`; zero: never.
+    pub idle_timeout: Option<At<Duration>>,
+    /// See `plan::Listener`.
+    pub outbox_bytes_max: Option<At<usize>>,
+    /// See `plan::Listener`.
+    pub turn_messages_max: Option<At<usize>>,
+    /// See `plan::Listener`.
+    pub clients_max: Option<At<usize>>,
+    /// See `plan::Face::Rpc`.
+    pub payload_bytes_max: Option<At<usize>>,
+}
+
+impl Listen {
+    /// A listener of which nothing is written.
+    pub fn empty(place: Place) -> Listen {
+        Listen {
+            place,
+            protocol: None,
+            address: None,
+            directory: None,
+            tls: None,
+            starttls: None,
+            mode: None,
+            partial_timeout: None,
+            write_timeout: None,
+            idle_timeout: None,
+            outbox_bytes_max: None,
+            turn_messages_max: None,
+            clients_max: None,
+            payload_bytes_max: None,
+        }
+    }
+}
+
+/// `tls` of a listener.
+#[derive(Debug)]
+pub struct TlsServer {
+    /// The table.
+    pub place: Place,
+    /// Chain.
+    pub cert_file: Option<At<String>>,
+    /// Key.
+    pub key_file: Option<At<String>>,
+    /// Authorities of client certificates.
+    pub client_ca_file: Option<At<String>>,
+    /// `never`, `request`, `require`.
+    pub client_cert: Option<At<ClientCert>>,
+}
+
+/// `[service.NAME]`.
+#[derive(Debug)]
+pub struct Service {
+    /// The section.
+    pub place: Place,
+    /// Whether `helper = "exec"` is written: the only kind there is.
+    pub helper: Option<At<()>>,
+    /// Program and arguments.
+    pub program: Option<At<Vec<At<String>>>>,
+    /// See `plan::Service`.
+    pub max: Option<At<usize>>,
+    /// See `plan::Service`.
+    pub queue_max: Option<At<usize>>,
+    /// See `plan::Service`.
+    pub queue_timeout: Option<At<Duration>>,
+    /// See `plan::Service`.
+    pub request_timeout: Option<At<Duration>>,
+    /// See `plan::Service`.
+    pub grace: Option<At<Duration>>,
+    /// See `plan::Service`.
+    pub reply_bytes_max: Option<At<usize>>,
+    /// Working directory.
+    pub directory: Option<At<String>>,
+    /// Environment.
+    pub environment: Vec<(At<String>, At<String>)>,
+}
+
+/// The words of `policy`.
+pub const POLICIES: [(&str, Policy); 5] = [
+    ("round-robin", Policy::RoundRobin),
+    ("weighted", Policy::Weighted),
+    ("best-of-two", Policy::BestOfTwo),
+    ("least-busy", Policy::LeastBusy),
+    ("by-hash", Policy::ByHash),
+];
+
+/// The words of `identity`.
+pub const IDENTITIES: [(&str, Identity); 2] = [("proxied", Identity::Proxied), ("pinned", Identity::Pinned)];
+
+/// The words of `starttls` towards a server.
+pub const STARTTLS: [(&str, StartTls); 2] = [("required", StartTls::Required), ("tried", StartTls::Tried)];
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const GIB: usize = 1 << 30;
+
+/// Reads a whole file.
+pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
+    let mut root = Section::new(Kind::Root, Kind::Root.title(), Place::Nowhere, table);
+    let server = root
+        .section(p, "server", Kind::Server)
+        .map(|section| read_server(p, section))
+        .unwrap_or_default();
+    let directories = root.named(p, "directory", Kind::Directory);
+    let services = root.named(p, "service", Kind::Service);
+    let listeners = root.sections(p, "listen", Kind::Listen);
+    let raw = Raw {
+        server,
+        directories: directories
+            .into_iter()
+            .map(|(name, section)| (name, read_directory(p, section)))
+            .collect(),
+        services: services
+            .into_iter()
+            .map(|(name, section)| (name, read_service(p, section)))
+            .collect(),
+        listeners: listeners.into_iter().map(|section| read_listen(p, section)).collect(),
+    };
+    root.finish(p);
+    raw
+}
+
+fn read_server(p: &mut Problems, mut section: Section<'_>) -> Server {
+    let server = Server {
+        workers: section.integer(p, "workers", -1024, 1024),
+        control: section.string(p, "control"),
+        admin: section.string(p, "admin"),
+        clients_max: section.count(p, "clients_max", 1, 10_000_000),
+        outbox_bytes_total: section.size(p, "outbox_bytes_total", 1 << 20, 64 * GIB),
+        drain_gentle: section.duration(p, "drain_gentle", Duration::ZERO, DURATION_MAX),
+        drain_firm: section.duration(p, "drain_firm", Duration::ZERO, HOUR),
+    };
+    section.finish(p);
+    server
+}
+
+fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
+    let servers = section.sections(p, "server", Kind::Upstream);
+    let tiers = section.sections(p, "tier", Kind::Tier);
+    let tls = section.section(p, "tls", Kind::TlsClient);
+    let directory = Directory {
+        place: section.place.clone(),
+        base: section.string(p, "base"),
+        identity: section.choice(p, "identity", &IDENTITIES, &[]),
+        bind: read_bind(p, &mut section),
+        policy: section.choice(p, "policy", &POLICIES, &[]),
+        servers: servers.into_iter().map(|section| read_upstream(p, section)).collect(),
+        tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
+        tls: tls.map(|section| read_tls_client(p, section)),
+        limits: limits::read(p, &mut section),
+    };
+    section.finish(p);
+    directory
+}
+
+fn read_bind(p: &mut Problems, section: &mut Section<'_>) -> Bind {
+    Bind {
+        dn: section.string(p, "bind_dn"),
+        password_file: section.string(p, "bind_password_file"),
+    }
+}
+
+fn read_tier(p: &mut Problems, mut section: Section<'_>) -> Tier {
+    let servers = section.sections(p, "server", Kind::Upstream);
+    let tier = Tier {
+        place: section.place.clone(),
+        policy: section.choice(p, "policy", &POLICIES, &[]),
+        servers: servers.into_iter().map(|section| read_upstream(p, section)).collect(),
+    };
+    section.finish(p);
+    tier
+}
+
+fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
+    let tls = section.section(p, "tls", Kind::TlsClient);
+    let upstream = Upstream {
+        place: Some(section.place.clone()),
+        url: section.string(p, "url"),
+        ldif: section.string(p, "ldif"),
+        name: section.string(p, "name"),
+        weight: section.integer(p, "weight", 0, 1_000_000),
+        connections: section.count(p, "connections", 1, 10_000),
+        connections_max: section.count(p, "connections_max", 1, 10_000),
+        bind_connections_max: section.count(p, "bind_connections_max", 1, 10_000),
+        pending_max: section.count(p, "pending_max", 0, 10_000_000),
+        connection_pending_max: section.count(p, "connection_pending_max", 0, 1_000_000),
+        starttls: section.choice(p, "starttls", &STARTTLS, &[]),
+        tls: tls.map(|section| read_tls_client(p, section)),
+        bind: read_bind(p, &mut section),
+    };
+    section.finish(p);
+    upstream
+}
+
+fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
+    let tls = TlsClient {
+        place: section.place.clone(),
+        ca_file: section.string(p, "ca_file"),
+        cert_file: section.string(p, "cert_file"),
+        key_file: section.string(p, "key_file"),
+        server_name: section.string(p, "server_name"),
+        verify: section.boolean(p, "verify"),
+    };
+    section.finish(p);
+    tls
+}
+
+fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
+    const PROTOCOLS: [(&str, Protocol); 3] = [
+        ("ldap", Protocol::Ldap),
+        ("ldaps", Protocol::Ldaps),
+        ("rpc", Protocol::Rpc),
+    ];
+    const LATER: [&str; 9] = [
+        "radius",
+        "radsec",
+        "dbus",
+        "nss",
+        "pam",
+        "nss-pam",
+        "nslcd",
+        "saslauthd",
+        "http",
+    ];
+    let tls = section.section(p, "tls", Kind::TlsServer);
+    let listen = Listen {
+        place: section.place.clone(),
+        protocol: section.choice(p, "protocol", &PROTOCOLS, &LATER),
+        address: section.string(p, "address"),
+        directory: section.string(p, "directory"),
+        tls: tls.map(|section| read_tls_server(p, section)),
+        starttls: section.boolean(p, "starttls"),
+        mode: section.mode(p, "mode"),
+        partial_timeout: section.duration(p, "partial_timeout", 10 * MILLISECOND, HOUR),
+        write_timeout: section.duration(p, "write_timeout", 10 * MILLISECOND, HOUR),
+        idle_timeout: section.duration(p, "idle_timeout", Duration::ZERO, DURATION_MAX),
+        outbox_bytes_max: section.size(p, "outbox_bytes_max", 4096, GIB),
+        turn_messages_max: section.count(p, "turn_messages_max", 1, 10_000),
+        clients_max: section.count(p, "clients_max", 1, 10_000_000),
+        payload_bytes_max: section.size(p, "payload_bytes_max", 1024, GIB),
+    };
+    section.finish(p);
+    listen
+}
+
+fn read_tls_server(p: &mut Problems, mut section: Section<'_>) -> TlsServer {
+    const WORDS: [(&str, ClientCert); 3] = [
+        ("never", ClientCert::Never),
+        ("request", ClientCert::Request),
+        ("require", ClientCert::Require),
+    ];
+    let tls = TlsServer {
+        place: section.place.clone(),
+        cert_file: section.string(p, "cert_file"),
+        key_file: section.string(p, "key_file"),
+        client_ca_file: section.string(p, "client_ca_file"),
+        client_cert: section.choice(p, "client_cert", &WORDS, &[]),
+    };
+    section.finish(p);
+    tls
+}
+
+fn read_service(p: &mut Problems, mut section: Section<'_>) -> Service {
+    let service = Service {
+        place: section.place.clone(),
+        helper: section.choice(p, "helper", &[("exec", ())], &["winbind", "pam", "sql"]),
+        program: section.strings(p, "program"),
+        max: section.count(p, "max", 1, 10_000),
+        queue_max: section.count(p, "queue_max", 0, 1_000_000),
+        queue_timeout: section.duration(p, "queue_timeout", MILLISECOND, HOUR),
+        request_timeout: section.duration(p, "request_timeout", MILLISECOND, 24 * HOUR),
+        grace: section.duration(p, "grace", Duration::ZERO, HOUR),
+        reply_bytes_max: section.size(p, "reply_bytes_max", 1, GIB),
+        directory: section.string(p, "directory"),
+        environment: section.string_table(p, "environment").unwrap_or_default(),
+    };
+    section.finish(p);
+    service
+}

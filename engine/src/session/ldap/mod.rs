@@ -1,0 +1,202 @@
+//! One LDAP client (RFC 4511), balanced operation by operation (seed 003).
+//!
+//! Invariants: a message id is in `pending` from its submission to its end and never twice; while a bind is in flight
+//! nothing else is taken; from the moment a bind request is taken until its success the client is anonymous (RFC 4511
+//! 4.2.1, RFC 4513 4); every request that has a response gets exactly one final one, here or from an upstream.
+
+mod receive;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use crate::core::time::Span;
+use crate::core::{Class, Drain, Ticket, UpstreamId};
+use wire::ldap::control;
+use wire::ldap::grammar::Limits;
+
+pub use settle::{Bound, Ended};
+
+/// Lanes of a directory's pool, in the order in which its pool is configured.
+pub mod lane {
+    /// Shared connections: many clients' operations.
+    pub const SHARED: u8 = 0;
+    /// Bind connections: one client's bind at a time.
+    pub const BIND: u8 = 1;
+    /// Connections that belong to one client each.
+    pub const PINNED: u8 = 2;
+}
+
+/// What a directory's settings mean for its clients' sessions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// True: each operation carries the client's identity (RFC 4370); false: a client keeps its own connection from its
+    /// first bind on.
+    pub proxied: bool,
+    /// Whether a DN with an empty password is passed on (RFC 4513 5.1.2).
+    pub allow_unauthenticated_bind: bool,
+    /// Whether StartTLS is offered here.
+    pub starttls: bool,
+    /// Operations pending per client, beyond which it is not read; 0: no limit.
+    pub pending_max: usize,
+    /// Deadline of a search.
+    pub search_timeout: Span,
+    /// Deadline of everything else.
+    pub operation_timeout: Span,
+    /// Bounds of the poison guard.
+    pub limits: Limits,
+}
+
+/// What is to be done after a frame. Whatever the session had to say itself is in the outbox already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Nothing.
+    Done,
+    /// Submit the frame to the pool, then say `submitted` before the effects are carried out.
+    Submit(Submit),
+    /// Cancel this ticket; its client hears nothing more of it.
+    Abandon(Ticket),
+    /// The client leaves: cancel everything it has and close.
+    Unbind,
+    /// The answer is in the outbox: write it in clear, then TLS begins. Bytes behind the request must be refused.
+    StartTls,
+    /// The notice of disconnection is in the outbox: write it and close.
+    Close,
+    /// Not taken: give the frame again when something has ended for this client.
+    Later,
+}
+
+/// How a request goes to the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Submit {
+    /// Lane and retry rule.
+    pub class: Class,
+    /// Time it may take; none: no deadline (persistent searches), though the wait for an upstream is bounded.
+    pub timeout: Option<Span>,
+    /// Longest wait for an upstream where there is no deadline.
+    pub queue_wait_max: Span,
+    /// The connection that must carry it.
+    pub pin: Option<UpstreamId>,
+    /// A bind: everything else the client has is abandoned first.
+    pub bind: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    ticket: Ticket,
+    tag: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Open,
+    Binding { id: i32 },
+    Closing,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    draining: Option<Drain>,
+    tls: bool,
+    pending: HashMap<i32, Pending>,
+    /// The name of the bind in flight, as typed.
+    bind_name: Box<[u8]>,
+    /// Authorization identity, `dn:…` or empty for anonymous.
+    authzid: Box<[u8]>,
+    /// The control that carries it, encoded; none while anonymous.
+    control: Option<Box<[u8]>>,
+    pin: Option<UpstreamId>,
+}
+
+/// The encoded control of an anonymous client, the same for all.
+pub fn anonymous_control() -> Vec<u8> {
+    let mut out = Vec::new();
+    control::proxied_authorization(&mut out, b"");
+    out
+}
+
+impl Session {
+    /// A client that has just connected; `tls`: over TLS.
+    pub fn new(tls: bool) -> Self {
+        Session {
+            state: State::Open,
+            draining: None,
+            tls,
+            pending: HashMap::new(),
+            bind_name: Box::default(),
+            authzid: Box::default(),
+            control: None,
+            pin: None,
+        }
+    }
+
+    /// Requests that have not ended.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Their tickets, for a client that leaves.
+    pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.pending.values().map(|pending| pending.ticket)
+    }
+
+    /// The client's own upstream.
+    pub fn pin(&self) -> Option<UpstreamId> {
+        self.pin
+    }
+
+    /// The encoded proxied authorization control of a client that is bound; none while it is anonymous.
+    #[inline]
+    pub fn control(&self) -> Option<&[u8]> {
+        self.control.as_deref()
+    }
+
+    /// Authorization identity (RFC 4513 5.2.1.8); empty for anonymous.
+    pub fn authzid(&self) -> &[u8] {
+        &self.authzid
+    }
+
+    /// The name of the bind in flight, as typed.
+    pub fn bind_name(&self) -> &[u8] {
+        &self.bind_name
+    }
+
+    /// Whether frames would be taken now.
+    #[inline]
+    pub fn takes(&self, settings: &Settings) -> bool {
+        self.state == State::Open && (settings.pending_max == 0 || self.pending.len() < settings.pending_max)
+    }
+
+    /// TLS is up.
+    pub fn tls_started(&mut self) {
+        self.tls = true;
+    }
+
+    /// Its request was given to the pool, which named it. To be called before the effects are looked at.
+    pub fn submitted(&mut self, id: i32, tag: u8, ticket: Ticket) {
+        self.pending.insert(id, Pending { ticket, tag });
+    }
+
+    /// A request of this client was sent on a lane whose upstreams belong to one client.
+    pub fn pinned(&mut self, upstream: UpstreamId) {
+        self.pin = Some(upstream);
+    }
+
+    fn anonymous(&mut self) {
+        self.authzid = Box::default();
+        self.control = None;
+    }
+
+    fn named(&mut self, authzid: &[u8]) {
+        if authzid.is_empty() {
+            return self.anonymous();
+        }
+        let mut encoded = Vec::new();
+        control::proxied_authorization(&mut encoded, authzid);
+        self.authzid = authzid.into();
+        self.control = Some(encoded.into());
+    }
+}

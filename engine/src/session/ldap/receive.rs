@@ -1,0 +1,280 @@
+//! What a client says.
+
+use super::{Next, Pending, Session, Settings, State, Submit, lane};
+use crate::core::{Class, Drain, Ticket};
+use wire::frame::Malformed;
+use wire::ldap::control::{self, oid as control_oid};
+use wire::ldap::envelope::{Envelope, response_tag, tag};
+use wire::ldap::grammar::{self, Auth, ExtendedRequest};
+use wire::ldap::message::oid;
+use wire::ldap::result::{self, code};
+
+/// What the controls of a request ask of the balancer.
+enum Controls {
+    Plain,
+    /// Results are expected for as long as the client stays: no deadline.
+    Persistent,
+    ProxiedAuthorization,
+    Malformed,
+}
+
+impl Session {
+    /// One whole message. `is_sent` says of a ticket whether an upstream has it.
+    pub fn receive(
+        &mut self,
+        env: &Envelope<'_>,
+        settings: &Settings,
+        is_sent: impl Fn(Ticket) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Next {
+        if self.state == State::Closing {
+            return Next::Done;
+        }
+        if !self.takes(settings) {
+            return Next::Later;
+        }
+        if let Err(fault) = grammar::check_request(env, &settings.limits) {
+            return self.poisoned(fault, out);
+        }
+        let Some(response) = response_tag(env.tag) else {
+            return match env.tag {
+                tag::UNBIND_REQUEST => {
+                    self.state = State::Closing;
+                    Next::Unbind
+                }
+                _ => self.abandon(env),
+            };
+        };
+        if env.id == 0 || self.pending.contains_key(&env.id) {
+            return self.disconnect(code::PROTOCOL_ERROR, "message id is in use or zero", out);
+        }
+        if self.draining.is_some() {
+            result::write_result(out, env.id, response, code::UNAVAILABLE, b"", "shutting down");
+            return Next::Done;
+        }
+        let refuse = |code: u32, why: &str, out: &mut Vec<u8>| {
+            result::write_result(out, env.id, response, code, b"", why);
+            Next::Done
+        };
+        let controls = inspect(env.controls);
+        match controls {
+            Controls::Malformed => return refuse(code::PROTOCOL_ERROR, "malformed control", out),
+            Controls::ProxiedAuthorization if settings.proxied || self.pin.is_none() => {
+                if env.tag == tag::BIND_REQUEST {
+                    self.anonymous();
+                }
+                return refuse(
+                    code::UNWILLING_TO_PERFORM,
+                    "proxied authorization is not passed on here",
+                    out,
+                );
+            }
+            _ => {}
+        }
+        match env.tag {
+            tag::BIND_REQUEST => self.bind(env, settings, out),
+            tag::EXTENDED_REQUEST => self.extended(env, settings, is_sent, out),
+            tag::SEARCH_REQUEST => {
+                let timeout = (!matches!(controls, Controls::Persistent)).then_some(settings.search_timeout);
+                Next::Submit(Submit {
+                    timeout,
+                    ..self.operation(true, settings.search_timeout)
+                })
+            }
+            tag::COMPARE_REQUEST => Next::Submit(self.operation(true, settings.operation_timeout)),
+            _ => Next::Submit(self.operation(false, settings.operation_timeout)),
+        }
+    }
+
+    /// The other side of the stream speaks no LDAP that can be followed: notice of disconnection, close.
+    pub fn poisoned(&mut self, fault: Malformed, out: &mut Vec<u8>) -> Next {
+        self.disconnect(code::PROTOCOL_ERROR, &fault.to_string(), out)
+    }
+
+    /// Tells the client that its connection ends (RFC 4511 4.4.1).
+    pub fn disconnect(&mut self, code: u32, why: &str, out: &mut Vec<u8>) -> Next {
+        if self.state != State::Closing {
+            self.state = State::Closing;
+            result::write_notice_of_disconnection(out, code, why);
+        }
+        Next::Close
+    }
+
+    /// The listener drains. `Close`: the client has been told.
+    pub fn drain(&mut self, level: Drain, out: &mut Vec<u8>) -> Next {
+        self.draining = Some(self.draining.map_or(level, |before| before.max(level)));
+        if self.pending.is_empty() {
+            self.disconnect(code::UNAVAILABLE, "shutting down", out)
+        } else {
+            Next::Done
+        }
+    }
+
+    fn operation(&self, retry: bool, timeout: crate::core::time::Span) -> Submit {
+        let lane = if self.pin.is_some() { lane::PINNED } else { lane::SHARED };
+        Submit {
+            class: Class { lane, retry },
+            timeout: Some(timeout),
+            queue_wait_max: timeout,
+            pin: self.pin,
+            bind: false,
+        }
+    }
+
+    fn abandon(&mut self, env: &Envelope<'_>) -> Next {
+        let Some(id) = grammar::abandon_id(env) else {
+            return Next::Done;
+        };
+        match self.pending.get(&id) {
+            Some(pending) if pending.tag != tag::BIND_REQUEST => {
+                let ticket = pending.ticket;
+                self.pending.remove(&id);
+                Next::Abandon(ticket)
+            }
+            _ => Next::Done,
+        }
+    }
+
+    fn bind(&mut self, env: &Envelope<'_>, settings: &Settings, out: &mut Vec<u8>) -> Next {
+        let bind = match grammar::bind(env.op) {
+            Ok(bind) => bind,
+            Err(fault) => return self.poisoned(fault, out),
+        };
+        // RFC 4513 section 4: whatever becomes of it, the old identity is gone.
+        self.anonymous();
+        if bind.version != 3 {
+            result::write_bind(out, env.id, code::PROTOCOL_ERROR, "only LDAPv3 is spoken here", None);
+            self.state = State::Closing;
+            return Next::Close;
+        }
+        match bind.auth {
+            Auth::Simple(password)
+                if password.is_empty() && !bind.name.is_empty() && !settings.allow_unauthenticated_bind =>
+            {
+                let why = "unauthenticated bind (a DN with an empty password) is refused";
+                result::write_bind(out, env.id, code::UNWILLING_TO_PERFORM, why, None);
+                return Next::Done;
+            }
+            Auth::Simple(_) => {}
+            // The place of SASL (multi-step binds, EXTERNAL).
+            Auth::Sasl { .. } | Auth::Other(_) => {
+                let why = "only simple binds are offered here";
+                result::write_bind(out, env.id, code::AUTH_METHOD_NOT_SUPPORTED, why, None);
+                return Next::Done;
+            }
+        }
+        self.state = State::Binding { id: env.id };
+        self.bind_name = bind.name.into();
+        let lane = if settings.proxied { lane::BIND } else { lane::PINNED };
+        Next::Submit(Submit {
+            class: Class {
+                lane,
+                retry: self.pin.is_none(),
+            },
+            timeout: Some(settings.operation_timeout),
+            queue_wait_max: settings.operation_timeout,
+            pin: self.pin,
+            bind: true,
+        })
+    }
+
+    fn extended(
+        &mut self,
+        env: &Envelope<'_>,
+        settings: &Settings,
+        is_sent: impl Fn(Ticket) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Next {
+        let request = match grammar::extended(env.op) {
+            Ok(request) => request,
+            Err(fault) => return self.poisoned(fault, out),
+        };
+        if request.oid == oid::START_TLS.as_bytes() {
+            return self.start_tls(env.id, &request, settings, out);
+        }
+        if request.oid == oid::CANCEL.as_bytes() {
+            return self.cancel(env.id, &request, is_sent, out);
+        }
+        if request.oid == oid::WHO_AM_I.as_bytes() && self.pin.is_none() {
+            let (code, why, value) = match request.value {
+                None => (code::SUCCESS, "", Some(&*self.authzid)),
+                Some(_) => (code::PROTOCOL_ERROR, "Who am I? takes no value", None),
+            };
+            result::write_extended(out, env.id, code, why, None, value);
+            return Next::Done;
+        }
+        Next::Submit(self.operation(false, settings.operation_timeout))
+    }
+
+    fn start_tls(&mut self, id: i32, request: &ExtendedRequest<'_>, settings: &Settings, out: &mut Vec<u8>) -> Next {
+        let (code, why) = if request.value.is_some() {
+            (code::PROTOCOL_ERROR, "StartTLS takes no value")
+        } else if self.tls {
+            (code::OPERATIONS_ERROR, "TLS is active already")
+        } else if !self.pending.is_empty() {
+            (code::OPERATIONS_ERROR, "operations are pending")
+        } else if !settings.starttls {
+            (code::UNAVAILABLE, "TLS is not configured here")
+        } else {
+            // Who the client was in clear it is not under TLS.
+            self.anonymous();
+            (code::SUCCESS, "")
+        };
+        result::write_extended(out, id, code, why, Some(oid::START_TLS), None);
+        if code == code::SUCCESS {
+            Next::StartTls
+        } else {
+            Next::Done
+        }
+    }
+
+    /// RFC 3909. What only reads, or was not sent yet, is ended here and now; what may have changed something is too late.
+    fn cancel(
+        &mut self,
+        id: i32,
+        request: &ExtendedRequest<'_>,
+        is_sent: impl Fn(Ticket) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Next {
+        let answer = |code: u32, why: &str, out: &mut Vec<u8>| {
+            result::write_extended(out, id, code, why, None, None);
+            Next::Done
+        };
+        let Some(Ok(target)) = request.value.map(grammar::cancel_id) else {
+            return answer(code::PROTOCOL_ERROR, "Cancel wants the message id to cancel", out);
+        };
+        let Some(Pending { ticket, tag }) = self.pending.get(&target).copied() else {
+            return answer(code::NO_SUCH_OPERATION, "no such operation is pending", out);
+        };
+        if tag == tag::BIND_REQUEST {
+            return answer(code::CANNOT_CANCEL, "a bind cannot be cancelled", out);
+        }
+        let reads = matches!(tag, tag::SEARCH_REQUEST | tag::COMPARE_REQUEST);
+        if !reads && is_sent(ticket) {
+            return answer(code::TOO_LATE, "the operation is being carried out", out);
+        }
+        self.pending.remove(&target);
+        if let Some(response) = response_tag(tag) {
+            result::write_result(out, target, response, code::CANCELED, b"", "");
+        }
+        answer(code::SUCCESS, "", out);
+        Next::Abandon(ticket)
+    }
+}
+
+fn inspect(content: &[u8]) -> Controls {
+    let mut found = Controls::Plain;
+    for control in control::controls(content) {
+        let Ok(control) = control else {
+            return Controls::Malformed;
+        };
+        let is = |oid: &str| control.oid == oid.as_bytes();
+        if is(control_oid::PROXIED_AUTHORIZATION) || is(control_oid::PROXIED_AUTHORIZATION_V1) {
+            return Controls::ProxiedAuthorization;
+        }
+        if is(control_oid::PERSISTENT_SEARCH) || is(control_oid::SYNC_REQUEST) || is(control_oid::CHANGE_NOTIFICATION) {
+            found = Controls::Persistent;
+        }
+    }
+    found
+}

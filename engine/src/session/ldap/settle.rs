@@ -1,0 +1,123 @@
+//! How a client's requests end.
+
+use super::{Next, Session, State};
+use crate::core::Reason;
+use wire::ldap::envelope::{response_tag, tag};
+use wire::ldap::result::{self, code};
+
+/// What a bind's success makes of the client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bound<'a> {
+    /// This authorization identity, learned from the server.
+    As(&'a [u8]),
+    /// The server does not say: the name as typed.
+    AsTyped,
+}
+
+/// How an answered request leaves the session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It was pending: its answer goes to the client.
+    Deliver,
+    /// The client gave it up: nothing goes out.
+    Drop,
+}
+
+impl Session {
+    /// The final answer of a request came from an upstream. `Drop`: the client waits no more.
+    #[inline]
+    pub fn answered(&mut self, id: i32, request_tag: u8) -> Ended {
+        if self.pending.remove(&id).is_none() {
+            return Ended::Drop;
+        }
+        if request_tag == tag::BIND_REQUEST {
+            self.bind_ended(id);
+        }
+        Ended::Deliver
+    }
+
+    /// The answered bind was a success.
+    pub fn bound(&mut self, who: Bound<'_>) {
+        let name = std::mem::take(&mut self.bind_name);
+        match who {
+            Bound::As(authzid) => self.named(authzid),
+            Bound::AsTyped if name.is_empty() => self.anonymous(),
+            Bound::AsTyped => self.named(&[b"dn:", &*name].concat()),
+        }
+    }
+
+    /// The pool ended a request: the client is told why, unless it gave it up itself.
+    pub fn failed(&mut self, id: i32, request_tag: u8, reason: Reason, out: &mut Vec<u8>) {
+        if self.pending.remove(&id).is_none() {
+            return;
+        }
+        if request_tag == tag::BIND_REQUEST {
+            self.bind_ended(id);
+        }
+        let Some((code, why)) = words(reason, request_tag) else {
+            return;
+        };
+        if let Some(response) = response_tag(request_tag) {
+            result::write_result(out, id, response, code, b"", why);
+        }
+    }
+
+    /// After something has ended: whether a client that drains is done.
+    pub fn after_end(&mut self, out: &mut Vec<u8>) -> Next {
+        if self.draining.is_some() && self.pending.is_empty() && self.state == State::Open {
+            return self.disconnect(code::UNAVAILABLE, "shutting down", out);
+        }
+        Next::Done
+    }
+
+    /// The client's own upstream is gone, and with it who the client is.
+    pub fn pin_lost(&mut self, out: &mut Vec<u8>) -> Next {
+        self.pin = None;
+        self.disconnect(code::UNAVAILABLE, "the server's connection was lost", out)
+    }
+
+    /// Forgets a pending request without a word (everything before a bind; a client that leaves).
+    pub fn forget(&mut self, id: i32) {
+        self.pending.remove(&id);
+    }
+
+    /// Forgets all that is pending but this id; hands back the tickets.
+    pub fn forget_others(&mut self, id: i32, tickets: &mut Vec<crate::core::Ticket>) {
+        self.pending.retain(|other, pending| {
+            if *other == id {
+                return true;
+            }
+            tickets.push(pending.ticket);
+            false
+        });
+    }
+
+    fn bind_ended(&mut self, id: i32) {
+        if self.state == (State::Binding { id }) {
+            self.state = State::Open;
+        }
+    }
+}
+
+/// The result code and diagnostic message of a request that the pool ended; none where the client is not to be told.
+fn words(reason: Reason, request_tag: u8) -> Option<(u32, &'static str)> {
+    let search = request_tag == tag::SEARCH_REQUEST;
+    let reads = matches!(
+        request_tag,
+        tag::SEARCH_REQUEST | tag::COMPARE_REQUEST | tag::BIND_REQUEST
+    );
+    Some(match reason {
+        Reason::Canceled => return None,
+        Reason::Deadline if search => (code::TIME_LIMIT_EXCEEDED, "the server took too long"),
+        Reason::Deadline => (code::ADMIN_LIMIT_EXCEEDED, "the server took too long"),
+        Reason::QueueTimeout => (code::BUSY, "no connection to a server became free in time"),
+        Reason::QueueFull => (code::BUSY, "too many requests are waiting"),
+        Reason::Unavailable => (code::UNAVAILABLE, "no server is available"),
+        Reason::UpstreamLost { .. } if reads => (code::UNAVAILABLE, "the connection to the server was lost"),
+        Reason::UpstreamLost { .. } => (
+            code::OTHER,
+            "the connection to the server was lost; the outcome is unknown",
+        ),
+        Reason::ShuttingDown => (code::UNAVAILABLE, "shutting down"),
+    })
+}

@@ -1,0 +1,310 @@
+//! One connection to an LDAP server: how it becomes ready, and what its messages mean.
+//!
+//! Phases: *connecting* (nothing may be said), *StartTLS* (asked, not answered), *TLS* (the handshake is the socket
+//! owner's), *binding* (our own bind), *ready*. On a ready connection of the bind lane one client's bind is in flight at a
+//! time; after its success the server is asked Who am I? on the same connection before the client is answered, unless the
+//! answer for that name is known.
+
+use super::ids::Ids;
+use crate::core::{Settlement, Ticket, Verdict};
+use wire::frame::Malformed;
+use wire::ldap::envelope::{self, Envelope, tag};
+use wire::ldap::grammar::Scope;
+use wire::ldap::message::{self, SearchSpec, oid};
+use wire::ldap::result::{self, code};
+
+/// How TLS comes about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Security {
+    /// It does not.
+    Plain,
+    /// From the first byte.
+    Ldaps,
+    /// By StartTLS; a refusal is the end.
+    StartTlsRequired,
+    /// By StartTLS; a refusal is borne.
+    StartTlsTried,
+}
+
+/// What the owner of the socket does next while the connection becomes ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Write what is in the outbox and wait for an answer.
+    Wait,
+    /// Begin the TLS handshake; then `tls_done`.
+    Tls,
+    /// The connection can be used.
+    Ready,
+    /// It never will; say why.
+    Failed(&'static str),
+}
+
+/// What a message from the server means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// For this ticket.
+    Reply {
+        /// Whose.
+        ticket: Ticket,
+        /// Part or end.
+        settlement: Settlement,
+    },
+    /// A client's bind succeeded and the server has been asked who that is; the answer to the bind is to be kept.
+    BindHeld {
+        /// Whose bind.
+        ticket: Ticket,
+    },
+    /// Who the client is that bound; now the kept answer goes out. `known`: false where the server would not say.
+    BindIdentity {
+        /// Whose bind.
+        ticket: Ticket,
+        /// Whether the message's value is an identity.
+        known: bool,
+    },
+    /// A probe was answered.
+    Probe,
+    /// The server will close the connection (RFC 4511 4.4.1).
+    Disconnection,
+    /// Nothing for anybody: an answer to what was given up, an unsolicited message of no meaning to us.
+    Nothing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Connecting,
+    StartTls,
+    Tls,
+    Binding,
+    Ready,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum What {
+    Ticket { ticket: Ticket, response: u8 },
+    Bind { ticket: Ticket, ask: bool },
+    WhoAmI { ticket: Ticket },
+    Probe,
+    Own,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Connection {
+    phase: Phase,
+    security: Security,
+    ids: Ids<What>,
+}
+
+impl Connection {
+    /// A connection that is being made.
+    pub fn new(security: Security) -> Self {
+        Connection {
+            phase: Phase::Connecting,
+            security,
+            ids: Ids::default(),
+        }
+    }
+
+    /// Whether requests may be sent.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// The socket is connected. `bind`: our own name and password, where we have one.
+    pub fn connected(&mut self, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
+        match self.security {
+            Security::Ldaps => {
+                self.phase = Phase::Tls;
+                Step::Tls
+            }
+            Security::StartTlsRequired | Security::StartTlsTried => {
+                self.phase = Phase::StartTls;
+                let id = self.ids.allocate(What::Own);
+                message::write_extended_request(out, id, oid::START_TLS, None);
+                Step::Wait
+            }
+            Security::Plain => self.bind(bind, out),
+        }
+    }
+
+    /// The TLS handshake is done and the server's name verified.
+    pub fn tls_done(&mut self, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
+        self.bind(bind, out)
+    }
+
+    /// A message before the connection is ready.
+    pub fn handshake(&mut self, env: &Envelope<'_>, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
+        if env.id == 0 {
+            return Step::Failed("the server disconnected");
+        }
+        if self.ids.remove(env.id).is_none() {
+            return Step::Wait;
+        }
+        let succeeded = result::result_code(env.op) == Some(code::SUCCESS);
+        match (self.phase, env.tag) {
+            (Phase::StartTls, tag::EXTENDED_RESPONSE) if succeeded => {
+                self.phase = Phase::Tls;
+                Step::Tls
+            }
+            (Phase::StartTls, tag::EXTENDED_RESPONSE) if self.security == Security::StartTlsTried => {
+                self.bind(bind, out)
+            }
+            (Phase::StartTls, tag::EXTENDED_RESPONSE) => Step::Failed("the server refused StartTLS"),
+            (Phase::Binding, tag::BIND_RESPONSE) if succeeded => {
+                self.phase = Phase::Ready;
+                Step::Ready
+            }
+            (Phase::Binding, tag::BIND_RESPONSE) => Step::Failed("the server refused our bind"),
+            _ => Step::Failed("the server answered out of turn"),
+        }
+    }
+
+    /// Whether bytes behind the last message are an injection: StartTLS was answered and the handshake not begun
+    /// (CVE-2011-0411).
+    pub fn expects_tls(&self) -> bool {
+        self.phase == Phase::Tls
+    }
+
+    /// Writes a request under an id of ours, which is handed back. `request_tag` decides what ends it.
+    #[inline]
+    pub fn send(&mut self, ticket: Ticket, env: &Envelope<'_>, extra: &[u8], out: &mut Vec<u8>) -> i32 {
+        let response = envelope::response_tag(env.tag).unwrap_or(tag::EXTENDED_RESPONSE);
+        let id = self.ids.allocate(What::Ticket { ticket, response });
+        envelope::write(out, id, env.op, env.controls, extra);
+        id
+    }
+
+    /// Writes a client's bind. `ask`: the server is to say who that is.
+    pub fn send_bind(&mut self, ticket: Ticket, env: &Envelope<'_>, ask: bool, out: &mut Vec<u8>) -> i32 {
+        let id = self.ids.allocate(What::Bind { ticket, ask });
+        envelope::write(out, id, env.op, env.controls, &[]);
+        id
+    }
+
+    /// Tells the server that nobody waits for this id any more.
+    pub fn abandon(&mut self, id: i32, out: &mut Vec<u8>) {
+        if self.ids.remove(id).is_some() {
+            // An Abandon has no response: its own id stands for nothing.
+            let own = self.ids.allocate(What::Own);
+            self.ids.remove(own);
+            message::write_abandon(out, own, id);
+        }
+    }
+
+    /// Asks for the root DSE and nothing of it.
+    pub fn probe(&mut self, out: &mut Vec<u8>) {
+        let id = self.ids.allocate(What::Probe);
+        let search = SearchSpec {
+            base: b"",
+            scope: Scope::Base,
+            filter: message::FILTER_ANY_ENTRY,
+            attributes: &["1.1"],
+            deref: 0,
+            size_limit: 0,
+            time_limit: 0,
+            types_only: false,
+        };
+        message::write_search(out, id, &search);
+    }
+
+    /// A message on a ready connection. What Who am I? asks for is appended to `out`.
+    #[inline]
+    pub fn receive(&mut self, env: &Envelope<'_>, out: &mut Vec<u8>) -> Result<Event, Malformed> {
+        if env.id == 0 {
+            let notice = env.tag == tag::EXTENDED_RESPONSE
+                && result::read_result(env.op).is_ok_and(|r| result::is_notice_of_disconnection(0, &r));
+            return Ok(if notice { Event::Disconnection } else { Event::Nothing });
+        }
+        let Some(what) = self.ids.get(env.id) else {
+            return if envelope::is_request(env.tag) {
+                Err(Malformed::BadOperation)
+            } else {
+                Ok(Event::Nothing)
+            };
+        };
+        match what {
+            What::Ticket { ticket, response } => self.reply(env, ticket, response),
+            What::Bind { ticket, ask } => self.bind_answered(env, ticket, ask, out),
+            What::WhoAmI { ticket } => {
+                self.ids.remove(env.id);
+                let known = env.tag == tag::EXTENDED_RESPONSE && result::result_code(env.op) == Some(code::SUCCESS);
+                Ok(Event::BindIdentity { ticket, known })
+            }
+            What::Probe => {
+                if !envelope::is_final_response(env.tag) {
+                    return Ok(Event::Nothing);
+                }
+                self.ids.remove(env.id);
+                Ok(Event::Probe)
+            }
+            What::Own => Ok(Event::Nothing),
+        }
+    }
+
+    #[inline]
+    fn reply(&mut self, env: &Envelope<'_>, ticket: Ticket, response: u8) -> Result<Event, Malformed> {
+        let settlement = if env.tag == response {
+            self.ids.remove(env.id);
+            let code = result::result_code(env.op).ok_or(Malformed::BadValue("a result code"))?;
+            Settlement::Done(verdict(code))
+        } else {
+            let part = match env.tag {
+                tag::INTERMEDIATE_RESPONSE => true,
+                tag::SEARCH_ENTRY | tag::SEARCH_REFERENCE => response == tag::SEARCH_DONE,
+                _ => false,
+            };
+            if !part {
+                return Err(Malformed::BadOperation);
+            }
+            Settlement::Part
+        };
+        Ok(Event::Reply { ticket, settlement })
+    }
+
+    fn bind_answered(
+        &mut self,
+        env: &Envelope<'_>,
+        ticket: Ticket,
+        ask: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Event, Malformed> {
+        if env.tag == tag::INTERMEDIATE_RESPONSE {
+            return Ok(Event::Reply {
+                ticket,
+                settlement: Settlement::Part,
+            });
+        }
+        if env.tag != tag::BIND_RESPONSE {
+            return Err(Malformed::BadOperation);
+        }
+        self.ids.remove(env.id);
+        let code = result::result_code(env.op).ok_or(Malformed::BadValue("a result code"))?;
+        if ask && code == code::SUCCESS {
+            let id = self.ids.allocate(What::WhoAmI { ticket });
+            message::write_extended_request(out, id, oid::WHO_AM_I, None);
+            return Ok(Event::BindHeld { ticket });
+        }
+        Ok(Event::Reply {
+            ticket,
+            settlement: Settlement::Done(verdict(code)),
+        })
+    }
+
+    fn bind(&mut self, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
+        let Some((dn, password)) = bind else {
+            self.phase = Phase::Ready;
+            return Step::Ready;
+        };
+        self.phase = Phase::Binding;
+        let id = self.ids.allocate(What::Own);
+        message::write_simple_bind(out, id, dn, password);
+        Step::Wait
+    }
+}
+
+fn verdict(code: u32) -> Verdict {
+    match code {
+        code::BUSY | code::UNAVAILABLE => Verdict::Unwell,
+        _ => Verdict::Well,
+    }
+}

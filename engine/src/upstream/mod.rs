@@ -1,0 +1,4 @@
+//! The other side: what is said to, and heard from, one live upstream.
+
+pub mod ids;
+pub mod ldap;
