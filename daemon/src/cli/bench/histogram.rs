@@ -25,7 +25,11 @@ pub(super) struct Histogram {
 impl Histogram {
     /// An empty histogram.
     pub(super) fn new() -> Self {
-        Histogram { counts: vec![0; BUCKETS].into_boxed_slice(), total: 0, max_ns: 0 }
+        Histogram {
+            counts: vec![0; BUCKETS].into_boxed_slice(),
+            total: 0,
+            max_ns: 0,
+        }
     }
 
     /// Counts one latency, in nanoseconds.
@@ -112,9 +116,17 @@ mod tests {
         for value in (1..=100_000).rev() {
             histogram.record(value * 1000);
         }
-        for (per_mille, exact) in [(500, 50_000_000), (990, 99_000_000), (999, 99_900_000), (1000, 100_000_000)] {
+        for (per_mille, exact) in [
+            (500, 50_000_000),
+            (990, 99_000_000),
+            (999, 99_900_000),
+            (1000, 100_000_000),
+        ] {
             let read = u64::try_from(histogram.quantile(per_mille).as_nanos()).unwrap();
-            assert!(read >= exact && read - exact <= exact / 64, "{per_mille}: {read} instead of {exact}");
+            assert!(
+                read >= exact && read - exact <= exact / 64,
+                "{per_mille}: {read} instead of {exact}"
+            );
         }
         assert_eq!(histogram.max(), Duration::from_millis(100));
         assert_eq!(histogram.len(), 100_000);

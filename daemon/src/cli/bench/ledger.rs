@@ -152,9 +152,22 @@ impl Ledger {
     /// For at most `depth` operations at a time, 1 to [`DEPTH_MAX`].
     pub(super) fn new(depth: u32) -> Self {
         let slots = (depth.clamp(1, DEPTH_MAX) * 8).next_power_of_two();
-        let asked = Asked { kind: Kind::Search, n: 0, start_ns: 0 };
-        let slot = Slot { id: 0, state: State::Free, entry_seen: false, asked };
-        Ledger { slots: vec![slot; slots as usize].into_boxed_slice(), opened: 0, pending: 0 }
+        let asked = Asked {
+            kind: Kind::Search,
+            n: 0,
+            start_ns: 0,
+        };
+        let slot = Slot {
+            id: 0,
+            state: State::Free,
+            entry_seen: false,
+            asked,
+        };
+        Ledger {
+            slots: vec![slot; slots as usize].into_boxed_slice(),
+            opened: 0,
+            pending: 0,
+        }
     }
 
     /// Operations sent, neither answered nor abandoned.
@@ -170,7 +183,12 @@ impl Ledger {
             self.opened = self.opened.checked_add(1).unwrap_or(IDS);
             let Some(slot) = self.slot(id) else { continue };
             if slot.state != State::Pending {
-                *slot = Slot { id, state: State::Pending, entry_seen: false, asked };
+                *slot = Slot {
+                    id,
+                    state: State::Pending,
+                    entry_seen: false,
+                    asked,
+                };
                 self.pending += 1;
                 return Some(id);
             }
@@ -203,12 +221,18 @@ impl Ledger {
     /// Judges one received message.
     pub(super) fn receive(&mut self, message: &Envelope<'_>, truth: &Truth) -> Verdict {
         if message.id == 0 {
-            return Verdict::Notice { code: result_code(message.op).unwrap_or(u32::MAX) };
+            return Verdict::Notice {
+                code: result_code(message.op).unwrap_or(u32::MAX),
+            };
         }
-        let is_part =
-            matches!(message.tag, tag::SEARCH_ENTRY | tag::SEARCH_REFERENCE | tag::INTERMEDIATE_RESPONSE);
+        let is_part = matches!(
+            message.tag,
+            tag::SEARCH_ENTRY | tag::SEARCH_REFERENCE | tag::INTERMEDIATE_RESPONSE
+        );
         let never_used = u32::try_from(message.id).is_ok_and(|id| id > self.opened.min(IDS));
-        let Some(slot) = self.slot(message.id) else { return Verdict::Faulty(Fault::Misdelivered) };
+        let Some(slot) = self.slot(message.id) else {
+            return Verdict::Faulty(Fault::Misdelivered);
+        };
         if slot.id != message.id || matches!(slot.state, State::Free | State::Done) {
             return Verdict::Faulty(match (never_used, is_part) {
                 (true, _) => Fault::Misdelivered,
@@ -217,7 +241,11 @@ impl Ledger {
             });
         }
         let asked = slot.asked;
-        let fits = if is_part { asked.kind == Kind::Search } else { message.tag == asked.kind.response() };
+        let fits = if is_part {
+            asked.kind == Kind::Search
+        } else {
+            message.tag == asked.kind.response()
+        };
         let right = fits && is_right(message, &asked, truth);
         match (slot.state, is_part) {
             (State::Abandoned, _) if !right => Verdict::Faulty(Fault::Misdelivered),
@@ -238,7 +266,13 @@ impl Ledger {
                     asked.kind == Kind::Search && code == 0 && !slot.entry_seen && truth.entry.is_some();
                 self.pending -= 1;
                 let fulfilled = fits && is_fulfilled(asked.kind, code);
-                Verdict::Final { asked, code, fulfilled, entry_missing, misdelivered: !right }
+                Verdict::Final {
+                    asked,
+                    code,
+                    fulfilled,
+                    entry_missing,
+                    misdelivered: !right,
+                }
             }
         }
     }
@@ -296,13 +330,20 @@ fn is_entry(op: &[u8], expected: &Expected, n: &Digits) -> Option<bool> {
         Expected::Dn(template) => return Some(template.matches(n, dn)),
         Expected::Value { attribute, rdn, value } => (attribute, rdn, value),
     };
-    if rdn.strip(n, dn).is_some_and(|rest| matches!(rest.first(), None | Some(b',' | b'+'))) {
+    if rdn
+        .strip(n, dn)
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b',' | b'+')))
+    {
         return Some(true);
     }
     let mut attributes = Reader::new(entry.take(ber::tag::SEQUENCE).ok()?);
     while !attributes.is_empty() {
         let mut one = Reader::new(attributes.take(ber::tag::SEQUENCE).ok()?);
-        if !one.take(ber::tag::OCTET_STRING).ok()?.eq_ignore_ascii_case(attribute.as_bytes()) {
+        if !one
+            .take(ber::tag::OCTET_STRING)
+            .ok()?
+            .eq_ignore_ascii_case(attribute.as_bytes())
+        {
             continue;
         }
         let mut values = Reader::new(one.take(ber::tag::SET).ok()?);
@@ -318,10 +359,15 @@ fn is_entry(op: &[u8], expected: &Expected, n: &Digits) -> Option<bool> {
 /// responseValue of an ExtendedResponse, `dn:` and the DN (RFC 4532 section 2.2, RFC 4513 section 5.2.1.8).
 fn is_identity(op: &[u8], identity: &Template, n: &Digits) -> bool {
     const RESPONSE_VALUE: u8 = 0x8B;
-    let Ok(mut reader) = Reader::inside(op, tag::EXTENDED_RESPONSE) else { return false };
+    let Ok(mut reader) = Reader::inside(op, tag::EXTENDED_RESPONSE) else {
+        return false;
+    };
     while let Ok(element) = reader.element() {
         if element.tag == RESPONSE_VALUE {
-            return element.content.strip_prefix(b"dn:").is_some_and(|dn| identity.matches(n, dn));
+            return element
+                .content
+                .strip_prefix(b"dn:")
+                .is_some_and(|dn| identity.matches(n, dn));
         }
     }
     false

@@ -44,7 +44,16 @@ fn search_done(id: i32) -> Vec<u8> {
 }
 
 fn outcome(verdict: Verdict) -> (u32, bool, bool, bool) {
-    let Verdict::Final { code, fulfilled, entry_missing, misdelivered, .. } = verdict else { panic!("{verdict:?}") };
+    let Verdict::Final {
+        code,
+        fulfilled,
+        entry_missing,
+        misdelivered,
+        ..
+    } = verdict
+    else {
+        panic!("{verdict:?}")
+    };
     (code, fulfilled, entry_missing, misdelivered)
 }
 
@@ -52,8 +61,14 @@ fn outcome(verdict: Verdict) -> (u32, bool, bool, bool) {
 fn the_entry_that_was_asked_for_is_known_by_its_rdn_or_by_its_attribute() {
     let mut ledger = Ledger::new(2);
     let id = ledger.open(asked(Kind::Search, 12)).unwrap();
-    assert_eq!(receive(&mut ledger, &entry(id, "uid=user12,dc=example", ("cn", "x"))), Verdict::Part);
-    assert_eq!(receive(&mut ledger, &entry(id, "cn=x,dc=example", ("UID", "user12"))), Verdict::Part);
+    assert_eq!(
+        receive(&mut ledger, &entry(id, "uid=user12,dc=example", ("cn", "x"))),
+        Verdict::Part
+    );
+    assert_eq!(
+        receive(&mut ledger, &entry(id, "cn=x,dc=example", ("UID", "user12"))),
+        Verdict::Part
+    );
     assert_eq!(outcome(receive(&mut ledger, &search_done(id))), (0, true, false, false));
     assert_eq!(ledger.pending(), 0);
 }
@@ -62,7 +77,11 @@ fn the_entry_that_was_asked_for_is_known_by_its_rdn_or_by_its_attribute() {
 fn anothers_entry_is_misdelivered() {
     let mut ledger = Ledger::new(2);
     let id = ledger.open(asked(Kind::Search, 12)).unwrap();
-    for (dn, uid) in [("uid=user123,dc=example", "user123"), ("uid=user1,dc=example", "user1"), ("cn=x", "user")] {
+    for (dn, uid) in [
+        ("uid=user123,dc=example", "user123"),
+        ("uid=user1,dc=example", "user1"),
+        ("cn=x", "user"),
+    ] {
         let verdict = receive(&mut ledger, &entry(id, dn, ("uid", uid)));
         assert_eq!(verdict, Verdict::Faulty(Fault::Misdelivered), "{dn}");
     }
@@ -81,7 +100,10 @@ fn a_second_result_is_duplicate_and_an_entry_after_the_result_is_late() {
     let id = ledger.open(asked(Kind::Search, 1)).unwrap();
     receive(&mut ledger, &entry(id, "uid=user1", ("uid", "user1")));
     receive(&mut ledger, &search_done(id));
-    assert_eq!(receive(&mut ledger, &search_done(id)), Verdict::Faulty(Fault::Duplicate));
+    assert_eq!(
+        receive(&mut ledger, &search_done(id)),
+        Verdict::Faulty(Fault::Duplicate)
+    );
     let late = entry(id, "uid=user1", ("uid", "user1"));
     assert_eq!(receive(&mut ledger, &late), Verdict::Faulty(Fault::Late));
 }
@@ -95,15 +117,24 @@ fn faults_are_seen_even_when_the_slot_serves_another_id() {
         let id = ledger.open(asked(Kind::Search, n)).unwrap();
         receive(&mut ledger, &search_done(id));
     }
-    assert_eq!(receive(&mut ledger, &search_done(first)), Verdict::Faulty(Fault::Duplicate));
+    assert_eq!(
+        receive(&mut ledger, &search_done(first)),
+        Verdict::Faulty(Fault::Duplicate)
+    );
 }
 
 #[test]
 fn an_id_never_used_or_a_result_of_another_type_is_misdelivered() {
     let mut ledger = Ledger::new(4);
     let id = ledger.open(asked(Kind::Search, 1)).unwrap();
-    assert_eq!(receive(&mut ledger, &search_done(id + 1)), Verdict::Faulty(Fault::Misdelivered));
-    assert_eq!(receive(&mut ledger, &search_done(70_000)), Verdict::Faulty(Fault::Misdelivered));
+    assert_eq!(
+        receive(&mut ledger, &search_done(id + 1)),
+        Verdict::Faulty(Fault::Misdelivered)
+    );
+    assert_eq!(
+        receive(&mut ledger, &search_done(70_000)),
+        Verdict::Faulty(Fault::Misdelivered)
+    );
     let bind = done(id, envelope::tag::BIND_RESPONSE, 0);
     assert_eq!(outcome(receive(&mut ledger, &bind)), (0, false, false, true));
     let bind = ledger.open(asked(Kind::Bind, 1)).unwrap();
@@ -133,9 +164,12 @@ fn a_comparison_must_come_out_as_it_is() {
 #[test]
 fn who_am_i_must_say_the_bound_identity() {
     let mut ledger = Ledger::new(4);
-    for (said, misdelivered) in
-        [("dn:uid=user5,dc=example", false), ("dn:uid=user6,dc=example", true), ("", true), ("u:user5", true)]
-    {
+    for (said, misdelivered) in [
+        ("dn:uid=user5,dc=example", false),
+        ("dn:uid=user6,dc=example", true),
+        ("", true),
+        ("u:user5", true),
+    ] {
         let id = ledger.open(asked(Kind::WhoAmI, 5)).unwrap();
         let mut out = Vec::new();
         result::write_extended(&mut out, id, code::SUCCESS, "", None, Some(said.as_bytes()));
@@ -150,11 +184,17 @@ fn what_was_abandoned_may_still_answer_but_only_about_itself() {
     assert!(ledger.abandon(id));
     assert!(!ledger.abandon(id));
     assert_eq!(ledger.pending(), 0);
-    assert_eq!(receive(&mut ledger, &entry(id, "uid=user3", ("uid", "user3"))), Verdict::AfterAbandon);
+    assert_eq!(
+        receive(&mut ledger, &entry(id, "uid=user3", ("uid", "user3"))),
+        Verdict::AfterAbandon
+    );
     let other = entry(id, "uid=user4", ("uid", "user4"));
     assert_eq!(receive(&mut ledger, &other), Verdict::Faulty(Fault::Misdelivered));
     assert_eq!(receive(&mut ledger, &search_done(id)), Verdict::AfterAbandon);
-    assert_eq!(receive(&mut ledger, &search_done(id)), Verdict::Faulty(Fault::Duplicate));
+    assert_eq!(
+        receive(&mut ledger, &search_done(id)),
+        Verdict::Faulty(Fault::Duplicate)
+    );
 }
 
 #[test]
@@ -188,5 +228,10 @@ fn depth_is_bounded_by_slots_that_wait() {
 fn an_unsolicited_notification_is_a_notice() {
     let mut out = Vec::new();
     result::write_notice_of_disconnection(&mut out, code::UNAVAILABLE, "");
-    assert_eq!(receive(&mut Ledger::new(1), &out), Verdict::Notice { code: code::UNAVAILABLE });
+    assert_eq!(
+        receive(&mut Ledger::new(1), &out),
+        Verdict::Notice {
+            code: code::UNAVAILABLE
+        }
+    );
 }

@@ -59,12 +59,18 @@ pub(super) struct Counters {
 impl Shared {
     /// For so many threads, in phase Open.
     pub(super) fn new(threads: u32) -> Self {
-        Shared { phase: AtomicU8::new(0), counters: (0..threads).map(|_| Counters::default()).collect() }
+        Shared {
+            phase: AtomicU8::new(0),
+            counters: (0..threads).map(|_| Counters::default()).collect(),
+        }
     }
 
     /// The present phase.
     pub(super) fn phase(&self) -> Phase {
-        PHASES.get(usize::from(self.phase.load(Ordering::Acquire))).copied().unwrap_or(Phase::Drain)
+        PHASES
+            .get(usize::from(self.phase.load(Ordering::Acquire)))
+            .copied()
+            .unwrap_or(Phase::Drain)
     }
 
     /// Moves on; the threads have to be woken to see it at once.
@@ -302,7 +308,10 @@ impl<'a> Load<'a> {
         if phase == Phase::Drain {
             let grace = u64::try_from(self.plan.grace.as_nanos()).unwrap_or(u64::MAX);
             self.drain_until_ns = now.saturating_add(grace);
-            self.tally.not_sent += self.schedule.as_ref().map_or(0, |schedule| schedule.due_and_not_taken(now));
+            self.tally.not_sent += self
+                .schedule
+                .as_ref()
+                .map_or(0, |schedule| schedule.due_and_not_taken(now));
         }
     }
 
@@ -327,7 +336,9 @@ impl<'a> Load<'a> {
     }
 
     fn can_take(&self, at: usize) -> bool {
-        let Some(connection) = self.connections.get(at) else { return false };
+        let Some(connection) = self.connections.get(at) else {
+            return false;
+        };
         match (self.plan.mode, connection.stage) {
             (Mode::Connect, Stage::Closed) => true,
             (Mode::Connect, _) => false,
@@ -371,7 +382,11 @@ impl<'a> Load<'a> {
         if self.phase == Phase::Drain {
             until = until.min(self.drain_until_ns);
         }
-        let due = self.schedule.as_ref().filter(|_| self.is_loading() && !self.free.is_empty()).map(Schedule::next_ns);
+        let due = self
+            .schedule
+            .as_ref()
+            .filter(|_| self.is_loading() && !self.free.is_empty())
+            .map(Schedule::next_ns);
         if let Some(due) = due {
             until = until.min(due);
         }
@@ -421,7 +436,9 @@ impl<'a> Load<'a> {
     /// Begins to connect.
     pub(super) fn open(&mut self, at: usize, start_ns: u64) {
         let result = Stream::connect(&self.plan.address, self.poll.registry(), Token(at));
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         connection.start_ns = start_ns;
         connection.stage = Stage::Connecting;
         match result {
@@ -445,12 +462,18 @@ impl<'a> Load<'a> {
 
     /// Ends a connection that failed.
     pub(super) fn lose(&mut self, at: usize, error: &io::Error) {
-        self.lose_for(at, reason(error), format!("no connection to {}: {error}", self.plan.url));
+        self.lose_for(
+            at,
+            reason(error),
+            format!("no connection to {}: {error}", self.plan.url),
+        );
     }
 
     /// Ends a connection that is of no use: counted by `reason`, or, in phase Open, the end of the run by `why`.
     pub(super) fn lose_for(&mut self, at: usize, reason: &'static str, why: String) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         let stage = connection.stage;
         let pending = u64::from(connection.shut());
         match stage {
@@ -473,7 +496,9 @@ impl<'a> Load<'a> {
     }
 
     fn ready_for(&mut self, at: usize, event: &mio::event::Event, buffers: &mut Buffers) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         let Some(stream) = &connection.stream else { return };
         if connection.stage == Stage::Connecting {
             match stream.is_connected() {
@@ -492,7 +517,11 @@ impl<'a> Load<'a> {
     /// Reads what is there; to its end, if the server is known to have closed.
     fn receive(&mut self, at: usize, to_end: bool, buffers: &mut Buffers) {
         for _ in 0..READS_PER_TURN {
-            let Some(stream) = self.connections.get_mut(at).and_then(|connection| connection.stream.as_mut()) else {
+            let Some(stream) = self
+                .connections
+                .get_mut(at)
+                .and_then(|connection| connection.stream.as_mut())
+            else {
                 return;
             };
             let received = match stream.receive(buffers) {
@@ -521,8 +550,16 @@ impl<'a> Load<'a> {
 
     /// Writes what a connection has to say.
     pub(super) fn flush(&mut self, at: usize) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
-        let Some(stream) = connection.stream.as_mut().filter(|_| connection.stage != Stage::Connecting) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        let Some(stream) = connection
+            .stream
+            .as_mut()
+            .filter(|_| connection.stage != Stage::Connecting)
+        else {
+            return;
+        };
         if connection.out.is_empty() && !stream.is_tls() {
             return;
         }
@@ -532,7 +569,11 @@ impl<'a> Load<'a> {
     }
 
     fn is_drained(&mut self) -> bool {
-        let pending: u64 = self.connections.iter().map(|connection| u64::from(connection.ledger.pending())).sum();
+        let pending: u64 = self
+            .connections
+            .iter()
+            .map(|connection| u64::from(connection.ledger.pending()))
+            .sum();
         if pending == 0 {
             return true;
         }
@@ -554,7 +595,10 @@ impl<'a> Load<'a> {
     }
 
     fn publish(&self) {
-        let Some(counters) = usize::try_from(self.thread).ok().and_then(|at| self.shared.counters.get(at)) else {
+        let Some(counters) = usize::try_from(self.thread)
+            .ok()
+            .and_then(|at| self.shared.counters.get(at))
+        else {
             return;
         };
         counters.answered.store(self.answered, Ordering::Relaxed);
@@ -592,7 +636,12 @@ impl Schedule {
     fn new(now: u64, rate: u64, threads: u32, thread: u32) -> Self {
         // Threads take turns.
         let start_ns = now.saturating_add(u64::from(thread) * 1_000_000_000 / rate.max(1));
-        Schedule { start_ns, rate: rate.max(1), threads, taken: 0 }
+        Schedule {
+            start_ns,
+            rate: rate.max(1),
+            threads,
+            taken: 0,
+        }
     }
 
     fn next_ns(&self) -> u64 {
@@ -601,7 +650,9 @@ impl Schedule {
     }
 
     fn due_and_not_taken(&self, now: u64) -> u64 {
-        let Some(elapsed) = now.checked_sub(self.start_ns) else { return 0 };
+        let Some(elapsed) = now.checked_sub(self.start_ns) else {
+            return 0;
+        };
         let due = u128::from(elapsed) * u128::from(self.rate) / (1_000_000_000 * u128::from(self.threads.max(1))) + 1;
         u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(self.taken)
     }
@@ -651,7 +702,9 @@ mod tests {
 
     #[test]
     fn threads_take_turns() {
-        let due: Vec<u64> = (0..2).map(|thread| Schedule::new(0, 1000, 2, thread).next_ns()).collect();
+        let due: Vec<u64> = (0..2)
+            .map(|thread| Schedule::new(0, 1000, 2, thread).next_ns())
+            .collect();
         assert_eq!(due, [0, 1_000_000]);
     }
 

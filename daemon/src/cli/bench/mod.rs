@@ -187,9 +187,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => return Err("not a whole number and a unit, as in 500ms, 10s, 2m, 1h".to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| "not a whole number and a unit, as in 500ms, 10s, 2m, 1h".to_owned())?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "not a whole number and a unit, as in 500ms, 10s, 2m, 1h".to_owned())?;
     let millis = number.checked_mul(millis_per).filter(|millis| *millis <= 86_400_000);
-    millis.map(Duration::from_millis).ok_or_else(|| "longer than a day".to_owned())
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| "longer than a day".to_owned())
 }
 
 /// `A..B`, both included.

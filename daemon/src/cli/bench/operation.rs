@@ -40,7 +40,9 @@ impl Load<'_> {
 
     /// The connection is made: says what has to be said before operations.
     pub(super) fn connected(&mut self, at: usize) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         if self.plan.starttls {
             connection.stage = Stage::StartTls;
             let start_ns = connection.start_ns;
@@ -62,14 +64,20 @@ impl Load<'_> {
     /// # Errors
     /// The bytes are no LDAP messages.
     pub(super) fn take(&mut self, at: usize, bytes: &[u8], now: u64) -> io::Result<bool> {
-        let Some(connection) = self.connections.get_mut(at) else { return Ok(false) };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return Ok(false);
+        };
         let mut partial = std::mem::take(&mut connection.partial);
         if partial.is_empty() {
-            let Some(used) = self.take_messages(at, bytes, now)? else { return Ok(false) };
+            let Some(used) = self.take_messages(at, bytes, now)? else {
+                return Ok(false);
+            };
             partial.extend_from_slice(bytes.get(used..).unwrap_or_default());
         } else {
             partial.extend_from_slice(bytes);
-            let Some(used) = self.take_messages(at, &partial, now)? else { return Ok(false) };
+            let Some(used) = self.take_messages(at, &partial, now)? else {
+                return Ok(false);
+            };
             partial.drain(..used);
         }
         if let Some(connection) = self.connections.get_mut(at) {
@@ -80,7 +88,9 @@ impl Load<'_> {
 
     /// Unbinds, if there is someone to say it to; to be written out by closing.
     pub(super) fn farewell(&mut self, at: usize) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         if !matches!(connection.stage, Stage::Closed | Stage::Connecting | Stage::StartTls) {
             message::write_unbind(&mut connection.out, UNBIND_ID);
             self.flush(at);
@@ -90,7 +100,9 @@ impl Load<'_> {
     /// Binds before operations, if the plan has it so.
     fn introduce(&mut self, at: usize) {
         let now = self.now_ns();
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         if self.plan.binds || self.plan.mode == Mode::Connect {
             connection.stage = Stage::Binding;
             let start_ns = connection.start_ns;
@@ -102,7 +114,9 @@ impl Load<'_> {
 
     fn issue_mixed(&mut self, at: usize, mix: Mix, start_ns: u64) -> bool {
         self.abandon_now(at);
-        let Some(connection) = self.connections.get_mut(at) else { return false };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return false;
+        };
         let mut draw = self.random.below(100);
         let mut falls = |share: u32| {
             let hit = draw < share;
@@ -122,7 +136,9 @@ impl Load<'_> {
             return self.ask(at, Kind::WhoAmI, start_ns).is_some();
         }
         let abandon = falls(mix.abandon);
-        let Some(id) = self.ask(at, Kind::Search, start_ns) else { return false };
+        let Some(id) = self.ask(at, Kind::Search, start_ns) else {
+            return false;
+        };
         if abandon {
             if let Some(connection) = self.connections.get_mut(at) {
                 connection.abandon_later = Some(id);
@@ -137,8 +153,12 @@ impl Load<'_> {
 
     /// Abandons what was marked for it; also when it has been answered meanwhile, which must be harmless.
     fn abandon_now(&mut self, at: usize) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
-        let Some(id) = connection.abandon_later.take() else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
+        let Some(id) = connection.abandon_later.take() else {
+            return;
+        };
         if connection.ledger.abandon(id) {
             self.tally.abandoned += 1;
         }
@@ -147,7 +167,9 @@ impl Load<'_> {
 
     /// Sends the bind that a connection has waited for, once nothing is pending on it.
     fn bind_if_idle(&mut self, at: usize) {
-        let Some(connection) = self.connections.get_mut(at) else { return };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return;
+        };
         if connection.ledger.pending() > 0 {
             return;
         }
@@ -163,7 +185,11 @@ impl Load<'_> {
         let (first, last) = self.plan.range;
         let drawn = first + self.random.below(last - first + 1);
         let connection = self.connections.get_mut(at)?;
-        let n = if kind == Kind::WhoAmI { connection.bound_as? } else { drawn };
+        let n = if kind == Kind::WhoAmI {
+            connection.bound_as?
+        } else {
+            drawn
+        };
         let stencil = self.plan.requests.of(kind)?;
         let id = connection.ledger.open(Asked { kind, n, start_ns })?;
         let digits = Digits::of(n);
@@ -194,7 +220,9 @@ impl Load<'_> {
     }
 
     fn take_message(&mut self, at: usize, message: &Envelope<'_>, behind: &[u8], now: u64) -> io::Result<bool> {
-        let Some(connection) = self.connections.get_mut(at) else { return Ok(false) };
+        let Some(connection) = self.connections.get_mut(at) else {
+            return Ok(false);
+        };
         match connection.ledger.receive(message, &self.plan.truth) {
             Verdict::Part => {}
             Verdict::AfterAbandon => self.tally.after_abandon += 1,
@@ -203,7 +231,13 @@ impl Load<'_> {
                 self.tally.fault(fault);
                 self.failed += 1;
             }
-            Verdict::Final { asked, code, fulfilled, entry_missing, misdelivered } => {
+            Verdict::Final {
+                asked,
+                code,
+                fulfilled,
+                entry_missing,
+                misdelivered,
+            } => {
                 if misdelivered {
                     self.tally.fault(Fault::Misdelivered);
                 }
@@ -245,7 +279,10 @@ impl Load<'_> {
         }
         if !behind.is_empty() {
             // Whoever put it there is not the server that TLS is about to prove.
-            return Err(io::Error::new(ErrorKind::InvalidData, "bytes in the clear behind the answer to StartTLS"));
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "bytes in the clear behind the answer to StartTLS",
+            ));
         }
         if let (Some(tls), Some(connection)) = (&self.plan.tls, self.connections.get_mut(at))
             && let Some(stream) = &mut connection.stream
@@ -261,7 +298,11 @@ impl Load<'_> {
     fn introduced(&mut self, at: usize, n: u32, good: bool, code: u32, now: u64) -> bool {
         if !good {
             let dn = self.plan.bind_dn.render(&n.to_string());
-            let why = format!("{} refuses to bind {dn:?}: {} ({code})", self.plan.url, result::name(code));
+            let why = format!(
+                "{} refuses to bind {dn:?}: {} ({code})",
+                self.plan.url,
+                result::name(code)
+            );
             self.lose_for(at, "bind refused", why);
             return false;
         }
@@ -288,5 +329,8 @@ impl Load<'_> {
 }
 
 fn malformed_error(malformed: &wire::frame::Malformed) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, format!("the server sent no LDAP message: {malformed}"))
+    io::Error::new(
+        ErrorKind::InvalidData,
+        format!("the server sent no LDAP message: {malformed}"),
+    )
 }

@@ -93,7 +93,12 @@ pub(super) struct Mix {
     pub(super) abandon: u32,
 }
 
-const MIX: Mix = Mix { bind: 5, compare: 15, whoami: 5, abandon: 5 };
+const MIX: Mix = Mix {
+    bind: 5,
+    compare: 15,
+    whoami: 5,
+    abandon: 5,
+};
 /// An abandoned operation is done at once: were all to be abandoned, sending would never end.
 const ABANDON_MAX: u32 = 50;
 
@@ -159,13 +164,20 @@ impl Plan {
             rate: args.rate,
             operations: args.operations,
             duration: args.duration,
-            warmup: if mode == Mode::Idle { Duration::ZERO } else { args.warmup },
+            warmup: if mode == Mode::Idle {
+                Duration::ZERO
+            } else {
+                args.warmup
+            },
             grace: args.grace,
             range: args.range,
             seed: args.seed,
             binds: args.bind_dn.is_some() && !matches!(mode, Mode::Bind),
             requests: requests(args, mode, &bind_dn)?,
-            truth: Truth { entry: expected(args), identity: Some(bind_dn.clone()) },
+            truth: Truth {
+                entry: expected(args),
+                identity: Some(bind_dn.clone()),
+            },
             bind_dn,
         })
     }
@@ -177,7 +189,10 @@ impl Plan {
             whole / threads + u64::from(thread < whole % threads)
         };
         let connections = u32::try_from(part(u64::from(self.connections))).unwrap_or(u32::MAX);
-        Share { connections, operations: self.operations.map(part) }
+        Share {
+            connections,
+            operations: self.operations.map(part),
+        }
     }
 }
 
@@ -199,10 +214,17 @@ fn mix(text: &str) -> Result<Mix, String> {
     let wrong = |part: &str, why: &str| {
         format!("--mix {text}: {part:?} {why}; right would be --mix bind=5,compare=15,whoami=5,abandon=5")
     };
-    let mut mix = Mix { bind: 0, compare: 0, whoami: 0, abandon: 0 };
+    let mut mix = Mix {
+        bind: 0,
+        compare: 0,
+        whoami: 0,
+        abandon: 0,
+    };
     for part in text.split(',') {
         let (name, share) = part.split_once('=').ok_or_else(|| wrong(part, "is not name=percent"))?;
-        let share: u32 = share.parse().map_err(|_| wrong(part, "does not end in a whole number of percent"))?;
+        let share: u32 = share
+            .parse()
+            .map_err(|_| wrong(part, "does not end in a whole number of percent"))?;
         match name {
             "bind" => mix.bind = share,
             "compare" => mix.compare = share,
@@ -212,9 +234,13 @@ fn mix(text: &str) -> Result<Mix, String> {
             _ => return Err(wrong(part, "is none of bind, compare, whoami, abandon")),
         }
     }
-    let sum = [mix.bind, mix.compare, mix.whoami, mix.abandon].into_iter().fold(0, u32::saturating_add);
+    let sum = [mix.bind, mix.compare, mix.whoami, mix.abandon]
+        .into_iter()
+        .fold(0, u32::saturating_add);
     if sum > 100 {
-        return Err(format!("--mix {text}: that is {sum} percent; at most 100, the rest are searches"));
+        return Err(format!(
+            "--mix {text}: that is {sum} percent; at most 100, the rest are searches"
+        ));
     }
     Ok(mix)
 }
@@ -242,7 +268,9 @@ fn check(args: &LdapArgs, mode: Mode, bind_dn: &Template) -> Result<(), String> 
         ));
     }
     if args.bind_dn.is_some() != args.password_file.is_some() {
-        return Err("--bind-dn and --password-file belong together; without both, connections stay anonymous".to_owned());
+        return Err(
+            "--bind-dn and --password-file belong together; without both, connections stay anonymous".to_owned(),
+        );
     }
     if args.depth > 1 && matches!(mode, Mode::Bind | Mode::Connect) {
         return Err(format!(
@@ -264,12 +292,16 @@ fn check(args: &LdapArgs, mode: Mode, bind_dn: &Template) -> Result<(), String> 
 fn target(text: &str) -> Result<(Address, String, Scheme), String> {
     let url: Url = text.parse().map_err(|error| format!("{text}: {error}"))?;
     if !url.is_only_a_place() {
-        return Err(format!("{text}: only the place is taken from the URL; --base, --scope and --filter say the rest"));
+        return Err(format!(
+            "{text}: only the place is taken from the URL; --base, --scope and --filter say the rest"
+        ));
     }
     if let Scheme::Ldapi = url.scheme {
         let path = url.path.ok_or_else(|| {
-            format!("{text}: names no socket; its path stands percent-encoded in the place of the host, as in \
-                     ldapi://%2Frun%2Fslapd%2Fldapi")
+            format!(
+                "{text}: names no socket; its path stands percent-encoded in the place of the host, as in \
+                     ldapi://%2Frun%2Fslapd%2Fldapi"
+            )
         })?;
         return Ok((Address::Unix(PathBuf::from(path)), String::new(), url.scheme));
     }
@@ -279,9 +311,12 @@ fn target(text: &str) -> Result<(Address, String, Scheme), String> {
         None => "localhost".to_owned(),
     };
     let port = url.port_or_default().unwrap_or(389);
-    let mut addresses =
-        (host.as_str(), port).to_socket_addrs().map_err(|error| format!("{text}: {host} has no address: {error}"))?;
-    let address = addresses.next().ok_or_else(|| format!("{text}: {host} has no address"))?;
+    let mut addresses = (host.as_str(), port)
+        .to_socket_addrs()
+        .map_err(|error| format!("{text}: {host} has no address: {error}"))?;
+    let address = addresses
+        .next()
+        .ok_or_else(|| format!("{text}: {host} has no address"))?;
     Ok((Address::Tcp(address), host, url.scheme))
 }
 
@@ -299,7 +334,9 @@ fn tls(host: &str, ca_file: Option<&Path>) -> Result<Tls, String> {
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            return Err("this machine has no trusted certificates; name the server's authority by --ca-file".to_owned());
+            return Err(
+                "this machine has no trusted certificates; name the server's authority by --ca-file".to_owned(),
+            );
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -310,7 +347,10 @@ fn tls(host: &str, ca_file: Option<&Path>) -> Result<Tls, String> {
         .with_no_client_auth();
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| format!("{host}: neither a name nor an address that a certificate could carry"))?;
-    Ok(Tls { config: Arc::new(config), name })
+    Ok(Tls {
+        config: Arc::new(config),
+        name,
+    })
 }
 
 fn requests(args: &LdapArgs, mode: Mode, bind_dn: &Template) -> Result<Requests, String> {
@@ -337,9 +377,13 @@ fn requests(args: &LdapArgs, mode: Mode, bind_dn: &Template) -> Result<Requests,
     }
     if let Mode::Mixed(_) = mode {
         let dn = args.bind_dn.as_deref().unwrap_or_default();
-        let (attribute, value) = dn.split(',').next().and_then(|rdn| rdn.split_once('=')).ok_or_else(|| {
-            format!("--bind-dn {dn:?} does not begin with attribute=value, which a mixed load compares")
-        })?;
+        let (attribute, value) = dn
+            .split(',')
+            .next()
+            .and_then(|rdn| rdn.split_once('='))
+            .ok_or_else(|| {
+                format!("--bind-dn {dn:?} does not begin with attribute=value, which a mixed load compares")
+            })?;
         let compare = |value: String| {
             let value = Template::new(&value);
             Stencil::new(true, n_max, move |n| {
@@ -387,13 +431,17 @@ fn operation(write: impl FnOnce(&mut Vec<u8>)) -> Result<Zeroizing<Vec<u8>>, Str
 
 /// The file's text without the line end that editors put behind it; empty without a file.
 fn password(file: Option<&Path>) -> Result<Zeroizing<String>, String> {
-    let Some(path) = file else { return Ok(Zeroizing::new(String::new())) };
+    let Some(path) = file else {
+        return Ok(Zeroizing::new(String::new()));
+    };
     let wrong = |what: &dyn std::fmt::Display| format!("--password-file {}: {what}", path.display());
     let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| wrong(&error))?);
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     if password.is_empty() {
-        return Err(wrong(&"is empty; a bind with an empty password is no authentication (RFC 4513 section 5.1.2)"));
+        return Err(wrong(
+            &"is empty; a bind with an empty password is no authentication (RFC 4513 section 5.1.2)",
+        ));
     }
     Ok(Zeroizing::new(password.to_owned()))
 }
@@ -405,7 +453,12 @@ fn expected(args: &LdapArgs) -> Option<Expected> {
     if base.is_drawn() && args.scope.scope() == Scope::Base {
         return Some(Expected::Dn(base));
     }
-    let plain = args.filter.trim().strip_prefix('(').and_then(|filter| filter.strip_suffix(')')).unwrap_or(&args.filter);
+    let plain = args
+        .filter
+        .trim()
+        .strip_prefix('(')
+        .and_then(|filter| filter.strip_suffix(')'))
+        .unwrap_or(&args.filter);
     let (attribute, value) = plain.split_once('=')?;
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
     if !value.contains("{n}") || value.contains(['*', '\\', '(', ')']) || !attribute.chars().all(is_name) {

@@ -26,13 +26,20 @@ pub(super) struct Usage {
 pub(super) fn usage(pid: u32) -> Result<Usage, String> {
     let stat = read(pid, "stat")?;
     let ticks = cpu_ticks(&stat).ok_or_else(|| format!("/proc/{pid}/stat is not as proc(5) describes it"))?;
-    let mut usage = Usage { cpu: ticks_to_time(ticks), ..Usage::default() };
+    let mut usage = Usage {
+        cpu: ticks_to_time(ticks),
+        ..Usage::default()
+    };
     let status = read(pid, "status")?;
     usage.rss_kib = field(&status, "VmRSS:").unwrap_or(0);
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(usage) };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Ok(usage);
+    };
     for task in tasks.flatten() {
         // A thread may end between the listing and the reading: it then counts no more.
-        let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+        let Ok(status) = fs::read_to_string(task.path().join("status")) else {
+            continue;
+        };
         usage.switches_voluntary += field(&status, "\nvoluntary_ctxt_switches:").unwrap_or(0);
         usage.switches_involuntary += field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
     }
@@ -90,6 +97,9 @@ mod tests {
     fn this_process_has_memory_and_a_missing_one_is_named() {
         assert!(usage(std::process::id()).unwrap().rss_kib > 0);
         let message = usage(u32::MAX).unwrap_err();
-        assert!(message.starts_with("--pid 4294967295: cannot read /proc/4294967295/stat"), "{message}");
+        assert!(
+            message.starts_with("--pid 4294967295: cannot read /proc/4294967295/stat"),
+            "{message}"
+        );
     }
 }

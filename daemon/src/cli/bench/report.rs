@@ -102,8 +102,17 @@ impl Report {
             interrupted: window.interrupted,
             seconds,
             operations,
-            operations_per_second: if seconds > 0.0 { float(operations) / seconds } else { 0.0 },
-            latency: Latency { p50_ms: at(500), p99_ms: at(990), p999_ms: at(999), max_ms: millis(tally.latency.max()) },
+            operations_per_second: if seconds > 0.0 {
+                float(operations) / seconds
+            } else {
+                0.0
+            },
+            latency: Latency {
+                p50_ms: at(500),
+                p99_ms: at(990),
+                p999_ms: at(999),
+                max_ms: millis(tally.latency.max()),
+            },
             results: named(&tally.codes),
             unfulfilled: tally.unfulfilled,
             entry_missing: tally.entry_missing,
@@ -119,7 +128,11 @@ impl Report {
             connections_lost: tally.lost.clone(),
             operations_lost: tally.lost_operations,
             connections_refused: tally.refused.clone(),
-            processes: window.processes.iter().map(|process| process.clone().per(operations)).collect(),
+            processes: window
+                .processes
+                .iter()
+                .map(|process| process.clone().per(operations))
+                .collect(),
             own: window.own.clone().per(operations),
         }
     }
@@ -138,7 +151,9 @@ impl Report {
     }
 
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
-        let pace = self.rate_intended.map_or("closed loop".to_owned(), |rate| format!("{rate} op/s intended"));
+        let pace = self
+            .rate_intended
+            .map_or("closed loop".to_owned(), |rate| format!("{rate} op/s intended"));
         let cut = if self.interrupted { ", interrupted" } else { "" };
         writeln!(
             out,
@@ -150,7 +165,12 @@ impl Report {
         }
         let lost: u64 = self.connections_lost.values().sum();
         let refused: u64 = self.connections_refused.values().sum();
-        write!(out, "  connections  {} ready, {lost} lost{}", self.connections_ready, listed(&self.connections_lost))?;
+        write!(
+            out,
+            "  connections  {} ready, {lost} lost{}",
+            self.connections_ready,
+            listed(&self.connections_lost)
+        )?;
         writeln!(
             out,
             " with {} operations, {refused} not made{}",
@@ -173,7 +193,11 @@ impl Report {
 
     fn write_operations(&self, out: &mut String) -> std::fmt::Result {
         let latency = &self.latency;
-        writeln!(out, "  rate         {:.0} op/s ({} operations)", self.operations_per_second, self.operations)?;
+        writeln!(
+            out,
+            "  rate         {:.0} op/s ({} operations)",
+            self.operations_per_second, self.operations
+        )?;
         writeln!(
             out,
             "  latency      p50 {:.3} ms, p99 {:.3} ms, p99.9 {:.3} ms, max {:.3} ms",
@@ -186,7 +210,11 @@ impl Report {
             self.misdelivered, self.duplicate, self.late, self.unanswered, self.entry_missing
         )?;
         if self.abandoned > 0 {
-            writeln!(out, "  abandoned    {} ({} messages for them under way)", self.abandoned, self.after_abandon)?;
+            writeln!(
+                out,
+                "  abandoned    {} ({} messages for them under way)",
+                self.abandoned, self.after_abandon
+            )?;
         }
         if self.rate_intended.is_some() {
             writeln!(out, "  not sent     {} that were due", self.not_sent)?;
@@ -197,7 +225,11 @@ impl Report {
     fn write_process(&self, out: &mut String, name: &str, process: &ProcessReport) -> std::fmt::Result {
         write!(out, "  {name:<12} ")?;
         match process.cpu_seconds_per_1000 {
-            Some(per) => write!(out, "{per:.4} CPU-s per 1,000 operations ({:.2} CPU-s)", process.cpu_seconds)?,
+            Some(per) => write!(
+                out,
+                "{per:.4} CPU-s per 1,000 operations ({:.2} CPU-s)",
+                process.cpu_seconds
+            )?,
             None => write!(out, "{:.2} CPU-s", process.cpu_seconds)?,
         }
         writeln!(
@@ -213,7 +245,11 @@ fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
     let mut counts: Vec<_> = counts.iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let parts: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    }
 }
 
 fn named(codes: &BTreeMap<u32, u64>) -> BTreeMap<&'static str, u64> {

@@ -41,7 +41,13 @@ pub(super) fn run(args: &LdapArgs) -> Result<ExitCode, String> {
     }
     let (window, tally) = std::thread::scope(|scope| {
         let threads: Vec<_> = loads.into_iter().map(|load| scope.spawn(move || load.run())).collect();
-        let director = Director { args, plan: &plan, shared: &shared, wakers: &wakers, received: &received };
+        let director = Director {
+            args,
+            plan: &plan,
+            shared: &shared,
+            wakers: &wakers,
+            received: &received,
+        };
         let window = director.direct();
         // Whatever has happened, the threads end by this.
         director.enter(Phase::Drain);
@@ -60,7 +66,11 @@ pub(super) fn run(args: &LdapArgs) -> Result<ExitCode, String> {
     let text = if args.json { report.json() } else { report.text() };
     writeln!(io::stdout().lock(), "{text}").map_err(|error| format!("standard output: {error}"))?;
     let something = plan.mode == Mode::Idle || tally.latency.len() > 0;
-    Ok(if something && tally.is_faultless() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if something && tally.is_faultless() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What was seen of the processes over the measured window.
@@ -114,9 +124,18 @@ impl Director<'_> {
         let ready = sum(self.shared, |counters| &counters.ready);
         self.enter(Phase::Drain);
         let after = after?;
-        let mut reports = before.iter().zip(&after).map(|((pid, before), (_, after))| ProcessReport::new(*pid, before, after));
+        let mut reports = before
+            .iter()
+            .zip(&after)
+            .map(|((pid, before), (_, after))| ProcessReport::new(*pid, before, after));
         let own = reports.next().ok_or("no process to report")?;
-        Ok(Window { elapsed, interrupted: waited == Waited::Interrupted, ready, processes: reports.collect(), own })
+        Ok(Window {
+            elapsed,
+            interrupted: waited == Waited::Interrupted,
+            ready,
+            processes: reports.collect(),
+            own,
+        })
     }
 
     fn enter(&self, phase: Phase) {
@@ -128,7 +147,12 @@ impl Director<'_> {
     }
 
     /// Waits until `time` is over or every thread has sent an event that `counts`.
-    fn wait(&self, time: Option<Duration>, counts: fn(&Event) -> bool, progress: &mut Progress) -> Result<Waited, String> {
+    fn wait(
+        &self,
+        time: Option<Duration>,
+        counts: fn(&Event) -> bool,
+        progress: &mut Progress,
+    ) -> Result<Waited, String> {
         let end = time.map(|time| Instant::now() + time);
         let mut missing = self.plan.threads;
         loop {
@@ -155,7 +179,10 @@ impl Director<'_> {
 
     /// This process first, then those named.
     fn usages(&self) -> Result<Vec<(u32, Usage)>, String> {
-        std::iter::once(std::process::id()).chain(self.args.pid.iter().copied()).map(|pid| Ok((pid, usage(pid)?))).collect()
+        std::iter::once(std::process::id())
+            .chain(self.args.pid.iter().copied())
+            .map(|pid| Ok((pid, usage(pid)?)))
+            .collect()
     }
 }
 
@@ -182,7 +209,12 @@ const SECOND: Duration = Duration::from_secs(1);
 impl Progress {
     fn new(quiet: bool) -> Self {
         let start = Instant::now();
-        Progress { quiet, start, next: start + SECOND, answered: 0 }
+        Progress {
+            quiet,
+            start,
+            next: start + SECOND,
+            answered: 0,
+        }
     }
 
     fn show(&mut self, shared: &Shared, connections: u32) {
@@ -199,7 +231,10 @@ impl Progress {
         if self.quiet {
             return;
         }
-        let (ready, failed) = (sum(shared, |counters| &counters.ready), sum(shared, |counters| &counters.failed));
+        let (ready, failed) = (
+            sum(shared, |counters| &counters.ready),
+            sum(shared, |counters| &counters.failed),
+        );
         let lost = sum(shared, |counters| &counters.lost);
         let phase = match shared.phase() {
             Phase::Open => "connecting",
@@ -210,7 +245,11 @@ impl Progress {
         let elapsed = self.start.elapsed().as_secs();
         let mut error = io::stderr().lock();
         // On a terminal each line takes the place of the one before.
-        let (before, after) = if error.is_terminal() { ("\r\x1b[K", "") } else { ("", "\n") };
+        let (before, after) = if error.is_terminal() {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
         let _ = write!(
             error,
             "{before}{elapsed:>4} s  {phase:<10}  {rate:>9.0} op/s  {ready} of {connections} connections  \
@@ -229,7 +268,11 @@ impl Drop for Progress {
 }
 
 fn sum(shared: &Shared, counter: fn(&Counters) -> &AtomicU64) -> u64 {
-    shared.counters().iter().map(|counters| counter(counters).load(Ordering::Relaxed)).sum()
+    shared
+        .counters()
+        .iter()
+        .map(|counters| counter(counters).load(Ordering::Relaxed))
+        .sum()
 }
 
 /// Each interrupt becomes an event; the second one ends the program as if nothing had watched.
@@ -261,6 +304,12 @@ fn raise_descriptors(connections: u32) -> Result<(), String> {
             "--connections {connections} needs {needed} descriptors, and the hard limit here is {maximum} (ulimit -Hn)"
         ));
     }
-    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })
-        .map_err(|error| format!("cannot raise the limit of descriptors to {needed}: {error}"))
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(needed),
+            maximum: limit.maximum,
+        },
+    )
+    .map_err(|error| format!("cannot raise the limit of descriptors to {needed}: {error}"))
 }

@@ -42,7 +42,10 @@ const READ_BYTES: usize = 64 << 10;
 impl Buffers {
     /// 64 KiB to read into, and room for what TLS decrypts from it.
     pub(super) fn new() -> Self {
-        Buffers { raw: vec![0; READ_BYTES].into_boxed_slice(), clear: Vec::new() }
+        Buffers {
+            raw: vec![0; READ_BYTES].into_boxed_slice(),
+            clear: Vec::new(),
+        }
     }
 }
 
@@ -136,17 +139,31 @@ impl Stream {
             Ok(got) => got,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 let more = error.kind() == ErrorKind::Interrupted;
-                return Ok(Received { bytes: &[], more, ended: false });
+                return Ok(Received {
+                    bytes: &[],
+                    more,
+                    ended: false,
+                });
             }
             Err(error) => return Err(error),
         };
         let (more, mut ended) = (got == READ_BYTES, got == 0);
         let raw = buffers.raw.get(..got).unwrap_or_default();
-        let Some(tls) = &mut self.tls else { return Ok(Received { bytes: raw, more, ended }) };
+        let Some(tls) = &mut self.tls else {
+            return Ok(Received {
+                bytes: raw,
+                more,
+                ended,
+            });
+        };
         buffers.clear.clear();
         ended |= decrypt(tls, raw, &mut buffers.clear)?;
         send_tls(tls, &mut self.socket)?;
-        Ok(Received { bytes: &buffers.clear, more, ended })
+        Ok(Received {
+            bytes: &buffers.clear,
+            more,
+            ended,
+        })
     }
 
     /// Writes what fits of `out` and removes it there.

@@ -46,7 +46,9 @@ pub(super) struct Template {
 impl Template {
     /// Splits `text` at each `{n}`.
     pub(super) fn new(text: &str) -> Self {
-        Template { pieces: text.split("{n}").map(str::to_owned).collect() }
+        Template {
+            pieces: text.split("{n}").map(str::to_owned).collect(),
+        }
     }
 
     /// Whether `{n}` occurs at all.
@@ -110,7 +112,12 @@ impl Stencil {
         for count in 1..=digits {
             let op = encode(&"1".repeat(count))?;
             let other = encode(&"2".repeat(count))?;
-            let places = op.iter().zip(other.iter()).enumerate().filter(|(_, (a, b))| a != b).map(|(at, _)| at);
+            let places = op
+                .iter()
+                .zip(other.iter())
+                .enumerate()
+                .filter(|(_, (a, b))| a != b)
+                .map(|(at, _)| at);
             let places = places.collect();
             forms.push(Form { op, places });
         }
@@ -176,7 +183,13 @@ mod tests {
     fn a_text_matches_only_its_own_number() {
         let template = Template::new("uid=user{n},ou=People");
         assert!(template.matches(&Digits::of(12), b"UID=user12,ou=people"));
-        for other in ["uid=user1,ou=people", "uid=user123,ou=people", "uid=user12,ou=people,dc=x", "uid=user12", ""] {
+        for other in [
+            "uid=user1,ou=people",
+            "uid=user123,ou=people",
+            "uid=user12,ou=people,dc=x",
+            "uid=user12",
+            "",
+        ] {
             assert!(!template.matches(&Digits::of(12), other.as_bytes()), "{other}");
         }
         let rest = Template::new("uid=user{n}").strip(&Digits::of(1), b"uid=user12,ou=people");
