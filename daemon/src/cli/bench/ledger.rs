@@ -262,8 +262,8 @@ impl Ledger {
             (_, false) => {
                 slot.state = State::Done;
                 let code = result_code(message.op).unwrap_or(u32::MAX);
-                let entry_missing =
-                    asked.kind == Kind::Search && code == 0 && !slot.entry_seen && truth.entry.is_some();
+                let success = fits && code == 0;
+                let entry_missing = asked.kind == Kind::Search && success && !slot.entry_seen && truth.entry.is_some();
                 self.pending -= 1;
                 let fulfilled = fits && is_fulfilled(asked.kind, code);
                 Verdict::Final {

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -17,84 +17,11 @@ use mio::{Events, Poll, Token, Waker};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::ledger::Ledger;
+use super::pace::{Random, Schedule};
 use super::plan::{Mode, Plan};
+use super::shared::{Event, Phase, Shared};
 use super::stream::{Buffers, Stream};
 use super::tally::{Tally, reason};
-
-/// Where a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// Connections are made.
-    Open,
-    /// Load, not measured.
-    Warm,
-    /// Load, measured.
-    Measure,
-    /// No new operations; outstanding answers are waited for.
-    Drain,
-}
-
-const PHASES: [Phase; 4] = [Phase::Open, Phase::Warm, Phase::Measure, Phase::Drain];
-
-/// What the threads and the one that directs them share: a phase, and counters for the progress line.
-pub(super) struct Shared {
-    phase: AtomicU8,
-    counters: Box<[Counters]>,
-}
-
-/// Running totals of one thread, on cache lines of their own.
-#[repr(align(128))]
-#[derive(Default)]
-pub(super) struct Counters {
-    /// Final results, in any phase.
-    pub(super) answered: AtomicU64,
-    /// Of them, those that did not fulfil their operation or were faulty.
-    pub(super) failed: AtomicU64,
-    /// Connections lost or not made.
-    pub(super) lost: AtomicU64,
-    /// Connections ready now.
-    pub(super) ready: AtomicU64,
-}
-
-impl Shared {
-    /// For so many threads, in phase Open.
-    pub(super) fn new(threads: u32) -> Self {
-        Shared {
-            phase: AtomicU8::new(0),
-            counters: (0..threads).map(|_| Counters::default()).collect(),
-        }
-    }
-
-    /// The present phase.
-    pub(super) fn phase(&self) -> Phase {
-        PHASES
-            .get(usize::from(self.phase.load(Ordering::Acquire)))
-            .copied()
-            .unwrap_or(Phase::Drain)
-    }
-
-    /// Moves on; the threads have to be woken to see it at once.
-    pub(super) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
-    }
-
-    /// The counters of all threads.
-    pub(super) fn counters(&self) -> &[Counters] {
-        &self.counters
-    }
-}
-
-/// What a thread tells the one that directs it.
-pub(super) enum Event {
-    /// All its connections are ready.
-    Ready,
-    /// A connection could not be made ready in phase Open, and why.
-    Failed(String),
-    /// It has measured as many operations as it was asked to.
-    QuotaReached,
-    /// The user wants it to end (not sent by a thread of load).
-    Interrupted,
-}
 
 /// How far one connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -597,7 +524,7 @@ impl<'a> Load<'a> {
     fn publish(&self) {
         let Some(counters) = usize::try_from(self.thread)
             .ok()
-            .and_then(|at| self.shared.counters.get(at))
+            .and_then(|at| self.shared.counters().get(at))
         else {
             return;
         };
@@ -620,103 +547,5 @@ impl Connection {
         self.wants_bind = None;
         self.abandon_later = None;
         self.ledger.clear()
-    }
-}
-
-/// When operations are due at a fixed rate: the k-th at start + k x threads / rate, whatever has become of the others.
-/// A latency is counted from there, so that a stalled server is charged for the operations it kept from being sent.
-struct Schedule {
-    start_ns: u64,
-    rate: u64,
-    threads: u32,
-    taken: u64,
-}
-
-impl Schedule {
-    fn new(now: u64, rate: u64, threads: u32, thread: u32) -> Self {
-        // Threads take turns.
-        let start_ns = now.saturating_add(u64::from(thread) * 1_000_000_000 / rate.max(1));
-        Schedule {
-            start_ns,
-            rate: rate.max(1),
-            threads,
-            taken: 0,
-        }
-    }
-
-    fn next_ns(&self) -> u64 {
-        let offset = u128::from(self.taken) * 1_000_000_000 * u128::from(self.threads) / u128::from(self.rate);
-        self.start_ns.saturating_add(u64::try_from(offset).unwrap_or(u64::MAX))
-    }
-
-    fn due_and_not_taken(&self, now: u64) -> u64 {
-        let Some(elapsed) = now.checked_sub(self.start_ns) else {
-            return 0;
-        };
-        let due = u128::from(elapsed) * u128::from(self.rate) / (1_000_000_000 * u128::from(self.threads.max(1))) + 1;
-        u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(self.taken)
-    }
-}
-
-/// SplitMix64: one multiplication chain per number, and the same numbers for the same seed.
-pub(super) struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, thread: u32) -> Self {
-        Random(seed ^ u64::from(thread).wrapping_mul(0xA076_1D64_78BD_642F))
-    }
-
-    /// The next number, all 64 bits of it.
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, which must not be 0; evenly, but for 2^-32 of it.
-    pub(super) fn below(&mut self, bound: u32) -> u32 {
-        let wide = (self.next() >> 32) * u64::from(bound);
-        u32::try_from(wide >> 32).unwrap_or(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operations_are_due_at_the_rate_whatever_was_taken_when() {
-        let mut schedule = Schedule::new(1_000, 3, 1, 0);
-        let mut due = Vec::new();
-        for _ in 0..4 {
-            due.push(schedule.next_ns());
-            schedule.taken += 1;
-        }
-        assert_eq!(due, [1_000, 333_334_333, 666_667_666, 1_000_001_000]);
-        assert_eq!(schedule.due_and_not_taken(1_000_001_000), 0);
-        assert_eq!(schedule.due_and_not_taken(3_000_001_000), 6);
-        assert_eq!(schedule.due_and_not_taken(0), 0);
-    }
-
-    #[test]
-    fn threads_take_turns() {
-        let due: Vec<u64> = (0..2)
-            .map(|thread| Schedule::new(0, 1000, 2, thread).next_ns())
-            .collect();
-        assert_eq!(due, [0, 1_000_000]);
-    }
-
-    #[test]
-    fn draws_are_even_and_repeatable() {
-        let mut random = Random::new(7, 0);
-        let mut counts = [0_u32; 10];
-        for _ in 0..100_000 {
-            counts[random.below(10) as usize] += 1;
-        }
-        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
-        assert_eq!(Random::new(7, 0).next(), Random::new(7, 0).next());
-        assert_ne!(Random::new(7, 0).next(), Random::new(7, 1).next());
     }
 }

@@ -12,8 +12,9 @@ use wire::ldap::envelope::{self, Envelope};
 use wire::ldap::{message, result};
 
 use super::ledger::{Asked, Fault, Kind, Verdict};
-use super::load::{Load, Phase, Stage};
+use super::load::{Load, Stage};
 use super::plan::{Mix, Mode};
+use super::shared::Phase;
 use super::template::Digits;
 
 /// No server answers a search for one entry with a larger message.

@@ -12,10 +12,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::LdapArgs;
-use super::load::{Counters, Event, Load, Phase, Shared};
+use super::load::Load;
 use super::plan::{Mode, Plan};
 use super::process::{Usage, usage};
 use super::report::{ProcessReport, Report};
+use super::shared::{Counters, Event, Phase, Shared};
 use super::tally::Tally;
 
 /// Runs the load that the flags describe, and prints what it found.
