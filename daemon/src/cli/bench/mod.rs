@@ -8,6 +8,8 @@ mod ledger;
 #[cfg(test)]
 mod ledger_tests;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod operation;
 mod pace;
 mod plan;

@@ -178,7 +178,8 @@ impl Report {
             listed(&self.connections_refused)
         )?;
         if !self.notices.is_empty() {
-            writeln!(out, "  notices     {}", listed(&self.notices))?;
+            let notices = listed(&self.notices);
+            writeln!(out, "  notices      {}", notices.trim_matches([' ', '(', ')']))?;
         }
         for (name, process) in self
             .processes
@@ -203,7 +204,8 @@ impl Report {
             "  latency      p50 {:.3} ms, p99 {:.3} ms, p99.9 {:.3} ms, max {:.3} ms",
             latency.p50_ms, latency.p99_ms, latency.p999_ms, latency.max_ms
         )?;
-        writeln!(out, "  results     {}", listed(&self.results))?;
+        let results = listed(&self.results);
+        writeln!(out, "  results      {}", results.trim_matches([' ', '(', ')']))?;
         writeln!(
             out,
             "  answers      {} misdelivered, {} duplicate, {} late, {} unanswered, {} without the entry",

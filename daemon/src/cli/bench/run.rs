@@ -25,44 +25,11 @@ use super::tally::Tally;
 /// A sentence: a wrong flag, a server that cannot be reached or refuses to bind, a process that does not exist.
 pub(super) fn run(args: &LdapArgs) -> Result<ExitCode, String> {
     let plan = Plan::new(args)?;
-    for pid in &args.pid {
-        usage(*pid)?;
-    }
-    raise_descriptors(plan.connections)?;
     let (events, received) = channel();
     let signals = watch_signals(events.clone())?;
-    let shared = Shared::new(plan.threads);
-    let mut loads = Vec::new();
-    let mut wakers = Vec::new();
-    for thread in 0..plan.threads {
-        let (load, waker) =
-            Load::new(&plan, &shared, events.clone(), thread).map_err(|error| format!("no event loop: {error}"))?;
-        loads.push(load);
-        wakers.push(waker);
-    }
-    let (window, tally) = std::thread::scope(|scope| {
-        let threads: Vec<_> = loads.into_iter().map(|load| scope.spawn(move || load.run())).collect();
-        let director = Director {
-            args,
-            plan: &plan,
-            shared: &shared,
-            wakers: &wakers,
-            received: &received,
-        };
-        let window = director.direct();
-        // Whatever has happened, the threads end by this.
-        director.enter(Phase::Drain);
-        let mut tally = Tally::new();
-        for thread in threads {
-            match thread.join() {
-                Ok(counted) => tally.add(&counted),
-                Err(_) => return (window.and(Err("a thread of the load has failed".to_owned())), tally),
-            }
-        }
-        (window, tally)
-    });
+    let measured = measure(args, &plan, &events, &received);
     signals.close();
-    let window = window?;
+    let (tally, window) = measured?;
     let report = Report::new(args, &plan, &tally, &window);
     let text = if args.json { report.json() } else { report.text() };
     writeln!(io::stdout().lock(), "{text}").map_err(|error| format!("standard output: {error}"))?;
@@ -71,6 +38,58 @@ pub(super) fn run(args: &LdapArgs) -> Result<ExitCode, String> {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+/// Makes the load and gives what was counted; an `Interrupted` in the channel ends it early.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn measure(
+    args: &LdapArgs,
+    plan: &Plan,
+    events: &Sender<Event>,
+    received: &Receiver<Event>,
+) -> Result<(Tally, Window), String> {
+    for pid in &args.pid {
+        usage(*pid)?;
+    }
+    raise_descriptors(plan.connections)?;
+    let shared = Shared::new(plan.threads);
+    let mut loads = Vec::new();
+    let mut wakers = Vec::new();
+    for thread in 0..plan.threads {
+        let (load, waker) =
+            Load::new(plan, &shared, events.clone(), thread).map_err(|error| format!("no event loop: {error}"))?;
+        loads.push(load);
+        wakers.push(waker);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = loads.into_iter().map(|load| scope.spawn(move || load.run())).collect();
+        let director = Director {
+            args,
+            plan,
+            shared: &shared,
+            wakers: &wakers,
+            received,
+        };
+        let window = director.direct();
+        // Whatever has happened, the threads end by this.
+        director.enter(Phase::Drain);
+        let mut tally = Tally::new();
+        let mut whole = true;
+        for thread in threads {
+            match thread.join() {
+                Ok(counted) => tally.add(&counted),
+                Err(_) => whole = false,
+            }
+        }
+        let window = window?;
+        if whole {
+            Ok((tally, window))
+        } else {
+            Err("a thread of the load has failed".to_owned())
+        }
     })
 }
 
