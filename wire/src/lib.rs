@@ -8,3 +8,4 @@ pub mod ber;
 pub mod frame;
 pub mod ldap;
 pub mod ldif;
+pub mod rpc;

@@ -43,6 +43,8 @@ pub struct LdapClient {
     pub pool: usize,
     /// Key for `by-hash`: its address.
     pub affinity: u64,
+    /// Connections to servers that are not read until this client has read what waits for it.
+    pub choking: Vec<ConnRef>,
 }
 
 /// A connection to an LDAP server.
@@ -56,6 +58,8 @@ pub struct LdapUpstream {
     pub id: UpstreamId,
     /// Which server of the directory.
     pub server: usize,
+    /// Which lane of the pool.
+    pub lane: u8,
     /// The TCP connect has not ended yet.
     pub connecting: bool,
 }
@@ -95,6 +99,8 @@ pub struct Conn {
     pub stalled_since: Option<Instant>,
     /// When it last did something.
     pub active_at: Instant,
+    /// What of its outbox is counted in the daemon's total.
+    pub accounted: usize,
     /// When its deadlines are looked at.
     pub timer: Option<(TimerId, Instant)>,
 }
@@ -119,6 +125,7 @@ impl Conn {
             partial_since: None,
             stalled_since: None,
             active_at: now,
+            accounted: 0,
             timer: None,
         }
     }
@@ -147,5 +154,61 @@ impl Conn {
             Kind::Upstream(upstream) => Some(upstream),
             _ => None,
         }
+    }
+}
+
+/// A worker's connections. A place that was left is taken again only in a later turn, so that what is still said of the
+/// old inhabitant does not reach the new one.
+#[derive(Debug, Default)]
+pub struct Conns {
+    places: Vec<Option<Conn>>,
+    free: Vec<usize>,
+    left: Vec<usize>,
+}
+
+impl Conns {
+    /// A new turn: places left before now can be taken.
+    pub fn turn(&mut self) {
+        self.free.append(&mut self.left);
+    }
+
+    /// The place that the next one takes.
+    pub fn insert(&mut self, conn: Conn) -> usize {
+        match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.places.get_mut(at) {
+                    *place = Some(conn);
+                }
+                at
+            }
+            None => {
+                self.places.push(Some(conn));
+                self.places.len() - 1
+            }
+        }
+    }
+
+    /// Who is there.
+    #[inline]
+    pub fn get(&self, at: usize) -> Option<&Conn> {
+        self.places.get(at)?.as_ref()
+    }
+
+    /// Who is there.
+    #[inline]
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut Conn> {
+        self.places.get_mut(at)?.as_mut()
+    }
+
+    /// Leaves.
+    pub fn remove(&mut self, at: usize) -> Option<Conn> {
+        let conn = self.places.get_mut(at)?.take()?;
+        self.left.push(at);
+        Some(conn)
+    }
+
+    /// Everybody.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Conn)> {
+        self.places.iter().enumerate().filter_map(|(at, place)| Some((at, place.as_ref()?)))
     }
 }

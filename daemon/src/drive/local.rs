@@ -46,22 +46,10 @@ impl Drive {
             } else {
                 Settlement::Part
             };
-            self.learn_local_identity(index, ticket, upstream);
             let Some(state) = self.pool(index) else { return };
             if let Some(caller) = state.pool.reply(ticket, upstream, settlement, now, &mut state.effects) {
                 self.deliver(index, ticket, caller, &env, settlement);
             }
-        }
-    }
-
-    /// A bind to the local directory needs no Who am I?.
-    fn learn_local_identity(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId) {
-        let Some(state) = self.pool(index) else { return };
-        let Some(Place::Local(local)) = state.place(upstream) else { return };
-        let name = local.session.bound_dn.clone();
-        if let Some(flight) = state.flight(ticket) {
-            flight.answer.clear();
-            flight.answer.extend_from_slice(&name);
         }
     }
 

@@ -20,6 +20,7 @@ mod plan;
 pub mod pools;
 mod report;
 mod rpc;
+mod slow;
 mod timers;
 mod upstreams;
 
@@ -34,7 +35,6 @@ use engine::core::time::{Instant, Span};
 use engine::core::wheel::Wheel;
 use engine::core::{Drain, UpstreamId};
 use mio::{Events, Poll};
-use slab::Slab;
 
 use crate::config::plan::Plan;
 use crate::net::listen::Accepted;
@@ -42,7 +42,7 @@ use crate::net::resolve::Resolver;
 use crate::net::stream::Spares;
 use crate::shared::Shared;
 use crate::worker::{INBOX, Inbox, Kill};
-use conn::Conn;
+use conn::Conns;
 use plan::ListenerState;
 use pools::PoolState;
 pub use report::{DirectoryReport, ServerLine, ServiceReport, WorkerReport};
@@ -99,7 +99,7 @@ pub struct Drive {
     resolver: Resolver,
     now: Instant,
     plan: Option<Arc<Plan>>,
-    conns: Slab<Conn>,
+    conns: Conns,
     generation: u32,
     listeners: HashMap<u64, ListenerState>,
     pools: Vec<Option<PoolState>>,
@@ -118,6 +118,8 @@ pub struct Drive {
     exiting: Option<Kill>,
     turns: u64,
     panics: u64,
+    /// A password is in the read buffer.
+    secret_read: bool,
 }
 
 impl Drive {
@@ -132,7 +134,7 @@ impl Drive {
             resolver,
             now,
             plan: None,
-            conns: Slab::new(),
+            conns: Conns::default(),
             generation: 0,
             listeners: HashMap::new(),
             pools: Vec::new(),
@@ -149,6 +151,7 @@ impl Drive {
             exiting: None,
             turns: 0,
             panics: 0,
+            secret_read: false,
         }
     }
 
@@ -160,6 +163,7 @@ impl Drive {
             self.wait(&mut events);
             self.turns += 1;
             self.now = self.shared.clock.now();
+            self.conns.turn();
             for pool in self.pools.iter_mut().flatten() {
                 pool.pool.turn();
             }

@@ -148,6 +148,14 @@ impl Stream {
         self.raw.register(registry, token)
     }
 
+    /// Out of the poll; the socket closes when the stream is dropped.
+    pub fn deregister(&mut self, registry: &Registry) {
+        let _ = match &mut self.raw {
+            Raw::Tcp(stream) => registry.deregister(stream),
+            Raw::Unix(stream) => registry.deregister(stream),
+        };
+    }
+
     /// The socket below.
     pub fn raw(&self) -> &Raw {
         &self.raw
