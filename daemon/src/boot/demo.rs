@@ -58,7 +58,8 @@ fn plan(args: &Demo) -> Result<Plan, String> {
             let server = Arc::make_mut(server);
             server.name = name.to_owned();
             let stamp = (0, text.len() as u64);
-            server.target = Target::Local { file: PathBuf::from(name), stamp, text: Some(Arc::clone(&text)) };
+            let (file, text) = (PathBuf::from(format!("{name} (demo)")), Some(Arc::clone(&text)));
+            server.target = Target::Local { file, stamp, text, base: Some(BASE.to_owned()) };
         }
     }
     Ok(plan)

@@ -247,6 +247,7 @@ fn local(
     Some(Target::Local {
         file: folder.path(&ldif.value),
         stamp,
+        base: base.map(ToOwned::to_owned),
         text: None,
     })
 }

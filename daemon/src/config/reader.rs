@@ -46,9 +46,7 @@ impl<'t> Section<'t> {
 
     /// The place of a setting's value, or of the section where it is not written.
     pub fn place_of(&self, key: &str) -> Place {
-        self.table
-            .get(key)
-            .map_or_else(|| self.place.clone(), |value| place(value))
+        self.table.get(key).map_or_else(|| self.place.clone(), place)
     }
 
     /// Text.
