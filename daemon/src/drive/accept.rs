@@ -9,7 +9,7 @@ use crate::config::plan::Face;
 use crate::net::listen::Accepted;
 use crate::net::stream::Stream;
 use engine::core::Drain;
-use engine::session::ldap::{Next, Session};
+use engine::session::ldap::Session;
 
 impl Drive {
     pub(super) fn accepted(&mut self, accepted: Accepted) {

@@ -7,7 +7,7 @@ use wire::ldap::grammar::Scope;
 use wire::ldap::message::{self, SearchSpec};
 use wire::ldap::result::{code, read_result};
 
-use super::super::{Bounds, Directory, people};
+use super::super::Bounds;
 use super::{ADA, BASE, Client, GRACE, PEOPLE, attribute_names, messages};
 
 /// Filters, and the first values of the names they find in the tests' file.
