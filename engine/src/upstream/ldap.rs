@@ -181,9 +181,15 @@ impl Connection {
         id
     }
 
-    /// Tells the server that nobody waits for this id any more.
+    /// Whether an id stands for a request of this ticket. One that moved here and ended before it was written has no id here;
+    /// the number that it had elsewhere is somebody else's, and not to be abandoned.
+    pub fn stands_for(&self, id: i32, ticket: Ticket) -> bool {
+        matches!(self.ids.get(id), Some(What::Ticket { ticket: of, .. } | What::Bind { ticket: of, .. }) if of == ticket)
+    }
+
+    /// Tells the server that nobody waits for this id any more; of binds it is not told (RFC 4511 4.11).
     pub fn abandon(&mut self, id: i32, out: &mut Vec<u8>) {
-        if self.ids.remove(id).is_some() {
+        if matches!(self.ids.get(id), Some(What::Ticket { .. })) && self.ids.remove(id).is_some() {
             // An Abandon has no response: its own id stands for nothing.
             let own = self.ids.allocate(What::Own);
             self.ids.remove(own);
@@ -232,6 +238,9 @@ impl Connection {
             What::Ticket { ticket, response } => self.reply(env, ticket, response),
             What::Bind { ticket, ask } => self.bind_answered(env, ticket, ask, out),
             What::WhoAmI { ticket } => {
+                if !envelope::is_final_response(env.tag) {
+                    return Ok(Event::Nothing);
+                }
                 self.ids.remove(env.id);
                 let known = env.tag == tag::EXTENDED_RESPONSE && result::result_code(env.op) == Some(code::SUCCESS);
                 Ok(Event::BindIdentity { ticket, known })
@@ -314,3 +323,6 @@ fn verdict(code: u32) -> Verdict {
         _ => Verdict::Well,
     }
 }
+
+#[cfg(test)]
+mod tests;
