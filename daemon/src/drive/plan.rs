@@ -384,6 +384,7 @@ fn lanes() -> Vec<LaneConfig> {
         owned: false,
         probes: true,
         idle_timeout: Some(engine::core::time::Span::from_secs(BIND_IDLE_SECS)),
+        spawn_rate_max: 0,
         pack: PACK,
     };
     let bind = LaneConfig {
@@ -420,6 +421,7 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
     let lane = |min, max, pending_max| LaneLimits {
         min,
         max,
+        min_spare: 0,
         upstream_pending_max: pending_max,
     };
     let per_connection = u32::try_from(plan.connection_pending_max).unwrap_or(u32::MAX);
@@ -457,12 +459,14 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         owned: false,
         probes: false,
         idle_timeout: None,
+        spawn_rate_max: 0,
         pack: 1,
     };
     let max = u32::try_from(plan.max).unwrap_or(u32::MAX);
     let limits = LaneLimits {
         min: max,
         max,
+        min_spare: 0,
         upstream_pending_max: 0,
     };
     let server = ServerConfig {

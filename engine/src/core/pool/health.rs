@@ -114,6 +114,10 @@ impl<T: Copy> Pool<T> {
             };
             if server.retry_at.is_some_and(|at| at <= now) {
                 server.retry_at = None;
+                if server.on_demand && server.health == Health::Down {
+                    // Nothing else would try it again; whoever asks for it does.
+                    server.health = Health::Starting;
+                }
                 self.populate(index, now, effects);
                 self.pump_all(now, effects);
             }
@@ -125,7 +129,7 @@ impl<T: Copy> Pool<T> {
             {
                 self.check(index, now, effects);
             }
-            self.retire_idle(index, now, effects);
+            self.tick_sizes(index, now, effects);
         }
     }
 
