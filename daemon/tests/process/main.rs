@@ -7,7 +7,9 @@
 mod ber;
 mod certificates;
 mod client;
+mod load;
 mod ops;
 mod peer;
 mod proc;
 mod slapd;
+mod usherd;

@@ -1,8 +1,10 @@
 //! The fixtures themselves: if one of these fails, the peer is not what the other tests take it for.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::client::{Client, Gone};
+use crate::load::Load;
 use crate::ops;
 use crate::proc::wait_for;
 use crate::slapd::{EDITOR, PEOPLE, Slapd, USHERD, code_dn, password, user};
@@ -71,4 +73,13 @@ fn the_mirror_passes_changes_on_in_both_directions_also_after_a_kill() {
     change(&pair[1], 13, "while away");
     pair[0].revive();
     arrives(&pair[0], 13, "while away");
+}
+
+#[test]
+fn the_load_finds_nothing_wrong_with_slapd_itself() {
+    let slapd = Slapd::start();
+    let load = Load { rebinds: 5, writes: 50, ..Load::new(&[slapd.plain(), slapd.ldaps(), slapd.ldapi()], 8, 8) };
+    let tally = load.run(5_000, &AtomicBool::new(false));
+    assert_eq!((tally.misdelivered, tally.unanswered, tally.disconnections), (0, 0, 0), "{tally:#?}");
+    assert!(tally.reads > 4_000 && tally.binds >= 8 && tally.operations >= 5_000, "{tally:#?}");
 }
