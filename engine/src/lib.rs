@@ -4,5 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+pub mod directory;
 pub mod session;
 pub mod upstream;

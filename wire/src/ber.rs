@@ -356,7 +356,7 @@ pub fn write_length(out: &mut Vec<u8>, len: usize) {
     } else {
         let count = length_octets(len) - 1;
         out.push(0x80 | low_octet(count));
-        out.extend(len.to_be_bytes().into_iter().skip(size_of::<usize>() - count));
+        out.extend_from_slice(lowest(&len.to_be_bytes(), count));
     }
 }
 
@@ -371,8 +371,8 @@ pub fn write_bytes(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
 #[inline]
 pub fn write_integer(out: &mut Vec<u8>, tag: u8, value: i32) {
     let count = integer_octets(value);
-    write_header(out, tag, count);
-    out.extend(value.to_be_bytes().into_iter().skip(4 - count));
+    out.extend_from_slice(&[tag, low_octet(count)]);
+    out.extend_from_slice(lowest(&value.to_be_bytes(), count));
 }
 
 /// Appends a BOOLEAN: 0xFF for true (RFC 4511 section 5.1).
@@ -407,6 +407,12 @@ pub fn nest(out: &mut Vec<u8>, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) {
             0x80 | low_octet(count - 1)
         };
     }
+}
+
+/// The last `count` of some octets.
+#[inline]
+fn lowest(octets: &[u8], count: usize) -> &[u8] {
+    octets.get(octets.len().saturating_sub(count)..).unwrap_or_default()
 }
 
 #[inline]

@@ -7,3 +7,5 @@
 pub mod ber;
 pub mod frame;
 pub mod ldap;
+pub mod ldif;
+pub mod rpc;

@@ -191,6 +191,12 @@ impl Connection {
         }
     }
 
+    /// Takes leave.
+    pub fn unbind(&mut self, out: &mut Vec<u8>) {
+        let id = self.ids.allocate(What::Own);
+        message::write_unbind(out, id);
+    }
+
     /// Asks for the root DSE and nothing of it.
     pub fn probe(&mut self, out: &mut Vec<u8>) {
         let id = self.ids.allocate(What::Probe);

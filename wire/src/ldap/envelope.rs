@@ -182,7 +182,7 @@ pub fn write(out: &mut Vec<u8>, id: i32, op: &[u8], controls: &[u8], extra: &[u8
     }
 }
 
-/// How many bytes [`write`] would append.
+/// How many bytes [`write()`] would append.
 #[inline]
 #[must_use]
 pub fn written_len(id: i32, op: &[u8], controls: &[u8], extra: &[u8]) -> usize {

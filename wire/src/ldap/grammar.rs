@@ -447,7 +447,12 @@ pub fn target<'a>(env: &Envelope<'a>) -> Option<&'a [u8]> {
 /// # Errors
 /// It is not as RFC 4511 section 4.5.1.7 has it, or nested deeper than `depth_max`.
 pub fn check_filter(whole: &[u8], depth_max: usize) -> Result<(), Malformed> {
-    exactly_one(whole)?;
+    let mut one = Reader::new(whole);
+    let filter = one.element()?;
+    one.finish()?;
+    if !matches!(filter.tag, filter_tag::AND | filter_tag::OR | filter_tag::NOT) {
+        return check_item(filter.tag, filter.content);
+    }
     check_filters(Reader::new(whole), depth_max.min(FILTER_DEPTH_HARD_MAX))
 }
 
@@ -459,11 +464,11 @@ impl<'a> Iterator for Changes<'a> {
     }
 }
 
-/// Bounds the stack that [`check_filters`] takes, whatever is configured: 5,000 levels are 79 calls of some hundred bytes.
+/// Bounds the stack that [`check_filters`] takes, whatever is configured: 5,000 levels are 313 calls of some hundred bytes.
 const FILTER_DEPTH_HARD_MAX: usize = 5000;
 /// Levels that one call of [`check_filters`] walks in a stack of its own; what lies deeper takes a call more. So a usual
 /// filter costs one small array, and a deep one cannot exhaust the thread's stack.
-const FILTER_LEVELS: usize = 64;
+const FILTER_LEVELS: usize = 16;
 
 fn check_filters(mut level: Reader<'_>, depth_left: usize) -> Result<(), Malformed> {
     let mut parents = [Reader::new(&[]); FILTER_LEVELS];

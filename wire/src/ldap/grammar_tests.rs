@@ -228,7 +228,9 @@ fn filters_of_every_kind() {
 #[test]
 fn depth_is_counted_exactly_across_the_inner_stacks() {
     for tag in [filter_tag::AND, filter_tag::OR, filter_tag::NOT] {
-        for depth in [0, 1, 2, 63, 64, 65, 66, 127, 128, 129, 130, 131, 999, 1000, 4999, 5000] {
+        for depth in [
+            0, 1, 2, 15, 16, 17, 31, 32, 33, 34, 35, 127, 128, 129, 130, 131, 999, 1000, 4999, 5000,
+        ] {
             let filter = filter_nested(depth, tag);
             assert_eq!(check_filter(&filter, depth), Ok(()), "{depth}");
             if depth > 0 {
@@ -249,7 +251,7 @@ fn depth_is_counted_exactly_across_the_inner_stacks() {
 
 #[test]
 fn siblings_behind_deep_ones_are_seen() {
-    for depth in [1, 62, 63, 64, 65, 200] {
+    for depth in [1, 14, 15, 16, 17, 31, 32, 33, 34, 200] {
         for (second, expected) in [(0x87, Ok(())), (0x04, Err(Malformed::BadTag))] {
             let mut content = filter_nested(depth, filter_tag::OR);
             let behind = content.len();

@@ -5,7 +5,10 @@
 //! that others share; the views made from it, [`control`] and [`result`] borrow from the same bytes.
 
 pub mod control;
+pub mod dn;
 pub mod envelope;
+pub mod filter;
 pub mod grammar;
 pub mod message;
 pub mod result;
+pub mod url;

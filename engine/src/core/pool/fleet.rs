@@ -110,6 +110,30 @@ impl<T: Copy> Pool<T> {
         self.populate(server, now, effects);
     }
 
+    /// An upstream is wanted for one ticket alone (its client reads slowly): it gets nothing new, another may be opened in
+    /// its stead, and what the others wait for on it is sent elsewhere where that is safe. False: no other can be opened.
+    pub fn set_aside(&mut self, id: UpstreamId, keep: Ticket, now: Instant, effects: &mut Vec<Effect<T>>) -> bool {
+        let Some(upstream) = self.upstreams.get(id.0) else { return false };
+        let (server, lane) = (upstream.server, upstream.lane);
+        if upstream.state == UpstreamState::Draining {
+            return true;
+        }
+        let room = self.servers.get(server).and_then(Option::as_ref).is_some_and(|server| server.may_open(lane, now));
+        if upstream.state != UpstreamState::Ready || !room {
+            return false;
+        }
+        self.upstream_draining(id, now, effects);
+        let mut moving = std::mem::take(&mut self.moving);
+        self.movable(id.0, &mut moving);
+        for handle in moving.drain(..).filter(|handle| *handle != keep.0) {
+            self.unlink(handle);
+            effects.push(Effect::Abandon { ticket: Ticket(handle), upstream: id });
+            self.orphaned_by(handle, None, now, effects);
+        }
+        self.moving = moving;
+        true
+    }
+
     /// The client that owned an upstream has left.
     pub fn release(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(upstream) = self.upstreams.get(id.0) else {
@@ -132,6 +156,11 @@ impl<T: Copy> Pool<T> {
 
     /// A sent or promised ticket whose upstream is gone; it is in no list.
     pub(super) fn orphaned(&mut self, handle: Handle, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        self.orphaned_by(handle, Some(server), now, effects);
+    }
+
+    /// `avoid`: the server at fault, where one is.
+    fn orphaned_by(&mut self, handle: Handle, avoid: Option<usize>, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(entry) = self.tickets.get_mut(handle) else {
             return;
         };
@@ -146,7 +175,7 @@ impl<T: Copy> Pool<T> {
             return self.fail_loose(handle, reason, effects);
         }
         entry.retried = true;
-        entry.avoid = Some(server);
+        entry.avoid = avoid;
         self.stats.retried += u64::from(!never_sent);
         self.dispatch(handle, now, effects);
     }

@@ -253,26 +253,8 @@ impl<T: Copy> Pool<T> {
     fn move_elsewhere(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
         let mut moving = std::mem::take(&mut self.moving);
         if let Some(Some(server)) = self.servers.get(index) {
-            for upstream in server
-                .fleets
-                .iter()
-                .flat_map(|fleet| &fleet.all)
-                .filter_map(|h| self.upstreams.get(*h))
-            {
-                let mut at = upstream.tickets.front();
-                while let Some(handle) = at {
-                    let movable = self.tickets.get(handle).is_some_and(|entry| {
-                        matches!(entry.state, State::Sent(_))
-                            && entry.request.class.retry
-                            && entry.request.pin.is_none()
-                            && !entry.delivered
-                            && !entry.retried
-                    });
-                    if movable && !self.lane_config(upstream.lane).is_some_and(|lane| lane.owned) {
-                        moving.push(handle);
-                    }
-                    at = List::next(&self.tickets, handle);
-                }
+            for upstream in server.fleets.iter().flat_map(|fleet| &fleet.all) {
+                self.movable(*upstream, &mut moving);
             }
         }
         for handle in moving.drain(..) {
@@ -284,6 +266,28 @@ impl<T: Copy> Pool<T> {
             self.orphaned(handle, index, now, effects);
         }
         self.moving = moving;
+    }
+
+    /// Adds what an upstream has and may be sent again.
+    pub(super) fn movable(&self, upstream: Handle, into: &mut Vec<Handle>) {
+        let Some(upstream) = self.upstreams.get(upstream) else { return };
+        if self.lane_config(upstream.lane).is_none_or(|lane| lane.owned) {
+            return;
+        }
+        let mut at = upstream.tickets.front();
+        while let Some(handle) = at {
+            let movable = self.tickets.get(handle).is_some_and(|entry| {
+                matches!(entry.state, State::Sent(_))
+                    && entry.request.class.retry
+                    && entry.request.pin.is_none()
+                    && !entry.delivered
+                    && !entry.retried
+            });
+            if movable {
+                into.push(handle);
+            }
+            at = List::next(&self.tickets, handle);
+        }
     }
 
     /// An ejected server has been silent for so long that its connections are worth nothing.

@@ -62,6 +62,15 @@ impl Session {
         }
     }
 
+    /// The client reads so slowly that its operation is given up.
+    pub fn too_slow(&mut self, id: i32, request_tag: u8, out: &mut Vec<u8>) {
+        if self.pending.remove(&id).is_some()
+            && let Some(response) = response_tag(request_tag)
+        {
+            result::write_result(out, id, response, code::ADMIN_LIMIT_EXCEEDED, b"", "answers are read too slowly");
+        }
+    }
+
     /// After something has ended: whether a client that drains is done.
     pub fn after_end(&mut self, out: &mut Vec<u8>) -> Next {
         if self.draining.is_some() && self.pending.is_empty() && self.state == State::Open {

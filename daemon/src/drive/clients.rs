@@ -1,0 +1,498 @@
+//! Clients of LDAP listeners: read, submitted, written, closed.
+
+use engine::core::time::Instant;
+use engine::core::{Request, Ticket};
+use engine::session::ldap::{Next, Submit};
+use wire::frame::Step;
+use wire::ldap::envelope::{self, Envelope, tag};
+use zeroize::Zeroize;
+
+use super::Drive;
+use super::conn::{Conn, ConnRef, Kind};
+use super::effects::Current;
+use super::pools::{Caller, PoolState};
+use crate::net::stream::{Flushed, Got};
+
+/// Buffers of partial messages larger than this are given back once empty.
+const INBOX_BYTES_KEPT: usize = 4096;
+
+/// What becomes of the bytes behind a message.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    Go,
+    /// The message was not taken; it is given again later.
+    Held,
+    /// Nothing more is read.
+    Stop,
+}
+
+impl Drive {
+    pub(super) fn conn(&mut self, conn: ConnRef) -> Option<&mut Conn> {
+        self.conns.get_mut(conn.at as usize).filter(|found| found.generation == conn.generation)
+    }
+
+    /// A connection may have something to read, or something that was held back.
+    pub(super) fn readable(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.lingering {
+            return self.drain_lingering(at);
+        }
+        match conn.kind {
+            Kind::Upstream(_) if conn.is_connecting() => self.connected(at),
+            Kind::Upstream(_) => self.upstream_readable(at),
+            Kind::Ldap(_) => self.ldap_readable(at),
+            Kind::Rpc(_) => self.rpc_readable(at),
+            Kind::Program(_) => self.program_readable(at),
+        }
+    }
+
+    /// A connection can be written again.
+    pub(super) fn writable(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.is_connecting() {
+            return self.connected(at);
+        }
+        self.mark_dirty(at);
+    }
+
+    /// One read: into `scratch` when nothing is held, else behind what is held. How many bytes came, and what was held;
+    /// none: the other side has closed and nothing is held.
+    pub(super) fn fill(&mut self, at: usize, scratch: &mut [u8]) -> Option<(usize, Vec<u8>)> {
+        let conn = self.conns.get_mut(at)?;
+        let mut held = std::mem::take(&mut conn.inbox);
+        if !conn.readable {
+            return Some((0, held));
+        }
+        match conn.stream.read(scratch) {
+            Got::Bytes { n, drained } => {
+                conn.readable = !drained;
+                if held.is_empty() {
+                    return Some((n, held));
+                }
+                held.extend_from_slice(scratch.get(..n).unwrap_or_default());
+                Some((0, held))
+            }
+            Got::Nothing => {
+                conn.readable = false;
+                Some((0, held))
+            }
+            Got::End => None,
+        }
+    }
+
+    fn ldap_readable(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.closing || conn.held || conn.choked {
+            // Not read, but a client that leaves is noticed by an error when it is written to, or by its end.
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let handshaking = conn.stream.is_handshaking();
+        match self.fill(at, &mut scratch) {
+            None => self.close(at),
+            Some((n, held)) => {
+                if handshaking {
+                    self.handshaken(at);
+                }
+                self.ldap_bytes(at, scratch.get(..n).unwrap_or_default(), held);
+                self.wipe_secrets(&mut scratch, n);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// A TLS handshake of a client's has moved on.
+    fn handshaken(&mut self, at: usize) {
+        self.mark_dirty(at);
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if !conn.stream.is_handshaking() {
+            if let Some(client) = conn.ldap() {
+                client.session.tls_started();
+            }
+            conn.partial_since = None;
+        }
+    }
+
+    /// `fresh`: just read; `held`: from before, with what was just read behind it. One of them is empty.
+    fn ldap_bytes(&mut self, at: usize, fresh: &[u8], mut held: Vec<u8>) {
+        let bytes = if held.is_empty() { fresh } else { &held };
+        let taken = self.ldap_frames(at, bytes);
+        if held.is_empty() {
+            held.extend_from_slice(fresh.get(taken..).unwrap_or_default());
+        } else {
+            held.drain(..taken);
+        }
+        let Some(conn) = self.conns.get_mut(at) else { return held.zeroize() };
+        if conn.upgrade && !held.is_empty() {
+            // What follows StartTLS in clear was not sent by whoever will speak under TLS (CVE-2011-0411, CVE-2021-3935).
+            return self.close(at);
+        }
+        conn.inbox = held;
+        self.keep_inbox(at);
+    }
+
+    /// After a connection was read: what is held of a message has a deadline, an empty buffer is given back, and what can be
+    /// read now is looked at again.
+    pub(super) fn keep_inbox(&mut self, at: usize) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.inbox.is_empty() && conn.inbox.capacity() > INBOX_BYTES_KEPT {
+            conn.inbox = Vec::new();
+        }
+        let partial = !conn.inbox.is_empty() && !conn.held && !conn.choked && conn.is_client();
+        match (partial || conn.stream.is_handshaking(), conn.partial_since) {
+            (true, None) => {
+                conn.partial_since = Some(now);
+                self.arm_client(at);
+            }
+            (false, Some(_)) => {
+                conn.partial_since = None;
+                self.arm_client(at);
+            }
+            _ => {}
+        }
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.readable && !conn.held && !conn.choked && !conn.closing {
+            self.look_at_again(at);
+        }
+    }
+
+    /// Takes whole messages, a bounded number per turn; how many bytes they were.
+    fn ldap_frames(&mut self, at: usize, bytes: &[u8]) -> usize {
+        let Some((messages_max, bytes_max)) = self.read_bounds(at) else { return bytes.len() };
+        let mut taken = 0;
+        for turn in 0.. {
+            let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else { break };
+            if turn == messages_max {
+                self.look_at_again(at);
+                break;
+            }
+            match envelope::split(rest, bytes_max) {
+                Step::NeedMore { .. } => break,
+                Step::Malformed(fault) => {
+                    self.ldap_poisoned(at, fault);
+                    return bytes.len();
+                }
+                Step::Frame { len } => {
+                    let flow = self.ldap_message(at, rest.get(..len).unwrap_or_default());
+                    if flow == Flow::Held {
+                        break;
+                    }
+                    taken += len;
+                    if flow == Flow::Stop {
+                        break;
+                    }
+                }
+            }
+        }
+        taken
+    }
+
+    fn read_bounds(&mut self, at: usize) -> Option<(usize, usize)> {
+        let Kind::Ldap(client) = &self.conns.get(at)?.kind else { return None };
+        let listener = self.listeners.get(&client.listener)?;
+        Some((listener.plan.turn_messages_max, listener.request_bytes_max))
+    }
+
+    fn ldap_poisoned(&mut self, at: usize, fault: wire::frame::Malformed) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Ldap(client) = &mut conn.kind else { return };
+        let index = client.pool;
+        client.session.poisoned(fault, conn.stream.outbox(&mut self.spares));
+        if let Some(directory) = self.pool(index).and_then(PoolState::directory) {
+            directory.counts.malformed += 1;
+        }
+        self.close_when_written(at);
+    }
+
+    fn ldap_message(&mut self, at: usize, frame: &[u8]) -> Flow {
+        let env = match envelope::peek(frame) {
+            Ok(env) => env,
+            Err(fault) => {
+                self.ldap_poisoned(at, fault);
+                return Flow::Stop;
+            }
+        };
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return Flow::Stop };
+        conn.active_at = now;
+        let Kind::Ldap(client) = &mut conn.kind else { return Flow::Stop };
+        let (index, listener) = (client.pool, client.listener);
+        let Some(settings) = self.listeners.get(&listener).map(|listener| listener.settings) else { return Flow::Stop };
+        let Some(Some(state)) = self.pools.get_mut(index) else { return Flow::Stop };
+        let is_sent = |ticket: Ticket| state.pool.is_sent(ticket) == Some(true);
+        let next = client.session.receive(&env, &settings, is_sent, conn.stream.outbox(&mut self.spares));
+        match next {
+            Next::Done => {
+                self.mark_dirty(at);
+                Flow::Go
+            }
+            Next::Submit(submit) => {
+                self.submit(at, index, submit, frame, &env);
+                self.secret_read |= submit.bind;
+                if self.conns.get(at).is_some() { Flow::Go } else { Flow::Stop }
+            }
+            Next::Abandon(ticket) => {
+                state.pool.cancel(ticket, now, &mut state.effects);
+                self.mark_dirty(at);
+                self.carry_out(index, None);
+                Flow::Go
+            }
+            Next::Unbind => {
+                self.close(at);
+                Flow::Stop
+            }
+            Next::StartTls => {
+                conn.upgrade = true;
+                self.mark_dirty(at);
+                Flow::Stop
+            }
+            Next::Close => {
+                if let Some(directory) = state.directory() {
+                    directory.counts.malformed += 1;
+                }
+                self.close_when_written(at);
+                Flow::Stop
+            }
+            Next::Later => {
+                conn.held = true;
+                Flow::Held
+            }
+        }
+    }
+
+    /// A password that was read does not stay in the read buffer.
+    fn wipe_secrets(&mut self, scratch: &mut [u8], n: usize) {
+        if std::mem::take(&mut self.secret_read) {
+            scratch.get_mut(..n).unwrap_or_default().zeroize();
+        }
+    }
+
+    fn submit(&mut self, at: usize, index: usize, submit: Submit, frame: &[u8], env: &Envelope<'_>) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let conn_ref = ConnRef { at: u32::try_from(at).unwrap_or(u32::MAX), generation: conn.generation };
+        let Kind::Ldap(client) = &mut conn.kind else { return };
+        let Some(Some(state)) = self.pools.get_mut(index) else { return };
+        if submit.bind {
+            client.session.forget_others(env.id, &mut self.tickets);
+            for ticket in self.tickets.drain(..) {
+                state.pool.cancel(ticket, now, &mut state.effects);
+            }
+        }
+        let caller = Caller { conn: conn_ref, id: env.id, tag: env.tag };
+        let request = Request {
+            class: submit.class,
+            deadline: submit.timeout.map_or(Instant::MAX, |timeout| now + timeout),
+            queue_wait_max: Some(submit.queue_wait_max),
+            affinity: Some(client.affinity),
+            pin: submit.pin,
+        };
+        let Some(ticket) = state.pool.submit(request, caller, now, &mut state.effects) else { return };
+        client.session.submitted(env.id, env.tag, ticket);
+        state.take_off(ticket, caller, now);
+        self.carry_out(index, Some(Current { ticket, env: *env, payload: &[] }));
+        let Some(state) = self.pool(index) else { return };
+        let keep = match state.pool.is_sent(ticket) {
+            None => false,
+            Some(sent) => !sent || submit.class.retry,
+        };
+        if keep && let Some(flight) = state.flight(ticket) {
+            flight.bytes.clear();
+            flight.bytes.extend_from_slice(frame);
+            flight.sensitive = env.tag == tag::BIND_REQUEST;
+        }
+    }
+
+    /// Something has ended for this client: what was held back may go on.
+    pub(super) fn resume(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.held {
+            conn.held = false;
+            self.look_at_again(at);
+        }
+    }
+
+    pub(super) fn look_at_again(&mut self, at: usize) {
+        if let Some(conn) = self.conns.get_mut(at)
+            && !conn.again
+        {
+            conn.again = true;
+            self.again.push(at);
+        }
+    }
+
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, at: usize) {
+        if let Some(conn) = self.conns.get_mut(at)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push(at);
+        }
+    }
+
+    /// The end of a turn: one write for each connection that has something to say.
+    pub(super) fn flush_dirty(&mut self) {
+        // What a flush leads to (a lost upstream, its retried requests) is flushed in the same turn.
+        let mut rounds = 0;
+        while !self.dirty.is_empty() && rounds < 64 {
+            rounds += 1;
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for at in dirty.drain(..) {
+                if let Some(conn) = self.conns.get_mut(at) {
+                    conn.dirty = false;
+                    self.contained(Some(at), |drive| drive.flush(at));
+                }
+            }
+            if self.dirty.is_empty() {
+                self.dirty = dirty;
+            }
+        }
+    }
+
+    fn flush(&mut self, at: usize) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.is_connecting() || (conn.blocked && !conn.stream.is_handshaking()) {
+            return;
+        }
+        let before = conn.stream.waiting();
+        let flushed = conn.stream.flush(&mut self.spares);
+        let after = conn.stream.waiting();
+        match flushed {
+            Flushed::All => {
+                conn.stalled_since = None;
+                if conn.upgrade {
+                    return self.begin_tls(at);
+                }
+                if conn.closing {
+                    return self.linger(at);
+                }
+                self.unchoke(at);
+            }
+            Flushed::Blocked => {
+                conn.blocked = !conn.stream.is_handshaking();
+                if after < before || conn.stalled_since.is_none() {
+                    conn.stalled_since = Some(now);
+                }
+                self.arm_client(at);
+                self.unchoke(at);
+            }
+            Flushed::Broken => self.broken(at),
+        }
+    }
+
+    fn broken(&mut self, at: usize) {
+        match self.conns.get(at).map(|conn| &conn.kind) {
+            Some(Kind::Upstream(_)) => self.upstream_lost(at, "the connection broke"),
+            Some(_) => self.close(at),
+            None => {}
+        }
+    }
+
+    fn begin_tls(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        conn.upgrade = false;
+        let listener = conn.ldap().map(|client| client.listener);
+        let config = listener.and_then(|listener| self.listeners.get(&listener)).and_then(|listener| listener.tls.clone());
+        match config.map(|config| conn.stream.accept_tls(config)) {
+            Some(Ok(())) => {
+                self.keep_inbox(at);
+                self.look_at_again(at);
+            }
+            _ => self.close(at),
+        }
+    }
+
+    /// Writes what waits, then closes.
+    pub(super) fn close_when_written(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        conn.closing = true;
+        conn.inbox.zeroize();
+        self.mark_dirty(at);
+        self.abandon_all(at);
+    }
+
+    /// Everything is written. Closing now could destroy it on its way (unread bytes make a reset), so what still comes is
+    /// read and thrown away for a moment.
+    fn linger(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        conn.stream.shutdown();
+        conn.lingering = true;
+        self.arm(at, super::timers::LINGER);
+        self.drain_lingering(at);
+    }
+
+    fn drain_lingering(&mut self, at: usize) {
+        for _ in 0..16 {
+            let Some(conn) = self.conns.get_mut(at) else { return };
+            match conn.stream.read(&mut self.scratch) {
+                Got::Bytes { drained, .. } if !drained => {}
+                Got::End => return self.close(at),
+                _ => return,
+            }
+        }
+    }
+
+    /// Cancels everything a client has.
+    fn abandon_all(&mut self, at: usize) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Ldap(client) = &mut conn.kind else { return };
+        let (index, pin) = (client.pool, client.session.pin());
+        client.session.forget_others(-1, &mut self.tickets);
+        let Some(Some(state)) = self.pools.get_mut(index) else { return self.tickets.clear() };
+        for ticket in self.tickets.drain(..) {
+            state.pool.cancel(ticket, now, &mut state.effects);
+        }
+        if let Some(pin) = pin {
+            state.pool.release(pin, now, &mut state.effects);
+        }
+        self.carry_out(index, None);
+    }
+
+    /// The client is gone.
+    pub(super) fn close(&mut self, at: usize) {
+        let Some(conn) = self.conns.get(at) else { return };
+        match conn.kind {
+            Kind::Upstream(_) => return self.upstream_lost(at, "closed"),
+            Kind::Ldap(_) => self.abandon_all(at),
+            Kind::Rpc(_) => self.rpc_gone(at),
+            Kind::Program(_) => {}
+        }
+        self.remove(at);
+    }
+
+    /// Takes a connection out of the worker; the socket is closed.
+    pub(super) fn remove(&mut self, at: usize) {
+        let Some(mut conn) = self.conns.remove(at) else { return };
+        if let Some((timer, _)) = conn.timer {
+            self.wheel.cancel(timer);
+        }
+        conn.inbox.zeroize();
+        if conn.is_client() {
+            self.shared.client_gone(self.number);
+            self.shared.waiting_bytes.fetch_sub(conn.accounted, std::sync::atomic::Ordering::Relaxed);
+            if let Kind::Ldap(client) = &conn.kind {
+                self.release_choked(&client.choking);
+            }
+        }
+        conn.stream.deregister(self.poll.registry());
+    }
+
+    /// The upstream that belonged to one client alone is gone.
+    pub(super) fn pin_lost(&mut self, index: usize, id: engine::core::UpstreamId) {
+        let owner = self.conns.iter().find_map(|(at, conn)| match &conn.kind {
+            Kind::Ldap(client) if client.pool == index && client.session.pin() == Some(id) => Some(at),
+            _ => None,
+        });
+        if let Some(at) = owner
+            && let Some(conn) = self.conns.get_mut(at)
+            && let Kind::Ldap(client) = &mut conn.kind
+        {
+            client.session.pin_lost(conn.stream.outbox(&mut self.spares));
+            self.close_when_written(at);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! One connection, of a client or to a server.
+
+use engine::core::UpstreamId;
+use engine::core::time::Instant;
+use engine::core::wheel::TimerId;
+use engine::session::ldap::Session;
+use engine::upstream::ldap::Connection;
+
+use super::exec::Run;
+use super::rpc::RpcClient;
+use crate::net::stream::Stream;
+
+/// Names a connection for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct ConnRef {
+    /// Its place.
+    pub at: u32,
+    /// Its generation: places are used again.
+    pub generation: u32,
+}
+
+/// What is spoken on a connection, and by whom.
+#[derive(Debug)]
+pub enum Kind {
+    /// An LDAP client.
+    Ldap(LdapClient),
+    /// A client of the services.
+    Rpc(RpcClient),
+    /// A connection to an LDAP server.
+    Upstream(LdapUpstream),
+    /// A program's output (its input and its end are registered beside it).
+    Program(Box<Run>),
+}
+
+/// An LDAP client.
+#[derive(Debug)]
+pub struct LdapClient {
+    /// Its protocol machine.
+    pub session: Session,
+    /// The listener it came through.
+    pub listener: u64,
+    /// The pool of its directory.
+    pub pool: usize,
+    /// Key for `by-hash`: its address.
+    pub affinity: u64,
+    /// Connections to servers that are not read until this client has read what waits for it.
+    pub choking: Vec<ConnRef>,
+}
+
+/// A connection to an LDAP server.
+#[derive(Debug)]
+pub struct LdapUpstream {
+    /// Its protocol machine.
+    pub machine: Connection,
+    /// Whose it is.
+    pub pool: usize,
+    /// Its name there.
+    pub id: UpstreamId,
+    /// Which server of the directory.
+    pub server: usize,
+    /// Which lane of the pool.
+    pub lane: u8,
+    /// The TCP connect has not ended yet.
+    pub connecting: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Conn {
+    /// Which inhabitant of its place it is.
+    pub generation: u32,
+    /// The socket and what waits to be written to it.
+    pub stream: Stream,
+    /// What is spoken.
+    pub kind: Kind,
+    /// What was read and not taken yet: part of a message, or whole ones while it is held back.
+    pub inbox: Vec<u8>,
+    /// It is in the list of those with something to write.
+    pub dirty: bool,
+    /// It is in the list of those to be looked at again.
+    pub again: bool,
+    /// The socket may have more to read.
+    pub readable: bool,
+    /// The socket takes no more just now.
+    pub blocked: bool,
+    /// Frames are not taken until something has ended.
+    pub held: bool,
+    /// Not read until someone else's outbox has drained.
+    pub choked: bool,
+    /// To be closed once everything is written.
+    pub closing: bool,
+    /// Written and shut down; what still comes is thrown away until the other side closes.
+    pub lingering: bool,
+    /// StartTLS was granted: TLS begins once the answer is written.
+    pub upgrade: bool,
+    /// Since when a message has been incomplete, or a handshake.
+    pub partial_since: Option<Instant>,
+    /// Since when nothing could be written.
+    pub stalled_since: Option<Instant>,
+    /// When it last did something.
+    pub active_at: Instant,
+    /// What of its outbox is counted in the daemon's total.
+    pub accounted: usize,
+    /// When its deadlines are looked at.
+    pub timer: Option<(TimerId, Instant)>,
+}
+
+impl Conn {
+    /// A new connection.
+    pub fn new(stream: Stream, kind: Kind, generation: u32, now: Instant) -> Self {
+        Conn {
+            generation,
+            stream,
+            kind,
+            inbox: Vec::new(),
+            dirty: false,
+            again: false,
+            readable: false,
+            blocked: false,
+            held: false,
+            choked: false,
+            closing: false,
+            lingering: false,
+            upgrade: false,
+            partial_since: None,
+            stalled_since: None,
+            active_at: now,
+            accounted: 0,
+            timer: None,
+        }
+    }
+
+    /// Whether it is a client's.
+    pub fn is_client(&self) -> bool {
+        matches!(self.kind, Kind::Ldap(_) | Kind::Rpc(_))
+    }
+
+    /// Whether its connect has not ended.
+    pub fn is_connecting(&self) -> bool {
+        matches!(&self.kind, Kind::Upstream(upstream) if upstream.connecting)
+    }
+
+    /// The LDAP client that it is.
+    pub fn ldap(&mut self) -> Option<&mut LdapClient> {
+        match &mut self.kind {
+            Kind::Ldap(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// The LDAP upstream that it is.
+    pub fn upstream(&mut self) -> Option<&mut LdapUpstream> {
+        match &mut self.kind {
+            Kind::Upstream(upstream) => Some(upstream),
+            _ => None,
+        }
+    }
+}
+
+/// A worker's connections. A place that was left is taken again only in a later turn, so that what is still said of the
+/// old inhabitant does not reach the new one.
+#[derive(Debug, Default)]
+pub struct Conns {
+    places: Vec<Option<Conn>>,
+    free: Vec<usize>,
+    left: Vec<usize>,
+}
+
+impl Conns {
+    /// A new turn: places left before now can be taken.
+    pub fn turn(&mut self) {
+        self.free.append(&mut self.left);
+    }
+
+    /// The place that the next one takes.
+    pub fn insert(&mut self, conn: Conn) -> usize {
+        match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.places.get_mut(at) {
+                    *place = Some(conn);
+                }
+                at
+            }
+            None => {
+                self.places.push(Some(conn));
+                self.places.len() - 1
+            }
+        }
+    }
+
+    /// Who is there.
+    #[inline]
+    pub fn get(&self, at: usize) -> Option<&Conn> {
+        self.places.get(at)?.as_ref()
+    }
+
+    /// Who is there.
+    #[inline]
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut Conn> {
+        self.places.get_mut(at)?.as_mut()
+    }
+
+    /// Leaves.
+    pub fn remove(&mut self, at: usize) -> Option<Conn> {
+        let conn = self.places.get_mut(at)?.take()?;
+        self.left.push(at);
+        Some(conn)
+    }
+
+    /// Everybody.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Conn)> {
+        self.places.iter().enumerate().filter_map(|(at, place)| Some((at, place.as_ref()?)))
+    }
+}

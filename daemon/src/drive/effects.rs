@@ -1,0 +1,259 @@
+//! What pools want done is done here, for every kind of upstream.
+
+use engine::core::{Effect, Reason, Ticket, UpstreamId};
+use engine::session::ldap::{Next, anonymous_control, lane};
+use wire::ldap::envelope::{self, Envelope, tag};
+
+use super::conn::{ConnRef, Kind};
+use super::pools::{Caller, Place, PoolState};
+use super::{Drive, local};
+
+/// The request that is being submitted: its bytes are still in the read buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Current<'a> {
+    pub(super) ticket: Ticket,
+    pub(super) env: Envelope<'a>,
+    pub(super) payload: &'a [u8],
+}
+
+impl Drive {
+    pub(super) fn pool(&mut self, index: usize) -> Option<&mut PoolState> {
+        self.pools.get_mut(index)?.as_mut()
+    }
+
+    /// Carries out what a pool wants until it wants nothing more. What is told to the pool meanwhile adds to the list.
+    pub(super) fn carry_out(&mut self, index: usize, current: Option<Current<'_>>) {
+        let Some(state) = self.pool(index) else { return };
+        if state.busy || state.effects.is_empty() {
+            return;
+        }
+        state.busy = true;
+        let mut work = Vec::new();
+        while let Some(state) = self.pool(index)
+            && !state.effects.is_empty()
+        {
+            std::mem::swap(&mut state.effects, &mut work);
+            for effect in work.drain(..) {
+                self.effect(index, effect, current);
+            }
+            // The buffer goes back, so that nothing is allocated in steady state.
+            if let Some(state) = self.pool(index)
+                && state.effects.is_empty()
+            {
+                std::mem::swap(&mut state.effects, &mut work);
+            }
+        }
+        if let Some(state) = self.pool(index) {
+            state.busy = false;
+        }
+    }
+
+    fn effect(&mut self, index: usize, effect: Effect<Caller>, current: Option<Current<'_>>) {
+        match effect {
+            Effect::Send { ticket, upstream } => self.send(index, ticket, upstream, current),
+            Effect::Failed { ticket, user, reason } => self.failed(index, ticket, user, reason),
+            Effect::Open { upstream, server, lane } => self.open(index, upstream, server, lane),
+            Effect::Abandon { ticket, upstream } => self.abandon(index, ticket, upstream),
+            Effect::Close { upstream } => self.close_upstream(index, upstream),
+            Effect::Probe { upstream } => self.probe(index, upstream),
+            Effect::Interrupt { upstream, .. } => self.stop_program(index, upstream, false),
+            Effect::Kill { upstream } => self.stop_program(index, upstream, true),
+        }
+    }
+
+    fn send(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId, current: Option<Current<'_>>) {
+        let Some(state) = self.pool(index) else { return };
+        if state.pool.upstream_of(ticket) != Some(upstream) {
+            // It has ended or moved since.
+            return;
+        }
+        let to = match state.place(upstream) {
+            Some(Place::Conn(conn)) => *conn,
+            Some(Place::Local(_)) => return self.answer_locally(index, ticket, upstream, current),
+            Some(Place::Runner(_)) => return self.start_program(index, ticket, upstream, current.map(|c| c.payload)),
+            _ => return,
+        };
+        let Some(flight) = state.flight(ticket) else { return };
+        let Some(caller) = flight.caller else { return };
+        match current.filter(|current| current.ticket == ticket) {
+            Some(current) => self.send_ldap(index, ticket, caller, upstream, to, &current.env),
+            None => {
+                let bytes = std::mem::take(&mut flight.bytes);
+                if let Ok(env) = envelope::peek(&bytes) {
+                    self.send_ldap(index, ticket, caller, upstream, to, &env);
+                }
+                if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
+                    flight.bytes = bytes;
+                }
+            }
+        }
+    }
+
+    fn send_ldap(
+        &mut self,
+        index: usize,
+        ticket: Ticket,
+        caller: Caller,
+        upstream: UpstreamId,
+        to: ConnRef,
+        env: &Envelope<'_>,
+    ) {
+        let Some(lane) = self.lane_of(to) else { return };
+        self.set_control(index, caller, lane);
+        if lane == lane::PINNED
+            && let Some(client) = self.conn(caller.conn).and_then(super::conn::Conn::ldap)
+        {
+            client.session.pinned(upstream);
+        }
+        let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && !self.whoami_known(index, env);
+        let control = std::mem::take(&mut self.control);
+        let wire_id = self.conns.get_mut(to.at as usize).and_then(|conn| {
+            let Kind::Upstream(server) = &mut conn.kind else { return None };
+            let out = conn.stream.outbox(&mut self.spares);
+            let id = if caller.tag == tag::BIND_REQUEST {
+                let id = server.machine.send_bind(ticket, env, ask, out);
+                conn.stream.mark_sensitive();
+                id
+            } else {
+                server.machine.send(ticket, env, &control, out)
+            };
+            Some(id)
+        });
+        self.control = control;
+        if let (Some(wire_id), Some(flight)) = (wire_id, self.pool(index).and_then(|state| state.flight(ticket))) {
+            flight.wire_id = wire_id;
+        }
+        self.mark_dirty(to.at as usize);
+    }
+
+    /// Puts the control that carries the client's identity on this lane into `self.control`; empty where none does.
+    pub(super) fn set_control(&mut self, index: usize, caller: Caller, lane: u8) {
+        self.control.clear();
+        let proxied = self.pool(index).and_then(PoolState::directory).is_some_and(|directory| directory.is_proxied());
+        if !proxied || lane != lane::SHARED {
+            return;
+        }
+        let Some(conn) = self.conns.get(caller.conn.at as usize) else { return };
+        if conn.generation != caller.conn.generation {
+            return;
+        }
+        let Kind::Ldap(client) = &conn.kind else { return };
+        match client.session.control() {
+            Some(control) => self.control.extend_from_slice(control),
+            None => self.control.extend_from_slice(&anonymous_control()),
+        }
+    }
+
+    fn failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason) {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        let since = state.flight(ticket).map_or(now, |flight| flight.since);
+        state.land(ticket);
+        if let Some(directory) = state.directory() {
+            directory.count_failure(caller.tag, reason, now.since(since));
+        }
+        let at = caller.conn.at as usize;
+        let Some(conn) = self.conns.get_mut(at).filter(|conn| conn.generation == caller.conn.generation) else { return };
+        let next = match &mut conn.kind {
+            Kind::Ldap(client) => {
+                let pinned_bind = caller.tag == tag::BIND_REQUEST && client.session.pin().is_some();
+                let out = conn.stream.outbox(&mut self.spares);
+                client.session.failed(caller.id, caller.tag, reason, out);
+                if pinned_bind && reason == Reason::Deadline {
+                    // Nobody knows who the connection's identity is by now.
+                    client.session.pin_lost(out)
+                } else {
+                    client.session.after_end(out)
+                }
+            }
+            Kind::Rpc(_) => return self.call_failed(caller, reason),
+            _ => return,
+        };
+        self.mark_dirty(at);
+        self.after(at, next);
+        self.resume(at);
+    }
+
+    /// What a session says after something of its client's has ended.
+    pub(super) fn after(&mut self, at: usize, next: Next) {
+        if next == Next::Close {
+            self.close_when_written(at);
+        }
+    }
+
+    fn abandon(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId) {
+        let Some(state) = self.pool(index) else { return };
+        let Some(wire_id) = state.flight(ticket).map(|flight| flight.wire_id) else { return };
+        let Some(Place::Conn(to)) = state.place(upstream) else { return };
+        let at = to.at as usize;
+        if let Some(conn) = self.conns.get_mut(at)
+            && let Kind::Upstream(server) = &mut conn.kind
+        {
+            server.machine.abandon(wire_id, conn.stream.outbox(&mut self.spares));
+            self.mark_dirty(at);
+        }
+    }
+
+    fn probe(&mut self, index: usize, upstream: UpstreamId) {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        let at = match state.place(upstream) {
+            Some(Place::Conn(to)) => to.at as usize,
+            Some(Place::Local(_)) => return state.pool.probe_answered(upstream, now, &mut state.effects),
+            _ => return,
+        };
+        if let Some(conn) = self.conns.get_mut(at)
+            && let Kind::Upstream(server) = &mut conn.kind
+        {
+            server.machine.probe(conn.stream.outbox(&mut self.spares));
+            self.mark_dirty(at);
+        }
+    }
+
+    /// The pool has forgotten this upstream.
+    fn close_upstream(&mut self, index: usize, upstream: UpstreamId) {
+        let Some(state) = self.pool(index) else { return };
+        match state.take_place(upstream) {
+            Place::Conn(conn) => self.unbind(conn),
+            Place::Runner(Some(run)) => self.kill_program(run),
+            Place::Local(_) | Place::Resolving { .. } | Place::Runner(None) | Place::Nowhere => {}
+        }
+    }
+
+    fn answer_locally(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId, current: Option<Current<'_>>) {
+        let Some(caller) = self.pool(index).and_then(|s| s.flight(ticket)).and_then(|flight| flight.caller) else { return };
+        let Some(lane) = self.pool(index).and_then(|state| match state.place(upstream) {
+            Some(Place::Local(local)) => Some(local.lane),
+            _ => None,
+        }) else {
+            return;
+        };
+        if lane == lane::PINNED
+            && let Some(client) = self.conn(caller.conn).and_then(super::conn::Conn::ldap)
+        {
+            client.session.pinned(upstream);
+        }
+        self.set_control(index, caller, lane);
+        let mut out = self.spares.take();
+        let mut request = self.spares.take();
+        let control = std::mem::take(&mut self.control);
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else { return };
+        let stored = state.flight(ticket).map(|flight| std::mem::take(&mut flight.bytes)).unwrap_or_default();
+        let env = match current.filter(|current| current.ticket == ticket) {
+            Some(current) => Some(current.env),
+            None => envelope::peek(&stored).ok(),
+        };
+        if let Some(env) = &env {
+            envelope::write(&mut request, caller.id, env.op, env.controls, &control);
+            local::answer(state, upstream, &request, &mut out);
+        }
+        if let Some(flight) = state.flight(ticket) {
+            flight.bytes = stored;
+        }
+        self.control = control;
+        self.deliver_local(index, ticket, upstream, &out);
+        zeroize::Zeroize::zeroize(&mut request);
+        self.spares.give(request);
+        self.spares.give(out);
+    }
+}

@@ -1,0 +1,285 @@
+//! The one place that couples sessions, pools and sockets, for every protocol.
+//!
+//! A turn of the loop: take what has come (jobs, readable sockets), let sessions and pools decide, carry out what they
+//! want, and at the end write once per connection that has something to say. Everything a decision causes in the same
+//! turn is coalesced into that one write. The code is synchronous: a request's path is followed by reading downwards.
+//!
+//! Who owns what: a [`conn::Conn`] owns its socket, buffers and protocol machine; a [`pools::PoolState`] owns a pool, the
+//! bytes of its requests ([`pools::Flight`]) and the table of its upstreams. A connection is named by place and
+//! generation ([`conn::ConnRef`]), a caller in a pool by connection and message id ([`pools::Caller`]): what has gone is
+//! not found. Effects are carried out by [`effects`] and nowhere else.
+
+mod accept;
+mod clients;
+pub mod conn;
+mod directory;
+mod effects;
+pub mod exec;
+mod local;
+mod plan;
+pub mod pools;
+mod report;
+mod rpc;
+mod slow;
+mod timers;
+mod upstreams;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use engine::core::time::{Instant, Span};
+use engine::core::wheel::Wheel;
+use engine::core::{Drain, UpstreamId};
+use mio::{Events, Poll};
+
+use crate::config::plan::Plan;
+use crate::net::listen::Accepted;
+use crate::net::resolve::Resolver;
+use crate::net::stream::Spares;
+use crate::shared::Shared;
+use crate::worker::{INBOX, Inbox, Kill};
+use conn::Conns;
+use plan::ListenerState;
+use pools::PoolState;
+pub use report::{DirectoryReport, ServerLine, ServiceReport, WorkerReport};
+
+/// What a worker can be given to do.
+#[derive(Debug)]
+pub enum Job {
+    /// A client that has been accepted.
+    Accept(Accepted),
+    /// A (new) configuration: only what differs from the one in force is done.
+    Plan(Arc<Plan>),
+    /// Say how things stand.
+    Report(SyncSender<WorkerReport>),
+    /// A name was looked up.
+    Resolved {
+        /// Which pool.
+        pool: usize,
+        /// Which of its upstreams.
+        upstream: UpstreamId,
+        /// What was found.
+        found: Result<Vec<SocketAddr>, String>,
+    },
+    /// A program was started, or could not be.
+    Spawned(exec::Spawned),
+    /// A local directory's server is to be taken away or given back (the demo).
+    Alive {
+        /// Directory's name.
+        directory: String,
+        /// Server's name.
+        server: String,
+        /// Whether it answers.
+        alive: bool,
+    },
+    /// Drain at this level.
+    Drain(Drain),
+    /// End the thread.
+    Exit(Kill),
+}
+
+/// Bytes read at once.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+/// How coarse a connection's own deadlines are.
+const CONN_TICK: Span = Span::from_millis(100);
+
+/// A worker's whole state.
+#[derive(Debug)]
+pub struct Drive {
+    number: usize,
+    poll: Poll,
+    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
+    resolver: Resolver,
+    now: Instant,
+    plan: Option<Arc<Plan>>,
+    conns: Conns,
+    generation: u32,
+    listeners: HashMap<u64, ListenerState>,
+    pools: Vec<Option<PoolState>>,
+    /// Connections with something to write at the end of the turn.
+    dirty: Vec<usize>,
+    /// Connections to be looked at in the next turn without an event.
+    again: Vec<usize>,
+    wheel: Wheel,
+    expired: Vec<u64>,
+    scratch: Vec<u8>,
+    control: Vec<u8>,
+    spares: Spares,
+    tickets: Vec<engine::core::Ticket>,
+    wake_at: Option<Instant>,
+    draining: Option<Drain>,
+    exiting: Option<Kill>,
+    turns: u64,
+    panics: u64,
+    /// A password is in the read buffer.
+    secret_read: bool,
+}
+
+impl Drive {
+    /// A worker without a configuration; [`Job::Plan`] gives it one.
+    pub fn new(number: usize, poll: Poll, inbox: Arc<Inbox>, shared: Arc<Shared>, resolver: Resolver) -> Self {
+        let now = shared.clock.now();
+        Drive {
+            number,
+            poll,
+            inbox,
+            shared,
+            resolver,
+            now,
+            plan: None,
+            conns: Conns::default(),
+            generation: 0,
+            listeners: HashMap::new(),
+            pools: Vec::new(),
+            dirty: Vec::new(),
+            again: Vec::new(),
+            wheel: Wheel::new(CONN_TICK, 512),
+            expired: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            control: Vec::new(),
+            spares: Spares::default(),
+            tickets: Vec::new(),
+            wake_at: None,
+            draining: None,
+            exiting: None,
+            turns: 0,
+            panics: 0,
+            secret_read: false,
+        }
+    }
+
+    /// Runs until it is told to exit.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut jobs = VecDeque::new();
+        while !self.is_done() {
+            self.wait(&mut events);
+            self.turns += 1;
+            self.now = self.shared.clock.now();
+            self.conns.turn();
+            for pool in self.pools.iter_mut().flatten() {
+                pool.pool.turn();
+            }
+            self.inbox.take(&mut jobs);
+            for job in jobs.drain(..) {
+                self.contained(None, |drive| drive.job(job));
+            }
+            for event in &events {
+                if event.token() == INBOX {
+                    continue;
+                }
+                let (at, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
+                let broken = event.is_read_closed() || event.is_error();
+                self.contained(Some(at), |drive| drive.event(at, readable || broken, writable));
+            }
+            self.look_again();
+            if self.wake_at.is_some_and(|at| at <= self.now) {
+                self.contained(None, Drive::tick);
+            }
+            self.flush_dirty();
+        }
+        self.leave();
+    }
+
+    fn wait(&mut self, events: &mut Events) {
+        self.wake_at = self.next_wake();
+        let mut timeout = self.wake_at.map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
+        if !self.again.is_empty() || !self.inbox.sleep() {
+            timeout = Some(Duration::ZERO);
+        }
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != std::io::ErrorKind::Interrupted
+        {
+            tracing::error!(%error, "poll");
+        }
+        self.inbox.awake();
+    }
+
+    fn job(&mut self, job: Job) {
+        match job {
+            Job::Accept(accepted) => self.accepted(accepted),
+            Job::Plan(plan) => self.apply(plan),
+            Job::Report(to) => {
+                let _ = to.try_send(self.report());
+            }
+            Job::Resolved { pool, upstream, found } => self.resolved(pool, upstream, found),
+            Job::Spawned(spawned) => self.spawned(spawned),
+            Job::Alive { directory, server, alive } => self.set_alive(&directory, &server, alive),
+            Job::Drain(level) => self.drain(level),
+            Job::Exit(how) => self.exiting = Some(how),
+        }
+    }
+
+    fn event(&mut self, at: usize, readable: bool, writable: bool) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if writable {
+            conn.blocked = false;
+            if conn.stream.waiting() > 0 || conn.stream.is_handshaking() || conn.is_connecting() {
+                self.writable(at);
+            }
+        }
+        if readable && let Some(conn) = self.conns.get_mut(at) {
+            conn.readable = true;
+            self.readable(at);
+        }
+    }
+
+    /// Connections that were left with something to read in the last turn.
+    fn look_again(&mut self) {
+        let mut again = std::mem::take(&mut self.again);
+        for at in again.drain(..) {
+            if let Some(conn) = self.conns.get_mut(at) {
+                conn.again = false;
+                self.contained(Some(at), |drive| drive.readable(at));
+            }
+        }
+        // What was added meanwhile is for the next turn.
+        if self.again.is_empty() {
+            self.again = again;
+        }
+    }
+
+    /// What one connection makes panic closes that connection; where a pool was left broken, it is begun anew.
+    fn contained(&mut self, at: Option<usize>, what: impl FnOnce(&mut Drive)) {
+        if catch_unwind(AssertUnwindSafe(|| what(self))).is_ok() {
+            return;
+        }
+        self.panics += 1;
+        tracing::error!(worker = self.number, connection = at, "a panic was contained");
+        self.scratch.resize(SCRATCH_BYTES, 0);
+        let closed = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(at) = at {
+                self.close(at);
+            }
+        }));
+        for index in 0..self.pools.len() {
+            let broken = self.pools.get(index).and_then(Option::as_ref).is_some_and(PoolState::is_broken);
+            if broken || closed.is_err() {
+                self.restart_pool(index);
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self.exiting {
+            None => false,
+            Some(Kill::Now) => true,
+            Some(Kill::Graceful) => self.conns.iter().all(|(_, conn)| !conn.is_client()),
+        }
+    }
+
+    /// Says goodbye to the servers.
+    fn leave(&mut self) {
+        for index in 0..self.pools.len() {
+            self.drain_pool(index, Drain::Now);
+        }
+        self.flush_dirty();
+    }
+}

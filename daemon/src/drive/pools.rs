@@ -1,0 +1,185 @@
+//! A pool and what stands beside it: the bytes of its requests, and where its upstreams are.
+
+use engine::core::time::Instant;
+use engine::core::{Effect, Pool, Ticket, UpstreamId};
+use zeroize::Zeroize;
+
+use super::conn::ConnRef;
+use super::directory::Directory;
+use super::exec::Service;
+use super::local::LocalUpstream;
+
+/// Request buffers larger than this are given back.
+const FLIGHT_BYTES_KEPT: usize = 4096;
+
+/// Who asked: the pool's note on a ticket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// The connection.
+    pub conn: ConnRef,
+    /// Its own name for the request.
+    pub id: i32,
+    /// What kind of request (LDAP: the operation's tag).
+    pub tag: u8,
+}
+
+/// The bytes of one request while its ticket lives, at the ticket's index.
+#[derive(Debug, Default)]
+pub struct Flight {
+    /// Whose they are.
+    pub ticket: Option<Ticket>,
+    /// Who asked.
+    pub caller: Option<Caller>,
+    /// The whole message, where it may be needed again.
+    pub bytes: Vec<u8>,
+    /// A bind's answer, kept until the server has said who that is.
+    pub answer: Vec<u8>,
+    /// Its id on the upstream's connection.
+    pub wire_id: i32,
+    /// When it came.
+    pub since: Instant,
+    /// It holds a secret.
+    pub sensitive: bool,
+}
+
+/// Where an upstream is.
+#[derive(Debug, Default)]
+pub enum Place {
+    /// Nowhere any more.
+    #[default]
+    Nowhere,
+    /// Its name is being looked up.
+    Resolving {
+        /// Its server.
+        server: usize,
+        /// Its lane.
+        lane: u8,
+    },
+    /// A socket.
+    Conn(ConnRef),
+    /// The local directory.
+    Local(Box<LocalUpstream>),
+    /// A place in which programs are run, one at a time, and the one that runs now.
+    Runner(Option<ConnRef>),
+}
+
+/// What a pool is for.
+#[derive(Debug)]
+pub enum Target {
+    /// A directory's servers.
+    Directory(Box<Directory>),
+    /// A service's programs.
+    Service(Box<Service>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct PoolState {
+    /// The queue, policy and upstreams.
+    pub pool: Pool<Caller>,
+    /// What it wants done.
+    pub effects: Vec<Effect<Caller>>,
+    /// Being carried out just now.
+    pub busy: bool,
+    /// The bytes of its requests.
+    pub flights: Vec<Flight>,
+    /// Its upstreams, at their index.
+    pub places: Vec<(Option<UpstreamId>, Place)>,
+    /// What for.
+    pub target: Target,
+    /// Removed from the configuration: goes when it is empty.
+    pub leaving: bool,
+}
+
+impl PoolState {
+    /// A pool without servers.
+    pub fn new(seed: u64, target: Target) -> Self {
+        PoolState {
+            pool: Pool::new(seed),
+            effects: Vec::new(),
+            busy: false,
+            flights: Vec::new(),
+            places: Vec::new(),
+            target,
+            leaving: false,
+        }
+    }
+
+    /// The place kept for a ticket's bytes.
+    pub fn flight(&mut self, ticket: Ticket) -> Option<&mut Flight> {
+        self.flights.get_mut(ticket.index()).filter(|flight| flight.ticket == Some(ticket))
+    }
+
+    /// Takes the place at the ticket's index for it.
+    pub fn take_off(&mut self, ticket: Ticket, caller: Caller, now: Instant) {
+        let index = ticket.index();
+        if self.flights.len() <= index {
+            self.flights.resize_with(index + 1, Flight::default);
+        }
+        if let Some(flight) = self.flights.get_mut(index) {
+            flight.ticket = Some(ticket);
+            flight.caller = Some(caller);
+            flight.since = now;
+        }
+    }
+
+    /// Its bytes are not needed any more.
+    pub fn land(&mut self, ticket: Ticket) {
+        if let Some(flight) = self.flight(ticket) {
+            if std::mem::take(&mut flight.sensitive) {
+                flight.bytes.zeroize();
+            }
+            flight.bytes.clear();
+            flight.answer.clear();
+            if flight.bytes.capacity() > FLIGHT_BYTES_KEPT {
+                flight.bytes = Vec::new();
+            }
+            flight.caller = None;
+        }
+    }
+
+    /// Where an upstream is.
+    pub fn place(&mut self, id: UpstreamId) -> Option<&mut Place> {
+        self.places.get_mut(id.index()).filter(|(owner, _)| *owner == Some(id)).map(|(_, place)| place)
+    }
+
+    /// Says where an upstream is.
+    pub fn set_place(&mut self, id: UpstreamId, place: Place) {
+        let index = id.index();
+        if self.places.len() <= index {
+            self.places.resize_with(index + 1, Default::default);
+        }
+        if let Some(slot) = self.places.get_mut(index) {
+            *slot = (Some(id), place);
+        }
+    }
+
+    /// Takes an upstream out of the table.
+    pub fn take_place(&mut self, id: UpstreamId) -> Place {
+        match self.places.get_mut(id.index()) {
+            Some(slot) if slot.0 == Some(id) => std::mem::take(slot).1,
+            _ => Place::Nowhere,
+        }
+    }
+
+    /// A panic left it in a state that cannot be.
+    pub fn is_broken(&self) -> bool {
+        self.busy || self.pool.check_invariants().is_err()
+    }
+
+    /// The directory that it is.
+    pub fn directory(&mut self) -> Option<&mut Directory> {
+        match &mut self.target {
+            Target::Directory(directory) => Some(directory),
+            Target::Service(_) => None,
+        }
+    }
+
+    /// The service that it is.
+    pub fn service(&mut self) -> Option<&mut Service> {
+        match &mut self.target {
+            Target::Service(service) => Some(service),
+            Target::Directory(_) => None,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Clients that read more slowly than their answers come.
+//!
+//! A client's outbox is bounded; the bound shrinks when many clients together are slow. Beyond it, the connection that
+//! brings the answers is not read for a while: on a connection of the client's own that hurts nobody else. A shared one
+//! is first put aside for this client: it gets no new requests, another is opened in its stead, and what others wait for
+//! on it is asked again elsewhere. Where no other can be opened, or the client stops reading altogether, its own
+//! operation is given up (adminLimitExceeded) and everybody else goes on.
+
+use std::sync::atomic::Ordering;
+
+use engine::core::time::Span;
+use engine::core::{Ticket, UpstreamId};
+use engine::session::ldap::lane;
+
+use super::Drive;
+use super::conn::{ConnRef, Kind};
+use super::pools::{Caller, Place, PoolState};
+use crate::net::stream::Flushed;
+
+/// A client's bound when the daemon's memory for slow readers is more than half used.
+const SCARCE_BYTES: usize = 32 * 1024;
+/// A client that takes nothing for so long while a server's connection waits for it is given up.
+pub(super) const PATIENCE: Span = Span::from_millis(1000);
+
+impl Drive {
+    /// A part of an answer was added to a client's outbox.
+    #[inline]
+    pub(super) fn watch_outbox(&mut self, index: usize, ticket: Ticket, caller: Caller) {
+        let at = caller.conn.at as usize;
+        if self.conns.get(at).is_some_and(|conn| conn.stream.waiting() > SCARCE_BYTES) {
+            self.outbox_grows(index, ticket, caller);
+        }
+    }
+
+    fn outbox_grows(&mut self, index: usize, ticket: Ticket, caller: Caller) {
+        let at = caller.conn.at as usize;
+        let bound = self.account(at);
+        if self.conns.get(at).is_none_or(|conn| conn.stream.waiting() <= bound) {
+            return;
+        }
+        // The socket may take some of it at once.
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if !conn.blocked {
+            match conn.stream.flush(&mut self.spares) {
+                Flushed::All => {}
+                Flushed::Blocked => {
+                    conn.blocked = !conn.stream.is_handshaking();
+                    conn.stalled_since = Some(self.now);
+                }
+                Flushed::Broken => {
+                    conn.closing = true;
+                    return self.mark_dirty(at);
+                }
+            }
+        }
+        let bound = self.account(at);
+        if self.conns.get(at).is_none_or(|conn| conn.stream.waiting() <= bound) {
+            return;
+        }
+        let Some(upstream) = self.pool(index).and_then(|state| state.pool.upstream_of(ticket)) else { return };
+        if bound == 0 || !self.choke(index, ticket, upstream, caller) {
+            self.give_up(index, ticket, caller);
+        }
+    }
+
+    /// Brings the daemon's total up to date; this client's bound under it.
+    fn account(&mut self, at: usize) -> usize {
+        let Some(conn) = self.conns.get_mut(at) else { return usize::MAX };
+        let waiting = conn.stream.waiting();
+        let before = std::mem::replace(&mut conn.accounted, waiting);
+        let shared = &self.shared;
+        if waiting >= before {
+            shared.waiting_bytes.fetch_add(waiting - before, Ordering::Relaxed);
+        } else {
+            shared.waiting_bytes.fetch_sub(before - waiting, Ordering::Relaxed);
+        }
+        let (total, max) = (shared.waiting_bytes.load(Ordering::Relaxed), shared.waiting_bytes_max.load(Ordering::Relaxed));
+        let listener = match &conn.kind {
+            Kind::Ldap(client) => client.listener,
+            Kind::Rpc(client) => client.listener,
+            _ => return usize::MAX,
+        };
+        let own = self.listeners.get(&listener).map_or(SCARCE_BYTES, |listener| listener.plan.outbox_bytes_max);
+        match total {
+            total if total >= max => 0,
+            total if total >= max / 2 => own.min(SCARCE_BYTES),
+            _ => own,
+        }
+    }
+
+    /// Stops reading the connection that brings this client's answers. False: that would hurt others too much.
+    fn choke(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId, caller: Caller) -> bool {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return false };
+        let Some(Place::Conn(to)) = state.place(upstream) else { return false };
+        let to = *to;
+        let Some(lane) = self.lane_of(to) else { return false };
+        if lane == lane::SHARED {
+            let Some(state) = self.pool(index) else { return false };
+            if !state.pool.set_aside(upstream, ticket, now, &mut state.effects) {
+                return false;
+            }
+            self.carry_out(index, None);
+        }
+        let Some(server) = self.conns.get_mut(to.at as usize) else { return false };
+        server.choked = true;
+        let at = caller.conn.at as usize;
+        if let Some(conn) = self.conns.get_mut(at) {
+            if conn.stalled_since.is_none() {
+                conn.stalled_since = Some(now);
+            }
+            if let Kind::Ldap(client) = &mut conn.kind
+                && !client.choking.contains(&to)
+            {
+                client.choking.push(to);
+            }
+        }
+        self.arm(at, PATIENCE);
+        true
+    }
+
+    /// The operation is ended; its client is told, if it ever reads on.
+    fn give_up(&mut self, index: usize, ticket: Ticket, caller: Caller) {
+        let now = self.now;
+        let at = caller.conn.at as usize;
+        if let Some(conn) = self.conns.get_mut(at)
+            && let Kind::Ldap(client) = &mut conn.kind
+        {
+            client.session.too_slow(caller.id, caller.tag, conn.stream.outbox(&mut self.spares));
+        }
+        let Some(state) = self.pool(index) else { return };
+        if let Some(directory) = state.directory() {
+            directory.counts.slow_readers += 1;
+        }
+        state.pool.cancel(ticket, now, &mut state.effects);
+        self.carry_out(index, None);
+        self.mark_dirty(at);
+    }
+
+    /// Some of a client's outbox was written.
+    #[inline]
+    pub(super) fn unchoke(&mut self, at: usize) {
+        let Some(conn) = self.conns.get(at) else { return };
+        if conn.accounted == 0 {
+            return;
+        }
+        let bound = self.account(at);
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.stream.waiting() > bound / 2 {
+            return;
+        }
+        if let Kind::Ldap(client) = &mut conn.kind {
+            let choking = std::mem::take(&mut client.choking);
+            self.release_choked(&choking);
+        }
+    }
+
+    /// These connections are read again.
+    pub(super) fn release_choked(&mut self, choking: &[ConnRef]) {
+        for to in choking {
+            if let Some(conn) = self.conn(*to) {
+                conn.choked = false;
+                conn.readable = true;
+                self.look_at_again(to.at as usize);
+            }
+        }
+    }
+
+    /// A client for which connections wait has taken nothing for too long: everything it has is given up.
+    pub(super) fn lose_patience(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let generation = conn.generation;
+        let Kind::Ldap(client) = &mut conn.kind else { return };
+        let (index, choking) = (client.pool, std::mem::take(&mut client.choking));
+        let tickets: Vec<Ticket> = client.session.tickets().collect();
+        for ticket in tickets {
+            let caller = self.pool(index).and_then(|state: &mut PoolState| state.flight(ticket)?.caller);
+            if let Some(caller) = caller.filter(|caller| caller.conn.generation == generation) {
+                self.give_up(index, ticket, caller);
+            }
+        }
+        self.release_choked(&choking);
+    }
+}

@@ -1,0 +1,441 @@
+//! Connections to LDAP servers: dialled, made ready, read, lost.
+
+use std::net::SocketAddr;
+
+use engine::core::{Cause, Settlement, UpstreamId};
+use engine::session::ldap::{Bound, Ended, Next, lane};
+use engine::upstream::ldap::{Connection, Event, Step as Hello};
+use wire::frame::Malformed;
+use wire::ldap::envelope::{self, Envelope, tag};
+use wire::ldap::result::{self, code};
+
+use super::conn::{Conn, ConnRef, Kind, LdapUpstream};
+use super::local::LocalUpstream;
+use super::pools::{Caller, Place, PoolState};
+use super::{Drive, Job};
+use crate::config::plan::Target;
+use crate::net::resolve::Resolver;
+use crate::net::stream::{Flushed, Raw, Stream};
+use engine::core::Ticket;
+
+/// What one message of a server leads to.
+enum Flow {
+    Go,
+    Gone,
+}
+
+impl Drive {
+    /// The pool wants an upstream.
+    pub(super) fn open(&mut self, index: usize, id: UpstreamId, key: u64, lane: u8) {
+        let resolver = self.resolver.clone();
+        let inbox = std::sync::Arc::clone(&self.inbox);
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        let Some(directory) = state.directory() else {
+            state.set_place(id, Place::Runner(None));
+            return state.pool.upstream_up(id, now, &mut state.effects);
+        };
+        let Some(number) = directory.number(key) else { return self.open_failed(index, id, "it is not configured any more") };
+        let Some(server) = directory.servers.get_mut(number) else { return };
+        let target = server.plan.target.clone();
+        match target {
+            Target::Local { .. } => match server.local.clone().filter(|_| server.alive) {
+                Some(directory) => {
+                    let session = engine::directory::LocalSession::default();
+                    let local = LocalUpstream { directory, session, lane, server: number };
+                    state.set_place(id, Place::Local(Box::new(local)));
+                    state.pool.upstream_up(id, now, &mut state.effects);
+                }
+                None => self.open_failed(index, id, "it has been taken away"),
+            },
+            Target::Unix(path) => self.dial(index, id, number, lane, Raw::connect_unix(&path)),
+            Target::Tcp { host, port, .. } => match Resolver::literal(&host, port) {
+                Some(address) => self.dial(index, id, number, lane, Raw::connect_tcp(address)),
+                None => {
+                    state.set_place(id, Place::Resolving { server: number, lane });
+                    let then = move |found| {
+                        let _ = inbox.push(Job::Resolved { pool: index, upstream: id, found });
+                    };
+                    resolver.look_up(&host, port, Box::new(then));
+                }
+            },
+        }
+    }
+
+    pub(super) fn resolved(&mut self, index: usize, id: UpstreamId, found: Result<Vec<SocketAddr>, String>) {
+        let Some(state) = self.pool(index) else { return };
+        let Some(Place::Resolving { server, lane }) = state.place(id) else { return };
+        let (number, lane) = (*server, *lane);
+        let next = state.directory().and_then(|directory| directory.servers.get_mut(number)).map(|server| {
+            server.next_address = server.next_address.wrapping_add(1);
+            server.next_address
+        });
+        match found {
+            Ok(addresses) => {
+                let at = next.unwrap_or(0) % addresses.len().max(1);
+                match addresses.get(at) {
+                    Some(address) => self.dial(index, id, number, lane, Raw::connect_tcp(*address)),
+                    None => self.open_failed(index, id, "it has no address"),
+                }
+            }
+            Err(error) => self.open_failed(index, id, &error),
+        }
+        self.carry_out(index, None);
+    }
+
+    fn dial(&mut self, index: usize, id: UpstreamId, server: usize, lane: u8, raw: std::io::Result<Raw>) {
+        let raw = match raw {
+            Ok(raw) => raw,
+            Err(error) => return self.open_failed(index, id, &error.to_string()),
+        };
+        let Some((security, timeout)) = self.pool(index).and_then(PoolState::directory).and_then(|directory| {
+            Some((directory.servers.get(server)?.security(), directory.plan.limits.connect_timeout))
+        }) else {
+            return;
+        };
+        let machine = Connection::new(security);
+        let upstream = LdapUpstream { machine, pool: index, id, server, lane, connecting: true };
+        let Some(conn) = self.adopt(Stream::new(raw), Kind::Upstream(upstream)) else {
+            return self.open_failed(index, id, "it could not be registered");
+        };
+        self.arm(conn.at as usize, super::timers::span(timeout));
+        if let Some(state) = self.pool(index) {
+            state.set_place(id, Place::Conn(conn));
+        }
+    }
+
+    fn open_failed(&mut self, index: usize, id: UpstreamId, why: &str) {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        state.take_place(id);
+        state.pool.upstream_down(id, Cause::OpenFailed, now, &mut state.effects);
+        tracing::debug!(pool = index, why, "a connection could not be opened");
+    }
+
+    /// The lane that a connection serves.
+    pub(super) fn lane_of(&self, conn: ConnRef) -> Option<u8> {
+        match &self.conns.get(conn.at as usize).filter(|found| found.generation == conn.generation)?.kind {
+            Kind::Upstream(upstream) => Some(upstream.lane),
+            _ => None,
+        }
+    }
+
+    /// The connect has ended, one way or the other.
+    pub(super) fn connected(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if let Some(error) = conn.stream.raw().take_error() {
+            return self.upstream_lost(at, &error.to_string());
+        }
+        if !conn.stream.raw().is_connected() {
+            return;
+        }
+        let Some(upstream) = conn.upstream() else { return };
+        upstream.connecting = false;
+        self.hello(at, |machine, bind, out| machine.connected(bind, out));
+    }
+
+    /// One step of becoming ready.
+    fn hello(&mut self, at: usize, step: impl FnOnce(&mut Connection, Option<(&[u8], &[u8])>, &mut Vec<u8>) -> Hello) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Upstream(upstream) = &mut conn.kind else { return };
+        let (index, id, number, lane) = (upstream.pool, upstream.id, upstream.server, upstream.lane);
+        let Some(directory) = self.pools.get_mut(index).and_then(Option::as_mut).and_then(PoolState::directory) else { return };
+        // Clients bind on bind connections themselves.
+        let own = directory.own_bind(number, lane).filter(|_| lane == lane::SHARED);
+        let bind = own.map(|bind| (bind.dn.as_bytes(), bind.password.as_slice()));
+        let step = step(&mut upstream.machine, bind, conn.stream.outbox(&mut self.spares));
+        conn.stream.mark_sensitive();
+        let tls = directory.servers.get(number).and_then(|server| server.tls.clone());
+        self.mark_dirty(at);
+        match step {
+            Hello::Wait => {}
+            Hello::Failed(why) => self.upstream_lost(at, why),
+            Hello::Tls => {
+                let begun = match (tls, self.conns.get_mut(at)) {
+                    (Some((config, name)), Some(conn)) => conn.stream.connect_tls(config, name).is_ok(),
+                    _ => false,
+                };
+                if !begun {
+                    self.upstream_lost(at, "TLS could not begin");
+                }
+            }
+            Hello::Ready => {
+                self.disarm(at);
+                let now = self.now;
+                if let Some(state) = self.pool(index) {
+                    state.pool.upstream_up(id, now, &mut state.effects);
+                }
+                self.carry_out(index, None);
+            }
+        }
+    }
+
+    /// Bytes have come from a server.
+    pub(super) fn upstream_readable(&mut self, at: usize) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let gone = self.upstream_read(at, &mut scratch);
+        self.scratch = scratch;
+        if !gone {
+            let Some(conn) = self.conns.get_mut(at) else { return };
+            if conn.readable && !conn.choked {
+                self.look_at_again(at);
+            }
+        }
+    }
+
+    fn upstream_read(&mut self, at: usize, scratch: &mut [u8]) -> bool {
+        let was_handshaking = self.conns.get(at).is_some_and(|conn| conn.stream.is_handshaking());
+        let Some((n, mut held)) = self.fill(at, scratch) else {
+            self.upstream_lost(at, "the server closed the connection");
+            return true;
+        };
+        if was_handshaking {
+            self.mark_dirty(at);
+            let done = self.conns.get(at).is_some_and(|conn| !conn.stream.is_handshaking());
+            if done {
+                self.hello(at, |machine, bind, out| machine.tls_done(bind, out));
+            }
+        }
+        if n == 0 && held.is_empty() {
+            return self.conns.get(at).is_none();
+        }
+        let generation = self.conns.get(at).map(|conn| conn.generation);
+        let taken = if held.is_empty() {
+            let bytes = scratch.get(..n).unwrap_or_default();
+            let taken = self.upstream_frames(at, bytes);
+            if let Some(taken) = taken {
+                held.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            }
+            taken.map(|_| 0)
+        } else {
+            self.upstream_frames(at, &held)
+        };
+        let (Some(taken), Some(conn)) = (taken, self.conns.get_mut(at)) else { return true };
+        if Some(conn.generation) != generation {
+            return true;
+        }
+        held.drain(..taken);
+        conn.inbox = held;
+        self.keep_inbox(at);
+        false
+    }
+
+    /// Takes whole messages; how many bytes they were. None: the connection is gone.
+    fn upstream_frames(&mut self, at: usize, bytes: &[u8]) -> Option<usize> {
+        let conn = self.conns.get(at)?;
+        let Kind::Upstream(upstream) = &conn.kind else { return None };
+        let (index, id) = (upstream.pool, upstream.id);
+        let now = self.now;
+        let bytes_max = {
+            let state = self.pool(index)?;
+            state.pool.heard(id, now);
+            state.directory()?.plan.limits.response_bytes_max
+        };
+        let mut taken = 0;
+        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            if self.conns.get(at)?.choked {
+                break;
+            }
+            let fault = match envelope::split(rest, bytes_max) {
+                wire::frame::Step::NeedMore { .. } => break,
+                wire::frame::Step::Malformed(fault) => fault,
+                wire::frame::Step::Frame { len } => {
+                    let frame = rest.get(..len)?;
+                    taken += len;
+                    match envelope::peek(frame).and_then(|env| self.upstream_message(at, index, id, &env)) {
+                        Ok(Flow::Go) => continue,
+                        Ok(Flow::Gone) => return None,
+                        Err(fault) => fault,
+                    }
+                }
+            };
+            self.upstream_lost(at, &format!("the server broke the protocol: {fault}"));
+            return None;
+        }
+        // Bytes behind the answer to StartTLS were not under TLS: somebody put them there (CVE-2011-0411).
+        let conn = self.conns.get(at)?;
+        let injected = matches!(&conn.kind, Kind::Upstream(u) if u.machine.expects_tls())
+            && conn.stream.is_handshaking()
+            && taken < bytes.len();
+        if injected {
+            self.upstream_lost(at, "bytes in clear followed the answer to StartTLS");
+            return None;
+        }
+        Some(taken)
+    }
+
+    fn upstream_message(&mut self, at: usize, index: usize, id: UpstreamId, env: &Envelope<'_>) -> Result<Flow, Malformed> {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return Ok(Flow::Gone) };
+        let Kind::Upstream(upstream) = &mut conn.kind else { return Ok(Flow::Gone) };
+        if !upstream.machine.is_ready() {
+            self.hello(at, |machine, bind, out| machine.handshake(env, bind, out));
+            return Ok(if self.conns.get(at).is_some() { Flow::Go } else { Flow::Gone });
+        }
+        let event = upstream.machine.receive(env, conn.stream.outbox(&mut self.spares))?;
+        match event {
+            Event::Reply { ticket, settlement } => {
+                let Some(state) = self.pool(index) else { return Ok(Flow::Gone) };
+                if let Some(caller) = state.pool.reply(ticket, id, settlement, now, &mut state.effects) {
+                    self.deliver(index, ticket, caller, env, settlement);
+                }
+            }
+            Event::BindHeld { ticket } => {
+                if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
+                    flight.answer.clear();
+                    envelope::write(&mut flight.answer, 0, env.op, env.controls, &[]);
+                }
+                self.mark_dirty(at);
+            }
+            Event::BindIdentity { ticket, known } => self.bind_identity(index, id, ticket, known, env),
+            Event::Probe => {
+                if let Some(state) = self.pool(index) {
+                    state.pool.probe_answered(id, now, &mut state.effects);
+                }
+            }
+            Event::Disconnection => self.server_says_goodbye(index, id, env),
+            Event::Nothing => {}
+        }
+        self.carry_out(index, None);
+        Ok(if self.conns.get(at).is_some() { Flow::Go } else { Flow::Gone })
+    }
+
+    /// The server has said who the client is that bound: the answer to the bind goes out.
+    fn bind_identity(&mut self, index: usize, id: UpstreamId, ticket: Ticket, known: bool, env: &Envelope<'_>) {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        let answer = state.flight(ticket).map(|flight| std::mem::take(&mut flight.answer)).unwrap_or_default();
+        let settlement = Settlement::Done(engine::core::Verdict::Well);
+        let Some(caller) = state.pool.reply(ticket, id, settlement, now, &mut state.effects) else { return };
+        let identity = known.then(|| result::read_result(env.op).ok().and_then(|result| result.value)).flatten();
+        if let Some(identity) = identity {
+            let name = self.conns.get(caller.conn.at as usize).and_then(|conn| match &conn.kind {
+                Kind::Ldap(client) if conn.generation == caller.conn.generation => Some(client.session.bind_name().to_vec()),
+                _ => None,
+            });
+            let directory = self.pool(index).and_then(PoolState::directory);
+            if let (Some(name), Some(directory)) = (name, directory) {
+                directory.learn_whoami(&name, identity, now);
+            }
+        }
+        if let Ok(answered) = envelope::peek(&answer) {
+            self.deliver(index, ticket, caller, &answered, settlement);
+        }
+    }
+
+    /// Notice of disconnection: what is pending may still be answered, nothing new is sent. A client whose own connection
+    /// it is hears of it.
+    fn server_says_goodbye(&mut self, index: usize, id: UpstreamId, _env: &Envelope<'_>) {
+        let now = self.now;
+        if let Some(state) = self.pool(index) {
+            state.pool.upstream_draining(id, now, &mut state.effects);
+        }
+    }
+
+    /// A reply goes to its client. `settlement` says whether it is the last.
+    pub(super) fn deliver(
+        &mut self,
+        index: usize,
+        ticket: Ticket,
+        caller: Caller,
+        env: &Envelope<'_>,
+        settlement: Settlement,
+    ) {
+        let at = caller.conn.at as usize;
+        let now = self.now;
+        let last = matches!(settlement, Settlement::Done(_));
+        if last {
+            self.count_answer(index, ticket, caller, env);
+        }
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else { return };
+        if last {
+            state.land(ticket);
+        }
+        let Some(conn) = self.conns.get_mut(at).filter(|conn| conn.generation == caller.conn.generation) else { return };
+        let Kind::Ldap(client) = &mut conn.kind else { return };
+        if !last {
+            envelope::write(conn.stream.outbox(&mut self.spares), caller.id, env.op, env.controls, &[]);
+            self.mark_dirty(at);
+            return self.watch_outbox(index, ticket, caller);
+        }
+        if client.session.answered(caller.id, caller.tag) == Ended::Drop {
+            return;
+        }
+        envelope::write(conn.stream.outbox(&mut self.spares), caller.id, env.op, env.controls, &[]);
+        if caller.tag == tag::BIND_REQUEST && result::result_code(env.op) == Some(code::SUCCESS) {
+            let name = client.session.bind_name().to_vec();
+            let known = state.directory().and_then(|directory| directory.whoami(&name, now));
+            client.session.bound(known.map_or(Bound::AsTyped, Bound::As));
+        }
+        let next = client.session.after_end(conn.stream.outbox(&mut self.spares));
+        self.mark_dirty(at);
+        if next != Next::Done {
+            self.after(at, next);
+        }
+        self.resume(at);
+    }
+
+    fn count_answer(&mut self, index: usize, ticket: Ticket, caller: Caller, env: &Envelope<'_>) {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        let since = state.flight(ticket).map_or(now, |flight| flight.since);
+        if let Some(directory) = state.directory() {
+            directory.count_answer(caller.tag, result::result_code(env.op).unwrap_or(code::OTHER), now.since(since));
+        }
+    }
+
+    /// A connection to a server is gone.
+    pub(super) fn upstream_lost(&mut self, at: usize, why: &str) {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Upstream(upstream) = &conn.kind else { return };
+        let (index, id, number, ready) = (upstream.pool, upstream.id, upstream.server, upstream.machine.is_ready());
+        let lane = upstream.lane;
+        self.remove(at);
+        let Some(state) = self.pool(index) else { return };
+        if let Some(server) = state.directory().and_then(|directory| directory.servers.get_mut(number)) {
+            if !ready && server.last_error.as_deref() != Some(why) {
+                tracing::warn!(server = server.plan.name, why, "no connection");
+                server.last_error = Some(why.to_owned());
+            } else if ready {
+                tracing::info!(server = server.plan.name, why, "connection lost");
+            }
+        }
+        state.take_place(id);
+        let cause = if ready { Cause::Lost } else { Cause::OpenFailed };
+        state.pool.upstream_down(id, cause, now, &mut state.effects);
+        self.carry_out(index, None);
+        if lane == lane::PINNED {
+            self.pin_lost(index, id);
+        }
+    }
+
+    /// Orderly: Unbind, then close.
+    pub(super) fn unbind(&mut self, conn: ConnRef) {
+        let at = conn.at as usize;
+        let Some(found) = self.conns.get_mut(at).filter(|found| found.generation == conn.generation) else { return };
+        if let Kind::Upstream(upstream) = &mut found.kind
+            && upstream.machine.is_ready()
+        {
+            upstream.machine.unbind(found.stream.outbox(&mut self.spares));
+            if found.stream.flush(&mut self.spares) != Flushed::Broken {
+                found.stream.shutdown();
+            }
+        }
+        self.remove(at);
+    }
+
+    /// Something with a place in the slab and in the poll.
+    pub(super) fn adopt(&mut self, stream: Stream, kind: Kind) -> Option<ConnRef> {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let at = self.conns.insert(Conn::new(stream, kind, generation, self.now));
+        let conn = self.conns.get_mut(at)?;
+        if let Err(error) = conn.stream.register(self.poll.registry(), mio::Token(at)) {
+            tracing::warn!(%error, "a socket could not be registered");
+            self.conns.remove(at);
+            return None;
+        }
+        Some(ConnRef { at: u32::try_from(at).ok()?, generation })
+    }
+}

@@ -1,0 +1,6 @@
+//! Sockets: what is read, what is written, and who may come in.
+
+pub mod listen;
+pub mod resolve;
+pub mod stream;
+pub mod tls;

@@ -1,0 +1,350 @@
+//! One non-blocking byte stream: TCP or a unix socket, plain or under TLS, with what still has to be written to it.
+//!
+//! The owner appends to `outbox`, and calls `flush` once per turn of its loop: one write for all that has come together.
+//! An outbox that has been written gives its memory back to the worker's store of spare buffers, so that an idle
+//! connection holds none.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use rustls::pki_types::ServerName;
+use zeroize::Zeroize;
+
+/// Buffers that grew beyond this are given back to the system.
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+/// Spare buffers a worker keeps.
+const SPARES_MAX: usize = 256;
+
+/// The socket below.
+#[derive(Debug)]
+pub enum Raw {
+    /// TCP over v4 or v6.
+    Tcp(TcpStream),
+    /// A unix stream socket.
+    Unix(UnixStream),
+}
+
+impl Raw {
+    /// Connects without waiting; a writable event tells how it went.
+    pub fn connect_tcp(to: SocketAddr) -> io::Result<Raw> {
+        let stream = TcpStream::connect(to)?;
+        // Messages are small and answers are waited for.
+        let _ = stream.set_nodelay(true);
+        Ok(Raw::Tcp(stream))
+    }
+
+    /// See `connect_tcp`.
+    pub fn connect_unix(path: &Path) -> io::Result<Raw> {
+        Ok(Raw::Unix(UnixStream::connect(path)?))
+    }
+
+    /// Whether a connect has failed.
+    pub fn take_error(&self) -> Option<io::Error> {
+        let error = match self {
+            Raw::Tcp(stream) => stream.take_error(),
+            Raw::Unix(stream) => stream.take_error(),
+        };
+        error.unwrap_or_else(Some)
+    }
+
+    /// Whether a connect has succeeded.
+    pub fn is_connected(&self) -> bool {
+        match self {
+            Raw::Tcp(stream) => stream.peer_addr().is_ok(),
+            Raw::Unix(stream) => stream.peer_addr().is_ok(),
+        }
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Raw::Tcp(stream) => registry.register(stream, token, both),
+            Raw::Unix(stream) => registry.register(stream, token, both),
+        }
+    }
+
+    fn shutdown(&self) {
+        let _ = match self {
+            Raw::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Raw::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+}
+
+impl Read for Raw {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Raw::Tcp(stream) => stream.read(buf),
+            Raw::Unix(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Raw {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Raw::Tcp(stream) => stream.write(buf),
+            Raw::Unix(stream) => stream.write(buf),
+        }
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Raw::Tcp(stream) => stream.write_vectored(bufs),
+            Raw::Unix(stream) => stream.write_vectored(bufs),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a read gave.
+#[derive(Debug)]
+pub enum Got {
+    /// So many bytes; `drained`: there was no more just now.
+    Bytes { n: usize, drained: bool },
+    /// Nothing just now.
+    Nothing,
+    /// The other side will send nothing more, or the stream broke.
+    End,
+}
+
+/// What a flush left.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Nothing.
+    All,
+    /// The socket takes no more just now; a writable event follows.
+    Blocked,
+    /// The stream broke.
+    Broken,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Stream {
+    raw: Raw,
+    tls: Option<Box<rustls::Connection>>,
+    outbox: Vec<u8>,
+    written: usize,
+    /// Something secret is in the outbox: it is wiped once written.
+    sensitive: bool,
+}
+
+impl Stream {
+    /// A stream over a socket, not yet registered.
+    pub fn new(raw: Raw) -> Self {
+        Stream { raw, tls: None, outbox: Vec::new(), written: 0, sensitive: false }
+    }
+
+    /// Edge-triggered, for reading and writing, once and for all.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.raw.register(registry, token)
+    }
+
+    /// Out of the poll; the socket closes when the stream is dropped.
+    pub fn deregister(&mut self, registry: &Registry) {
+        let _ = match &mut self.raw {
+            Raw::Tcp(stream) => registry.deregister(stream),
+            Raw::Unix(stream) => registry.deregister(stream),
+        };
+    }
+
+    /// The socket below.
+    pub fn raw(&self) -> &Raw {
+        &self.raw
+    }
+
+    /// What waits to be written. Mark the stream dirty after appending.
+    #[inline]
+    pub fn outbox(&mut self, spares: &mut Spares) -> &mut Vec<u8> {
+        if self.outbox.capacity() == 0 {
+            self.outbox = spares.take();
+        }
+        &mut self.outbox
+    }
+
+    /// Bytes that wait to be written.
+    #[inline]
+    pub fn waiting(&self) -> usize {
+        self.outbox.len() - self.written
+    }
+
+    /// What is in the outbox now is a secret.
+    pub fn mark_sensitive(&mut self) {
+        self.sensitive = true;
+    }
+
+    /// From now on everything is under TLS, as the server of the handshake.
+    pub fn accept_tls(&mut self, config: Arc<rustls::ServerConfig>) -> Result<(), rustls::Error> {
+        let mut connection = rustls::ServerConnection::new(config)?;
+        connection.set_buffer_limit(None);
+        self.tls = Some(Box::new(connection.into()));
+        Ok(())
+    }
+
+    /// From now on everything is under TLS, as the client of the handshake.
+    pub fn connect_tls(&mut self, config: Arc<rustls::ClientConfig>, name: ServerName<'static>) -> Result<(), rustls::Error> {
+        let mut connection = rustls::ClientConnection::new(config, name)?;
+        connection.set_buffer_limit(None);
+        self.tls = Some(Box::new(connection.into()));
+        Ok(())
+    }
+
+    /// Whether a TLS handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// One read into `buf`.
+    pub fn read(&mut self, buf: &mut [u8]) -> Got {
+        let Some(tls) = &mut self.tls else {
+            let size = buf.len();
+            return match self.raw.read(buf) {
+                Ok(0) => Got::End,
+                Ok(n) => Got::Bytes { n, drained: n < size },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Got::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Got::Bytes { n: 0, drained: false },
+                Err(_) => Got::End,
+            };
+        };
+        let mut at_end = false;
+        loop {
+            match tls.reader().read(buf) {
+                Ok(0) => return Got::End,
+                Ok(n) => return Got::Bytes { n, drained: false },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Got::End,
+            }
+            if at_end {
+                return Got::End;
+            }
+            match tls.read_tls(&mut self.raw) {
+                Ok(0) => at_end = true,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Got::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Got::End,
+            }
+            if let Err(error) = tls.process_new_packets() {
+                tracing::debug!(%error, "TLS");
+                // The alert that says why goes out if it can.
+                let _ = tls.write_tls(&mut self.raw);
+                return Got::End;
+            }
+        }
+    }
+
+    /// Writes what waits.
+    pub fn flush(&mut self, spares: &mut Spares) -> Flushed {
+        let flushed = match self.tls {
+            None => self.flush_plain(),
+            Some(_) => self.flush_tls(),
+        };
+        if flushed == Flushed::All && self.outbox.capacity() > 0 {
+            let mut buffer = std::mem::take(&mut self.outbox);
+            if std::mem::take(&mut self.sensitive) {
+                buffer.zeroize();
+            }
+            self.written = 0;
+            spares.give(buffer);
+        }
+        flushed
+    }
+
+    /// Nothing more will be written; the other side may still be read.
+    pub fn shutdown(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.write_tls(&mut self.raw);
+        }
+        self.raw.shutdown();
+    }
+
+    fn flush_plain(&mut self) -> Flushed {
+        while let Some(rest) = self.outbox.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.raw.write(rest) {
+                Ok(0) => return Flushed::Broken,
+                Ok(n) => {
+                    let partly = n < rest.len();
+                    self.written += n;
+                    if partly {
+                        self.compact();
+                        return Flushed::Blocked;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Flushed::Broken,
+            }
+        }
+        Flushed::All
+    }
+
+    fn flush_tls(&mut self) -> Flushed {
+        let Some(tls) = &mut self.tls else { return Flushed::All };
+        loop {
+            while tls.wants_write() {
+                match tls.write_tls(&mut self.raw) {
+                    Ok(0) => return Flushed::Broken,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return Flushed::Broken,
+                }
+            }
+            if tls.is_handshaking() {
+                // What waits follows the handshake.
+                return if self.waiting_len() == 0 { Flushed::All } else { Flushed::Blocked };
+            }
+            let Some(rest) = self.outbox.get(self.written..).filter(|rest| !rest.is_empty()) else {
+                return Flushed::All;
+            };
+            let Some(Ok(n)) = Some(tls.writer().write(rest.get(..rest.len().min(SPARE_BYTES_MAX)).unwrap_or(rest))) else {
+                return Flushed::Broken;
+            };
+            self.written += n;
+        }
+    }
+
+    fn waiting_len(&self) -> usize {
+        self.outbox.len() - self.written
+    }
+
+    /// A half-written large outbox does not keep what has been written.
+    fn compact(&mut self) {
+        if self.written >= SPARE_BYTES_MAX || self.written * 2 >= self.outbox.len() {
+            self.outbox.drain(..self.written);
+            self.written = 0;
+        }
+    }
+}
+
+/// Buffers that nobody uses just now.
+#[derive(Debug, Default)]
+pub struct Spares {
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Spares {
+    /// An empty buffer.
+    #[inline]
+    pub fn take(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(1024))
+    }
+
+    /// A buffer that is not needed any more.
+    #[inline]
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX && self.buffers.len() < SPARES_MAX {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Replays the fuzzing corpora through the fuzz targets' own bodies, on any compiler, in every test run.
+//!
+//! The files named `seed-*` are written by our encoders: `USHERD_WRITE_SEEDS=1 cargo test -p usherd-wire --test corpus`
+//! writes them anew. All others were found by fuzzing, or are inputs that once broke something; they stay.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+use wire::ber;
+use wire::ldap::control::{self, write_control};
+use wire::ldap::grammar::{Limits, Scope, check_request, filter_tag};
+use wire::ldap::message::{self, ChangeSpec, SearchSpec, oid};
+use wire::ldap::{envelope, result};
+use wire::rpc;
+
+#[path = "../../fuzz/bodies/envelope.rs"]
+mod envelope_body;
+#[path = "../../fuzz/bodies/grammar.rs"]
+mod grammar_body;
+#[path = "../../fuzz/bodies/rpc.rs"]
+mod rpc_body;
+#[path = "../../fuzz/bodies/url.rs"]
+mod url_body;
+
+#[test]
+fn envelope() {
+    replay("envelope", &[requests(), responses()].concat(), envelope_body::run);
+}
+
+#[test]
+fn grammar() {
+    replay("grammar", &[requests(), responses()].concat(), grammar_body::run);
+}
+
+#[test]
+fn rpc_frames() {
+    replay("rpc", &frames(), rpc_body::run);
+}
+
+#[test]
+fn url() {
+    replay("url", &urls(), url_body::run);
+}
+
+/// The seeds on disk are what the encoders write today, and every file of the corpus goes through the target; so do all
+/// beginnings of it and all single-bit changes, which costs little and needs no fuzzer.
+fn replay(target: &str, seeds: &[Vec<u8>], run: fn(&[u8])) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(target);
+    for (number, seed) in seeds.iter().enumerate() {
+        let path = folder.join(format!("seed-{number:02}"));
+        if env::var_os("USHERD_WRITE_SEEDS").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, seed).unwrap();
+        }
+        let kept = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(
+            &kept,
+            seed,
+            "{} is not what is written today; see the head of this file",
+            path.display()
+        );
+    }
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        count += 1;
+        run(&bytes);
+        for cut in 0..bytes.len().min(2048) {
+            run(&bytes[..cut]);
+        }
+        let mut changed = bytes.clone();
+        for at in 0..bytes.len().min(2048) {
+            for bit in 0..8 {
+                changed[at] ^= 1 << bit;
+                run(&changed);
+                changed[at] ^= 1 << bit;
+            }
+        }
+    }
+    assert!(count >= seeds.len());
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out);
+    out
+}
+
+fn search(filter: &[u8], scope: Scope, attributes: &[&str]) -> Vec<u8> {
+    let spec = SearchSpec {
+        base: b"ou=people,dc=example,dc=com",
+        scope,
+        deref: 0,
+        size_limit: 500,
+        time_limit: 60,
+        types_only: false,
+        filter,
+        attributes,
+    };
+    written(|out| message::write_search(out, 2, &spec))
+}
+
+/// `(&(|(cn=Ad*a)(sn~=Lo))(!(objectClass=*))(:caseIgnoreMatch:dn:=up)(age>=1))`, nearly.
+fn compound_filter() -> Vec<u8> {
+    let items: [&[u8]; 5] = [
+        b"\xa4\x0d\x04\x02cn\x30\x07\x80\x02Ad\x82\x01a",
+        b"\xa8\x08\x04\x02sn\x04\x02Lo",
+        b"\xa2\x0d\x87\x0bobjectClass",
+        b"\xa9\x0f\x81\x062.5.13\x83\x02up\x84\x01\xff".as_slice(),
+        b"\xa5\x08\x04\x03age\x04\x011",
+    ];
+    written(|out| {
+        ber::nest(out, filter_tag::AND, |out| {
+            ber::nest(out, filter_tag::OR, |out| {
+                items[..2].iter().for_each(|item| out.extend_from_slice(item))
+            });
+            items[2..].iter().for_each(|item| out.extend_from_slice(item));
+        });
+    })
+}
+
+fn requests() -> Vec<Vec<u8>> {
+    let dn = b"uid=ada,ou=people,dc=example,dc=com";
+    let equality = b"\xa3\x0a\x04\x03uid\x04\x03ada";
+    let filter = compound_filter();
+    let plain = search(equality, Scope::Subtree, &["cn", "mail"]);
+    let mut with_controls = Vec::new();
+    let mut paged = Vec::new();
+    write_control(
+        &mut paged,
+        control::oid::PAGED_RESULTS,
+        true,
+        Some(b"\x30\x05\x02\x01\x64\x04\x00"),
+    );
+    write_control(&mut paged, control::oid::MANAGE_DSA_IT, false, None);
+    let mut proxied = Vec::new();
+    control::proxied_authorization(&mut proxied, b"dn:uid=ada,ou=people,dc=example,dc=com");
+    envelope::write(
+        &mut with_controls,
+        70_000,
+        envelope::peek(&plain).unwrap().op,
+        &paged,
+        &proxied,
+    );
+    let all = vec![
+        written(|out| message::write_simple_bind(out, 1, dn, b"secret")),
+        written(|out| message::write_simple_bind(out, 1, b"", b"")),
+        written(|out| message::write_sasl_bind(out, 1, b"", "PLAIN", Some(b"\0ada\0secret"))),
+        written(|out| message::write_sasl_bind(out, 1, b"", "EXTERNAL", None)),
+        written(|out| message::write_unbind(out, 3)),
+        plain,
+        search(&filter, Scope::One, &[]),
+        search(b"\xa0\x00", Scope::Base, &["*", "+"]),
+        search(message::FILTER_ANY_ENTRY, Scope::Subordinate, &["1.1"]),
+        with_controls,
+        written(|out| message::write_compare(out, 4, dn, b"cn", b"Ada")),
+        written(|out| message::write_add(out, 5, dn, &[(b"cn", &[b"Ada", b"Ada L"]), (b"sn", &[b"Lovelace"])])),
+        written(|out| {
+            let changes = [
+                ChangeSpec {
+                    operation: 2,
+                    name: b"mail",
+                    values: &[b"ada@example.com"],
+                },
+                ChangeSpec {
+                    operation: 1,
+                    name: b"title",
+                    values: &[],
+                },
+            ];
+            message::write_modify(out, 6, dn, &changes);
+        }),
+        written(|out| message::write_delete(out, 7, dn)),
+        written(|out| message::write_modify_dn(out, 8, dn, b"uid=countess", true, Some(b"dc=example,dc=com"))),
+        written(|out| message::write_abandon(out, 9, 2)),
+        written(|out| message::write_cancel(out, 10, 2)),
+        written(|out| message::write_extended_request(out, 11, oid::WHO_AM_I, None)),
+        written(|out| message::write_password_modify(out, 12, None, Some(b"old"), Some(b"new"))),
+    ];
+    for request in &all {
+        let envelope = envelope::peek(request).unwrap();
+        assert_eq!(check_request(&envelope, &Limits::default()), Ok(()), "{request:02x?}");
+    }
+    all
+}
+
+fn responses() -> Vec<Vec<u8>> {
+    use envelope::tag;
+    vec![
+        written(|out| result::write_result(out, 1, tag::BIND_RESPONSE, 49, b"", "no")),
+        written(|out| result::write_bind(out, 1, 14, "", Some(b"challenge"))),
+        written(|out| result::write_result(out, 2, tag::SEARCH_DONE, 32, b"dc=com", "no such object")),
+        written(|out| result::write_extended(out, 11, 0, "", None, Some(b"dn:uid=ada"))),
+        written(|out| result::write_notice_of_disconnection(out, 52, "draining")),
+        written(|out| {
+            let attributes: [(&[u8], &[&[u8]]); 2] = [(b"cn", &[b"Ada", b"Ada L"]), (b"mail", &[])];
+            message::write_entry(
+                out,
+                2,
+                b"uid=ada",
+                attributes.map(|(name, values)| (name, values.iter().copied())),
+            );
+        }),
+        written(|out| message::write_search_reference(out, 2, [&b"ldap://other.example.com/"[..]])),
+        written(|out| message::write_intermediate(out, 2, Some(oid::SYNC_INFO), Some(b"\x80\x03abc"))),
+        b"\x30\x0c\x02\x01\x02\x65\x07\x0a\x01\x0a\x04\x00\x04\x00".to_vec(),
+        b"\x30\x84\x00\x00\x00\x05\x02\x01\x03\x42\x00".to_vec(),
+    ]
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    vec![
+        written(|out| rpc::write_hello(out, 1 << 20, "usherd/1")),
+        written(|out| rpc::write_call(out, 1, 2000, "upper", b"hello").unwrap()),
+        written(|out| rpc::write_reply_part(out, 1, b"HEL").unwrap()),
+        written(|out| rpc::write_reply_done(out, 1, b"LO").unwrap()),
+        written(|out| rpc::write_error(out, 2, rpc::ErrorCode::Crashed { status: -9 }, "helper ended")),
+        written(|out| rpc::write_error(out, 0, rpc::ErrorCode::Protocol, "")),
+        written(|out| rpc::write_cancel(out, 3).unwrap()),
+        b"\xd5\x01\x02\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00\x08\x00\x00\x00\x01s\x01\x00\x02ab\x80\x00\x00x"
+            .to_vec(),
+    ]
+}
+
+fn urls() -> Vec<Vec<u8>> {
+    [
+        "ldap://",
+        "ldaps://[2001:db8::7]:6360/",
+        "ldapi://%2Frun%2Fslapd%2Fldapi",
+        "ldap://127.0.0.1:1389",
+        "ldap://ldap1.example.net:6666/o=University%20of%20Michigan,c=US??sub?(cn=Babs%20Jensen)",
+        "ldap:///dc=example?cn,mail?one??!e-bindname=cn=Manager%2cdc=example,x",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
