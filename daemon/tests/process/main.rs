@@ -7,9 +7,13 @@
 mod ber;
 mod certificates;
 mod client;
+mod identity;
 mod load;
 mod ops;
 mod peer;
 mod proc;
+mod same_answers;
 mod slapd;
+mod tools;
+mod upstreams;
 mod usherd;

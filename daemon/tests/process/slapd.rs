@@ -57,6 +57,19 @@ impl Slapd {
         slapd
     }
 
+    /// A server that knows no TLS at all.
+    pub fn without_tls() -> Self {
+        let slapd = Self::launch(free_port(), free_port(), 0, "");
+        let path = slapd.folder.path().join("slapd.conf");
+        let text = fs::read_to_string(&path).expect("just written");
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("TLS")).collect();
+        fs::write(&path, lines.join("\n") + "\n").expect("a file");
+        let mut slapd = slapd;
+        slapd.restart();
+        slapd.until_ready();
+        slapd
+    }
+
     /// Two servers that pass each other every change (syncrepl, mirror mode).
     pub fn mirror() -> [Self; 2] {
         let ports = [free_port(), free_port()];
