@@ -7,6 +7,8 @@
 mod ber;
 mod certificates;
 mod client;
+mod deaths;
+mod hostile;
 mod identity;
 mod load;
 mod ops;
