@@ -1,2 +1,17 @@
+//! usherd stands between the programs that ask identity questions and whatever can answer them.
+
+mod admin;
+mod boot;
+mod cli;
 mod config;
-fn main() {}
+mod drive;
+mod local_files;
+mod log;
+mod metrics;
+mod net;
+mod shared;
+mod worker;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

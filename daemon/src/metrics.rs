@@ -21,7 +21,13 @@ pub enum Class {
 
 impl Class {
     /// All of them, in the order of their figures.
-    pub const ALL: [Class; 5] = [Class::Bind, Class::Search, Class::Compare, Class::Write, Class::Extended];
+    pub const ALL: [Class; 5] = [
+        Class::Bind,
+        Class::Search,
+        Class::Compare,
+        Class::Write,
+        Class::Extended,
+    ];
 
     /// Its label.
     pub fn name(self) -> &'static str {
@@ -81,11 +87,9 @@ impl Outcome {
 
     fn of_code(code: u32) -> Outcome {
         match code {
-            code::SUCCESS
-            | code::COMPARE_TRUE
-            | code::COMPARE_FALSE
-            | code::REFERRAL
-            | code::SASL_BIND_IN_PROGRESS => Outcome::Success,
+            code::SUCCESS | code::COMPARE_TRUE | code::COMPARE_FALSE | code::REFERRAL | code::SASL_BIND_IN_PROGRESS => {
+                Outcome::Success
+            }
             code::BUSY | code::UNAVAILABLE => Outcome::Unwell,
             _ => Outcome::Refused,
         }
@@ -131,7 +135,11 @@ impl Counts {
     }
 
     fn count(&mut self, class: Class, outcome: Outcome, took: Span) {
-        if let Some(count) = self.operations.get_mut(class as usize).and_then(|row| row.get_mut(outcome as usize)) {
+        if let Some(count) = self
+            .operations
+            .get_mut(class as usize)
+            .and_then(|row| row.get_mut(outcome as usize))
+        {
             *count += 1;
         }
         let micros = took.as_micros();

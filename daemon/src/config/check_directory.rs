@@ -162,7 +162,16 @@ fn check_upstream(
     let place = raw.place.clone().unwrap_or(Place::Nowhere);
     let (target, written) = match (&raw.url, &raw.ldif) {
         (Some(url), None) => (remote(p, directory, raw, url, folder), url),
-        (None, Some(ldif)) => (local(p, raw, ldif, folder), ldif),
+        (None, Some(ldif)) => (
+            local(
+                p,
+                raw,
+                ldif,
+                directory.base.as_ref().map(|at| at.value.as_str()),
+                folder,
+            ),
+            ldif,
+        ),
         (Some(_), Some(ldif)) => {
             p.error(&ldif.place, "a server has a `url` or an `ldif`, not both")
                 .help("make two servers of them");
@@ -200,7 +209,13 @@ fn check_upstream(
     })
 }
 
-fn local(p: &mut Problems, raw: &raw::Upstream, ldif: &At<String>, folder: &Folder) -> Option<Target> {
+fn local(
+    p: &mut Problems,
+    raw: &raw::Upstream,
+    ldif: &At<String>,
+    base: Option<&str>,
+    folder: &Folder,
+) -> Option<Target> {
     let connection_settings = [
         ("tls", raw.tls.as_ref().map(|tls| &tls.place)),
         ("starttls", raw.starttls.as_ref().map(|at| &at.place)),
@@ -228,6 +243,7 @@ fn local(p: &mut Problems, raw: &raw::Upstream, ldif: &At<String>, folder: &Fold
         }
     }
     let stamp = files::version(p, folder, ldif, "the LDIF file")?;
+    files::ldif(p, folder, ldif, base)?;
     Some(Target::Local {
         file: folder.path(&ldif.value),
         stamp,

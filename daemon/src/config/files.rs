@@ -153,6 +153,20 @@ pub fn version(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str)
     None
 }
 
+/// Whether an LDIF file would be served: it is read whole, because a mistake in it should not wait for the start.
+pub fn ldif(p: &mut Problems, folder: &Folder, file: &At<String>, base: Option<&str>) -> Option<()> {
+    let path = folder.path(&file.value);
+    let failure = match std::fs::read(&path) {
+        Ok(content) => match engine::directory::Directory::load(&content, &path.display().to_string(), base, 0) {
+            Ok(_) => return Some(()),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => format!("{}: {}", path.display(), plain(&error)),
+    };
+    p.error(&file.place, "the LDIF file cannot be served").label(failure);
+    None
+}
+
 /// An operating system's error without its number.
 pub fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();

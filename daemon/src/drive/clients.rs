@@ -28,7 +28,9 @@ enum Flow {
 
 impl Drive {
     pub(super) fn conn(&mut self, conn: ConnRef) -> Option<&mut Conn> {
-        self.conns.get_mut(conn.at as usize).filter(|found| found.generation == conn.generation)
+        self.conns
+            .get_mut(conn.at as usize)
+            .filter(|found| found.generation == conn.generation)
     }
 
     /// A connection may have something to read, or something that was held back.
@@ -122,7 +124,9 @@ impl Drive {
         } else {
             held.drain(..taken);
         }
-        let Some(conn) = self.conns.get_mut(at) else { return held.zeroize() };
+        let Some(conn) = self.conns.get_mut(at) else {
+            return held.zeroize();
+        };
         if conn.upgrade && !held.is_empty() {
             // What follows StartTLS in clear was not sent by whoever will speak under TLS (CVE-2011-0411, CVE-2021-3935).
             return self.close(at);
@@ -159,10 +163,14 @@ impl Drive {
 
     /// Takes whole messages, a bounded number per turn; how many bytes they were.
     fn ldap_frames(&mut self, at: usize, bytes: &[u8]) -> usize {
-        let Some((messages_max, bytes_max)) = self.read_bounds(at) else { return bytes.len() };
+        let Some((messages_max, bytes_max)) = self.read_bounds(at) else {
+            return bytes.len();
+        };
         let mut taken = 0;
         for turn in 0.. {
-            let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else { break };
+            let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else {
+                break;
+            };
             if turn == messages_max {
                 self.look_at_again(at);
                 break;
@@ -189,7 +197,9 @@ impl Drive {
     }
 
     fn read_bounds(&mut self, at: usize) -> Option<(usize, usize)> {
-        let Kind::Ldap(client) = &self.conns.get(at)?.kind else { return None };
+        let Kind::Ldap(client) = &self.conns.get(at)?.kind else {
+            return None;
+        };
         let listener = self.listeners.get(&client.listener)?;
         Some((listener.plan.turn_messages_max, listener.request_bytes_max))
     }
@@ -214,14 +224,24 @@ impl Drive {
             }
         };
         let now = self.now;
-        let Some(conn) = self.conns.get_mut(at) else { return Flow::Stop };
+        let Some(conn) = self.conns.get_mut(at) else {
+            return Flow::Stop;
+        };
         conn.active_at = now;
-        let Kind::Ldap(client) = &mut conn.kind else { return Flow::Stop };
+        let Kind::Ldap(client) = &mut conn.kind else {
+            return Flow::Stop;
+        };
         let (index, listener) = (client.pool, client.listener);
-        let Some(settings) = self.listeners.get(&listener).map(|listener| listener.settings) else { return Flow::Stop };
-        let Some(Some(state)) = self.pools.get_mut(index) else { return Flow::Stop };
+        let Some(settings) = self.listeners.get(&listener).map(|listener| listener.settings) else {
+            return Flow::Stop;
+        };
+        let Some(Some(state)) = self.pools.get_mut(index) else {
+            return Flow::Stop;
+        };
         let is_sent = |ticket: Ticket| state.pool.is_sent(ticket) == Some(true);
-        let next = client.session.receive(&env, &settings, is_sent, conn.stream.outbox(&mut self.spares));
+        let next = client
+            .session
+            .receive(&env, &settings, is_sent, conn.stream.outbox(&mut self.spares));
         match next {
             Next::Done => {
                 self.mark_dirty(at);
@@ -230,7 +250,11 @@ impl Drive {
             Next::Submit(submit) => {
                 self.submit(at, index, submit, frame, &env);
                 self.secret_read |= submit.bind;
-                if self.conns.get(at).is_some() { Flow::Go } else { Flow::Stop }
+                if self.conns.get(at).is_some() {
+                    Flow::Go
+                } else {
+                    Flow::Stop
+                }
             }
             Next::Abandon(ticket) => {
                 state.pool.cancel(ticket, now, &mut state.effects);
@@ -271,16 +295,25 @@ impl Drive {
     fn submit(&mut self, at: usize, index: usize, submit: Submit, frame: &[u8], env: &Envelope<'_>) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(at) else { return };
-        let conn_ref = ConnRef { at: u32::try_from(at).unwrap_or(u32::MAX), generation: conn.generation };
+        let conn_ref = ConnRef {
+            at: u32::try_from(at).unwrap_or(u32::MAX),
+            generation: conn.generation,
+        };
         let Kind::Ldap(client) = &mut conn.kind else { return };
-        let Some(Some(state)) = self.pools.get_mut(index) else { return };
+        let Some(Some(state)) = self.pools.get_mut(index) else {
+            return;
+        };
         if submit.bind {
             client.session.forget_others(env.id, &mut self.tickets);
             for ticket in self.tickets.drain(..) {
                 state.pool.cancel(ticket, now, &mut state.effects);
             }
         }
-        let caller = Caller { conn: conn_ref, id: env.id, tag: env.tag };
+        let caller = Caller {
+            conn: conn_ref,
+            id: env.id,
+            tag: env.tag,
+        };
         let request = Request {
             class: submit.class,
             deadline: submit.timeout.map_or(Instant::MAX, |timeout| now + timeout),
@@ -288,10 +321,19 @@ impl Drive {
             affinity: Some(client.affinity),
             pin: submit.pin,
         };
-        let Some(ticket) = state.pool.submit(request, caller, now, &mut state.effects) else { return };
+        let Some(ticket) = state.pool.submit(request, caller, now, &mut state.effects) else {
+            return;
+        };
         client.session.submitted(env.id, env.tag, ticket);
         state.take_off(ticket, caller, now);
-        self.carry_out(index, Some(Current { ticket, env: *env, payload: &[] }));
+        self.carry_out(
+            index,
+            Some(Current {
+                ticket,
+                env: *env,
+                payload: &[],
+            }),
+        );
         let Some(state) = self.pool(index) else { return };
         let keep = match state.pool.is_sent(ticket) {
             None => false,
@@ -395,7 +437,9 @@ impl Drive {
         let Some(conn) = self.conns.get_mut(at) else { return };
         conn.upgrade = false;
         let listener = conn.ldap().map(|client| client.listener);
-        let config = listener.and_then(|listener| self.listeners.get(&listener)).and_then(|listener| listener.tls.clone());
+        let config = listener
+            .and_then(|listener| self.listeners.get(&listener))
+            .and_then(|listener| listener.tls.clone());
         match config.map(|config| conn.stream.accept_tls(config)) {
             Some(Ok(())) => {
                 self.keep_inbox(at);
@@ -442,7 +486,9 @@ impl Drive {
         let Kind::Ldap(client) = &mut conn.kind else { return };
         let (index, pin) = (client.pool, client.session.pin());
         client.session.forget_others(-1, &mut self.tickets);
-        let Some(Some(state)) = self.pools.get_mut(index) else { return self.tickets.clear() };
+        let Some(Some(state)) = self.pools.get_mut(index) else {
+            return self.tickets.clear();
+        };
         for ticket in self.tickets.drain(..) {
             state.pool.cancel(ticket, now, &mut state.effects);
         }
@@ -473,7 +519,9 @@ impl Drive {
         conn.inbox.zeroize();
         if conn.is_client() {
             self.shared.client_gone(self.number);
-            self.shared.waiting_bytes.fetch_sub(conn.accounted, std::sync::atomic::Ordering::Relaxed);
+            self.shared
+                .waiting_bytes
+                .fetch_sub(conn.accounted, std::sync::atomic::Ordering::Relaxed);
             if let Kind::Ldap(client) = &conn.kind {
                 self.release_choked(&client.choking);
             }

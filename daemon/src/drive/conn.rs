@@ -209,6 +209,9 @@ impl Conns {
 
     /// Everybody.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Conn)> {
-        self.places.iter().enumerate().filter_map(|(at, place)| Some((at, place.as_ref()?)))
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(at, place)| Some((at, place.as_ref()?)))
     }
 }

@@ -27,6 +27,8 @@ pub struct Directory {
     pub servers: Vec<Server>,
     /// Figures.
     pub counts: Counts,
+    /// Keys are never used again.
+    pub next_key: u64,
     whoami: HashMap<Box<[u8]>, (Box<[u8]>, Instant)>,
 }
 
@@ -55,9 +57,18 @@ impl Server {
     /// How its connections are protected.
     pub fn security(&self) -> Security {
         match &self.plan.target {
-            Target::Tcp { tls: UpstreamTls::Ldaps(_), .. } => Security::Ldaps,
-            Target::Tcp { tls: UpstreamTls::StartTlsRequired(_), .. } => Security::StartTlsRequired,
-            Target::Tcp { tls: UpstreamTls::StartTlsTried(_), .. } => Security::StartTlsTried,
+            Target::Tcp {
+                tls: UpstreamTls::Ldaps(_),
+                ..
+            } => Security::Ldaps,
+            Target::Tcp {
+                tls: UpstreamTls::StartTlsRequired(_),
+                ..
+            } => Security::StartTlsRequired,
+            Target::Tcp {
+                tls: UpstreamTls::StartTlsTried(_),
+                ..
+            } => Security::StartTlsTried,
             _ => Security::Plain,
         }
     }
@@ -66,7 +77,13 @@ impl Server {
 impl Directory {
     /// Without servers yet.
     pub fn new(plan: Arc<plan::Directory>) -> Self {
-        Directory { plan, servers: Vec::new(), counts: Counts::default(), whoami: HashMap::new() }
+        Directory {
+            plan,
+            servers: Vec::new(),
+            counts: Counts::default(),
+            next_key: 0,
+            whoami: HashMap::new(),
+        }
     }
 
     /// Whether operations carry their client's identity.
@@ -79,7 +96,10 @@ impl Directory {
         if !self.is_proxied() || lane == engine::session::ldap::lane::PINNED {
             return None;
         }
-        self.servers.get(server).and_then(|server| server.plan.bind.as_ref()).or(self.plan.bind.as_ref())
+        self.servers
+            .get(server)
+            .and_then(|server| server.plan.bind.as_ref())
+            .or(self.plan.bind.as_ref())
     }
 
     /// The server with this key.

@@ -108,7 +108,9 @@ impl Drive {
         let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && !self.whoami_known(index, env);
         let control = std::mem::take(&mut self.control);
         let wire_id = self.conns.get_mut(to.at as usize).and_then(|conn| {
-            let Kind::Upstream(server) = &mut conn.kind else { return None };
+            let Kind::Upstream(server) = &mut conn.kind else {
+                return None;
+            };
             let out = conn.stream.outbox(&mut self.spares);
             let id = if caller.tag == tag::BIND_REQUEST {
                 let id = server.machine.send_bind(ticket, env, ask, out);
@@ -129,11 +131,16 @@ impl Drive {
     /// Puts the control that carries the client's identity on this lane into `self.control`; empty where none does.
     pub(super) fn set_control(&mut self, index: usize, caller: Caller, lane: u8) {
         self.control.clear();
-        let proxied = self.pool(index).and_then(PoolState::directory).is_some_and(|directory| directory.is_proxied());
+        let proxied = self
+            .pool(index)
+            .and_then(PoolState::directory)
+            .is_some_and(|directory| directory.is_proxied());
         if !proxied || lane != lane::SHARED {
             return;
         }
-        let Some(conn) = self.conns.get(caller.conn.at as usize) else { return };
+        let Some(conn) = self.conns.get(caller.conn.at as usize) else {
+            return;
+        };
         if conn.generation != caller.conn.generation {
             return;
         }
@@ -144,7 +151,7 @@ impl Drive {
         }
     }
 
-    fn failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason) {
+    pub(super) fn failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason) {
         let now = self.now;
         let Some(state) = self.pool(index) else { return };
         let since = state.flight(ticket).map_or(now, |flight| flight.since);
@@ -153,7 +160,13 @@ impl Drive {
             directory.count_failure(caller.tag, reason, now.since(since));
         }
         let at = caller.conn.at as usize;
-        let Some(conn) = self.conns.get_mut(at).filter(|conn| conn.generation == caller.conn.generation) else { return };
+        let Some(conn) = self
+            .conns
+            .get_mut(at)
+            .filter(|conn| conn.generation == caller.conn.generation)
+        else {
+            return;
+        };
         let next = match &mut conn.kind {
             Kind::Ldap(client) => {
                 let pinned_bind = caller.tag == tag::BIND_REQUEST && client.session.pin().is_some();
@@ -183,8 +196,12 @@ impl Drive {
 
     fn abandon(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId) {
         let Some(state) = self.pool(index) else { return };
-        let Some(wire_id) = state.flight(ticket).map(|flight| flight.wire_id) else { return };
-        let Some(Place::Conn(to)) = state.place(upstream) else { return };
+        let Some(wire_id) = state.flight(ticket).map(|flight| flight.wire_id) else {
+            return;
+        };
+        let Some(Place::Conn(to)) = state.place(upstream) else {
+            return;
+        };
         let at = to.at as usize;
         if let Some(conn) = self.conns.get_mut(at)
             && let Kind::Upstream(server) = &mut conn.kind
@@ -221,7 +238,13 @@ impl Drive {
     }
 
     fn answer_locally(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId, current: Option<Current<'_>>) {
-        let Some(caller) = self.pool(index).and_then(|s| s.flight(ticket)).and_then(|flight| flight.caller) else { return };
+        let Some(caller) = self
+            .pool(index)
+            .and_then(|s| s.flight(ticket))
+            .and_then(|flight| flight.caller)
+        else {
+            return;
+        };
         let Some(lane) = self.pool(index).and_then(|state| match state.place(upstream) {
             Some(Place::Local(local)) => Some(local.lane),
             _ => None,
@@ -237,8 +260,13 @@ impl Drive {
         let mut out = self.spares.take();
         let mut request = self.spares.take();
         let control = std::mem::take(&mut self.control);
-        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else { return };
-        let stored = state.flight(ticket).map(|flight| std::mem::take(&mut flight.bytes)).unwrap_or_default();
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        let stored = state
+            .flight(ticket)
+            .map(|flight| std::mem::take(&mut flight.bytes))
+            .unwrap_or_default();
         let env = match current.filter(|current| current.ticket == ticket) {
             Some(current) => Some(current.env),
             None => envelope::peek(&stored).ok(),

@@ -28,8 +28,14 @@ pub struct LocalUpstream {
 
 /// Answers one whole request; the messages are appended to `out`.
 pub(super) fn answer(state: &mut PoolState, upstream: UpstreamId, request: &[u8], out: &mut Vec<u8>) {
-    let Some(Place::Local(local)) = state.place(upstream) else { return };
-    let bounds = Bounds { trusted_proxy: true, out_bytes_max: ANSWER_BYTES_MAX, ..Bounds::default() };
+    let Some(Place::Local(local)) = state.place(upstream) else {
+        return;
+    };
+    let bounds = Bounds {
+        trusted_proxy: true,
+        out_bytes_max: ANSWER_BYTES_MAX,
+        ..Bounds::default()
+    };
     let _ = local.directory.answer(&mut local.session, request, out, &bounds);
 }
 
@@ -38,7 +44,9 @@ impl Drive {
     pub(super) fn deliver_local(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId, mut answer: &[u8]) {
         let now = self.now;
         while let Step::Frame { len } = envelope::split(answer, usize::MAX) {
-            let Some((frame, rest)) = answer.split_at_checked(len) else { break };
+            let Some((frame, rest)) = answer.split_at_checked(len) else {
+                break;
+            };
             answer = rest;
             let Ok(env) = envelope::peek(frame) else { break };
             let settlement = if envelope::is_final_response(env.tag) {
@@ -58,8 +66,12 @@ impl Drive {
         let now = self.now;
         for index in 0..self.pools.len() {
             let Some(state) = self.pool(index) else { continue };
-            let Some(found) = state.directory().filter(|found| found.plan.name == directory) else { continue };
-            let Some(number) = found.set_alive(server, alive) else { continue };
+            let Some(found) = state.directory().filter(|found| found.plan.name == directory) else {
+                continue;
+            };
+            let Some(number) = found.set_alive(server, alive) else {
+                continue;
+            };
             if alive {
                 continue;
             }
@@ -71,7 +83,9 @@ impl Drive {
                 .collect();
             for id in gone {
                 state.take_place(id);
-                state.pool.upstream_down(id, engine::core::Cause::Lost, now, &mut state.effects);
+                state
+                    .pool
+                    .upstream_down(id, engine::core::Cause::Lost, now, &mut state.effects);
             }
             self.carry_out(index, None);
         }

@@ -44,6 +44,7 @@ use crate::shared::Shared;
 use crate::worker::{INBOX, Inbox, Kill};
 use conn::Conns;
 use plan::ListenerState;
+pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
 pub use report::{DirectoryReport, ServerLine, ServiceReport, WorkerReport};
 
@@ -190,7 +191,9 @@ impl Drive {
 
     fn wait(&mut self, events: &mut Events) {
         self.wake_at = self.next_wake();
-        let mut timeout = self.wake_at.map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
+        let mut timeout = self
+            .wake_at
+            .map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
         if !self.again.is_empty() || !self.inbox.sleep() {
             timeout = Some(Duration::ZERO);
         }
@@ -211,7 +214,11 @@ impl Drive {
             }
             Job::Resolved { pool, upstream, found } => self.resolved(pool, upstream, found),
             Job::Spawned(spawned) => self.spawned(spawned),
-            Job::Alive { directory, server, alive } => self.set_alive(&directory, &server, alive),
+            Job::Alive {
+                directory,
+                server,
+                alive,
+            } => self.set_alive(&directory, &server, alive),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }
@@ -260,7 +267,11 @@ impl Drive {
             }
         }));
         for index in 0..self.pools.len() {
-            let broken = self.pools.get(index).and_then(Option::as_ref).is_some_and(PoolState::is_broken);
+            let broken = self
+                .pools
+                .get(index)
+                .and_then(Option::as_ref)
+                .is_some_and(PoolState::is_broken);
             if broken || closed.is_err() {
                 self.restart_pool(index);
             }

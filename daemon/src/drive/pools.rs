@@ -107,7 +107,9 @@ impl PoolState {
 
     /// The place kept for a ticket's bytes.
     pub fn flight(&mut self, ticket: Ticket) -> Option<&mut Flight> {
-        self.flights.get_mut(ticket.index()).filter(|flight| flight.ticket == Some(ticket))
+        self.flights
+            .get_mut(ticket.index())
+            .filter(|flight| flight.ticket == Some(ticket))
     }
 
     /// Takes the place at the ticket's index for it.
@@ -140,7 +142,10 @@ impl PoolState {
 
     /// Where an upstream is.
     pub fn place(&mut self, id: UpstreamId) -> Option<&mut Place> {
-        self.places.get_mut(id.index()).filter(|(owner, _)| *owner == Some(id)).map(|(_, place)| place)
+        self.places
+            .get_mut(id.index())
+            .filter(|(owner, _)| *owner == Some(id))
+            .map(|(_, place)| place)
     }
 
     /// Says where an upstream is.

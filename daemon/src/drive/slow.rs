@@ -27,7 +27,11 @@ impl Drive {
     #[inline]
     pub(super) fn watch_outbox(&mut self, index: usize, ticket: Ticket, caller: Caller) {
         let at = caller.conn.at as usize;
-        if self.conns.get(at).is_some_and(|conn| conn.stream.waiting() > SCARCE_BYTES) {
+        if self
+            .conns
+            .get(at)
+            .is_some_and(|conn| conn.stream.waiting() > SCARCE_BYTES)
+        {
             self.outbox_grows(index, ticket, caller);
         }
     }
@@ -57,7 +61,9 @@ impl Drive {
         if self.conns.get(at).is_none_or(|conn| conn.stream.waiting() <= bound) {
             return;
         }
-        let Some(upstream) = self.pool(index).and_then(|state| state.pool.upstream_of(ticket)) else { return };
+        let Some(upstream) = self.pool(index).and_then(|state| state.pool.upstream_of(ticket)) else {
+            return;
+        };
         if bound == 0 || !self.choke(index, ticket, upstream, caller) {
             self.give_up(index, ticket, caller);
         }
@@ -65,7 +71,9 @@ impl Drive {
 
     /// Brings the daemon's total up to date; this client's bound under it.
     fn account(&mut self, at: usize) -> usize {
-        let Some(conn) = self.conns.get_mut(at) else { return usize::MAX };
+        let Some(conn) = self.conns.get_mut(at) else {
+            return usize::MAX;
+        };
         let waiting = conn.stream.waiting();
         let before = std::mem::replace(&mut conn.accounted, waiting);
         let shared = &self.shared;
@@ -74,13 +82,19 @@ impl Drive {
         } else {
             shared.waiting_bytes.fetch_sub(before - waiting, Ordering::Relaxed);
         }
-        let (total, max) = (shared.waiting_bytes.load(Ordering::Relaxed), shared.waiting_bytes_max.load(Ordering::Relaxed));
+        let (total, max) = (
+            shared.waiting_bytes.load(Ordering::Relaxed),
+            shared.waiting_bytes_max.load(Ordering::Relaxed),
+        );
         let listener = match &conn.kind {
             Kind::Ldap(client) => client.listener,
             Kind::Rpc(client) => client.listener,
             _ => return usize::MAX,
         };
-        let own = self.listeners.get(&listener).map_or(SCARCE_BYTES, |listener| listener.plan.outbox_bytes_max);
+        let own = self
+            .listeners
+            .get(&listener)
+            .map_or(SCARCE_BYTES, |listener| listener.plan.outbox_bytes_max);
         match total {
             total if total >= max => 0,
             total if total >= max / 2 => own.min(SCARCE_BYTES),
@@ -92,7 +106,9 @@ impl Drive {
     fn choke(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId, caller: Caller) -> bool {
         let now = self.now;
         let Some(state) = self.pool(index) else { return false };
-        let Some(Place::Conn(to)) = state.place(upstream) else { return false };
+        let Some(Place::Conn(to)) = state.place(upstream) else {
+            return false;
+        };
         let to = *to;
         let Some(lane) = self.lane_of(to) else { return false };
         if lane == lane::SHARED {
@@ -102,7 +118,9 @@ impl Drive {
             }
             self.carry_out(index, None);
         }
-        let Some(server) = self.conns.get_mut(to.at as usize) else { return false };
+        let Some(server) = self.conns.get_mut(to.at as usize) else {
+            return false;
+        };
         server.choked = true;
         let at = caller.conn.at as usize;
         if let Some(conn) = self.conns.get_mut(at) {
@@ -126,7 +144,9 @@ impl Drive {
         if let Some(conn) = self.conns.get_mut(at)
             && let Kind::Ldap(client) = &mut conn.kind
         {
-            client.session.too_slow(caller.id, caller.tag, conn.stream.outbox(&mut self.spares));
+            client
+                .session
+                .too_slow(caller.id, caller.tag, conn.stream.outbox(&mut self.spares));
         }
         let Some(state) = self.pool(index) else { return };
         if let Some(directory) = state.directory() {
@@ -174,7 +194,9 @@ impl Drive {
         let (index, choking) = (client.pool, std::mem::take(&mut client.choking));
         let tickets: Vec<Ticket> = client.session.tickets().collect();
         for ticket in tickets {
-            let caller = self.pool(index).and_then(|state: &mut PoolState| state.flight(ticket)?.caller);
+            let caller = self
+                .pool(index)
+                .and_then(|state: &mut PoolState| state.flight(ticket)?.caller);
             if let Some(caller) = caller.filter(|caller| caller.conn.generation == generation) {
                 self.give_up(index, ticket, caller);
             }

@@ -31,7 +31,11 @@ impl Drive {
         for key in expired.drain(..) {
             let (at, generation) = (key & u64::from(u32::MAX), key >> 32);
             let Ok(at) = usize::try_from(at) else { continue };
-            if let Some(conn) = self.conns.get_mut(at).filter(|conn| u64::from(conn.generation) == generation) {
+            if let Some(conn) = self
+                .conns
+                .get_mut(at)
+                .filter(|conn| u64::from(conn.generation) == generation)
+            {
                 conn.timer = None;
                 self.due(at);
             }
@@ -97,7 +101,10 @@ impl Drive {
         let partial = conn.partial_since.map(|since| since + span(plan.partial_timeout));
         let stalled = conn.stalled_since.map(|since| since + span(plan.write_timeout));
         let impatient = conn.stalled_since.filter(|_| choking).map(|since| since + PATIENCE);
-        let idle = plan.idle_timeout.filter(|_| pending == 0).map(|timeout| conn.active_at + span(timeout));
+        let idle = plan
+            .idle_timeout
+            .filter(|_| pending == 0)
+            .map(|timeout| conn.active_at + span(timeout));
         [partial, stalled, impatient, idle].into_iter().flatten().min()
     }
 
@@ -114,7 +121,11 @@ impl Drive {
             Kind::Ldap(client) => (client.listener, !client.choking.is_empty(), client.session.pending()),
             Kind::Rpc(client) => (client.listener, false, client.calls.len()),
         };
-        let Some(plan) = self.listeners.get(&listener).map(|listener| std::sync::Arc::clone(&listener.plan)) else {
+        let Some(plan) = self
+            .listeners
+            .get(&listener)
+            .map(|listener| std::sync::Arc::clone(&listener.plan))
+        else {
             return self.close(at);
         };
         let over = |since: Option<Instant>, timeout: Duration| since.is_some_and(|since| now >= since + span(timeout));
@@ -125,7 +136,11 @@ impl Drive {
         if choking && conn.stalled_since.is_some_and(|since| now >= since + PATIENCE) {
             self.lose_patience(at);
         }
-        if pending == 0 && plan.idle_timeout.is_some_and(|timeout| over(Some(conn_active(self, at)), timeout)) {
+        if pending == 0
+            && plan
+                .idle_timeout
+                .is_some_and(|timeout| over(Some(conn_active(self, at)), timeout))
+        {
             return self.say_goodbye(at, "idle for too long");
         }
         self.rearm(at);

@@ -35,14 +35,23 @@ impl Drive {
             state.set_place(id, Place::Runner(None));
             return state.pool.upstream_up(id, now, &mut state.effects);
         };
-        let Some(number) = directory.number(key) else { return self.open_failed(index, id, "it is not configured any more") };
-        let Some(server) = directory.servers.get_mut(number) else { return };
+        let Some(number) = directory.number(key) else {
+            return self.open_failed(index, id, "it is not configured any more");
+        };
+        let Some(server) = directory.servers.get_mut(number) else {
+            return;
+        };
         let target = server.plan.target.clone();
         match target {
             Target::Local { .. } => match server.local.clone().filter(|_| server.alive) {
                 Some(directory) => {
                     let session = engine::directory::LocalSession::default();
-                    let local = LocalUpstream { directory, session, lane, server: number };
+                    let local = LocalUpstream {
+                        directory,
+                        session,
+                        lane,
+                        server: number,
+                    };
                     state.set_place(id, Place::Local(Box::new(local)));
                     state.pool.upstream_up(id, now, &mut state.effects);
                 }
@@ -54,7 +63,11 @@ impl Drive {
                 None => {
                     state.set_place(id, Place::Resolving { server: number, lane });
                     let then = move |found| {
-                        let _ = inbox.push(Job::Resolved { pool: index, upstream: id, found });
+                        let _ = inbox.push(Job::Resolved {
+                            pool: index,
+                            upstream: id,
+                            found,
+                        });
                     };
                     resolver.look_up(&host, port, Box::new(then));
                 }
@@ -64,12 +77,17 @@ impl Drive {
 
     pub(super) fn resolved(&mut self, index: usize, id: UpstreamId, found: Result<Vec<SocketAddr>, String>) {
         let Some(state) = self.pool(index) else { return };
-        let Some(Place::Resolving { server, lane }) = state.place(id) else { return };
+        let Some(Place::Resolving { server, lane }) = state.place(id) else {
+            return;
+        };
         let (number, lane) = (*server, *lane);
-        let next = state.directory().and_then(|directory| directory.servers.get_mut(number)).map(|server| {
-            server.next_address = server.next_address.wrapping_add(1);
-            server.next_address
-        });
+        let next = state
+            .directory()
+            .and_then(|directory| directory.servers.get_mut(number))
+            .map(|server| {
+                server.next_address = server.next_address.wrapping_add(1);
+                server.next_address
+            });
         match found {
             Ok(addresses) => {
                 let at = next.unwrap_or(0) % addresses.len().max(1);
@@ -89,12 +107,22 @@ impl Drive {
             Err(error) => return self.open_failed(index, id, &error.to_string()),
         };
         let Some((security, timeout)) = self.pool(index).and_then(PoolState::directory).and_then(|directory| {
-            Some((directory.servers.get(server)?.security(), directory.plan.limits.connect_timeout))
+            Some((
+                directory.servers.get(server)?.security(),
+                directory.plan.limits.connect_timeout,
+            ))
         }) else {
             return;
         };
         let machine = Connection::new(security);
-        let upstream = LdapUpstream { machine, pool: index, id, server, lane, connecting: true };
+        let upstream = LdapUpstream {
+            machine,
+            pool: index,
+            id,
+            server,
+            lane,
+            connecting: true,
+        };
         let Some(conn) = self.adopt(Stream::new(raw), Kind::Upstream(upstream)) else {
             return self.open_failed(index, id, "it could not be registered");
         };
@@ -114,7 +142,12 @@ impl Drive {
 
     /// The lane that a connection serves.
     pub(super) fn lane_of(&self, conn: ConnRef) -> Option<u8> {
-        match &self.conns.get(conn.at as usize).filter(|found| found.generation == conn.generation)?.kind {
+        match &self
+            .conns
+            .get(conn.at as usize)
+            .filter(|found| found.generation == conn.generation)?
+            .kind
+        {
             Kind::Upstream(upstream) => Some(upstream.lane),
             _ => None,
         }
@@ -137,9 +170,18 @@ impl Drive {
     /// One step of becoming ready.
     fn hello(&mut self, at: usize, step: impl FnOnce(&mut Connection, Option<(&[u8], &[u8])>, &mut Vec<u8>) -> Hello) {
         let Some(conn) = self.conns.get_mut(at) else { return };
-        let Kind::Upstream(upstream) = &mut conn.kind else { return };
+        let Kind::Upstream(upstream) = &mut conn.kind else {
+            return;
+        };
         let (index, id, number, lane) = (upstream.pool, upstream.id, upstream.server, upstream.lane);
-        let Some(directory) = self.pools.get_mut(index).and_then(Option::as_mut).and_then(PoolState::directory) else { return };
+        let Some(directory) = self
+            .pools
+            .get_mut(index)
+            .and_then(Option::as_mut)
+            .and_then(PoolState::directory)
+        else {
+            return;
+        };
         // Clients bind on bind connections themselves.
         let own = directory.own_bind(number, lane).filter(|_| lane == lane::SHARED);
         let bind = own.map(|bind| (bind.dn.as_bytes(), bind.password.as_slice()));
@@ -210,7 +252,9 @@ impl Drive {
         } else {
             self.upstream_frames(at, &held)
         };
-        let (Some(taken), Some(conn)) = (taken, self.conns.get_mut(at)) else { return true };
+        let (Some(taken), Some(conn)) = (taken, self.conns.get_mut(at)) else {
+            return true;
+        };
         if Some(conn.generation) != generation {
             return true;
         }
@@ -223,7 +267,9 @@ impl Drive {
     /// Takes whole messages; how many bytes they were. None: the connection is gone.
     fn upstream_frames(&mut self, at: usize, bytes: &[u8]) -> Option<usize> {
         let conn = self.conns.get(at)?;
-        let Kind::Upstream(upstream) = &conn.kind else { return None };
+        let Kind::Upstream(upstream) = &conn.kind else {
+            return None;
+        };
         let (index, id) = (upstream.pool, upstream.id);
         let now = self.now;
         let bytes_max = {
@@ -264,18 +310,34 @@ impl Drive {
         Some(taken)
     }
 
-    fn upstream_message(&mut self, at: usize, index: usize, id: UpstreamId, env: &Envelope<'_>) -> Result<Flow, Malformed> {
+    fn upstream_message(
+        &mut self,
+        at: usize,
+        index: usize,
+        id: UpstreamId,
+        env: &Envelope<'_>,
+    ) -> Result<Flow, Malformed> {
         let now = self.now;
-        let Some(conn) = self.conns.get_mut(at) else { return Ok(Flow::Gone) };
-        let Kind::Upstream(upstream) = &mut conn.kind else { return Ok(Flow::Gone) };
+        let Some(conn) = self.conns.get_mut(at) else {
+            return Ok(Flow::Gone);
+        };
+        let Kind::Upstream(upstream) = &mut conn.kind else {
+            return Ok(Flow::Gone);
+        };
         if !upstream.machine.is_ready() {
             self.hello(at, |machine, bind, out| machine.handshake(env, bind, out));
-            return Ok(if self.conns.get(at).is_some() { Flow::Go } else { Flow::Gone });
+            return Ok(if self.conns.get(at).is_some() {
+                Flow::Go
+            } else {
+                Flow::Gone
+            });
         }
         let event = upstream.machine.receive(env, conn.stream.outbox(&mut self.spares))?;
         match event {
             Event::Reply { ticket, settlement } => {
-                let Some(state) = self.pool(index) else { return Ok(Flow::Gone) };
+                let Some(state) = self.pool(index) else {
+                    return Ok(Flow::Gone);
+                };
                 if let Some(caller) = state.pool.reply(ticket, id, settlement, now, &mut state.effects) {
                     self.deliver(index, ticket, caller, env, settlement);
                 }
@@ -297,22 +359,38 @@ impl Drive {
             Event::Nothing => {}
         }
         self.carry_out(index, None);
-        Ok(if self.conns.get(at).is_some() { Flow::Go } else { Flow::Gone })
+        Ok(if self.conns.get(at).is_some() {
+            Flow::Go
+        } else {
+            Flow::Gone
+        })
     }
 
     /// The server has said who the client is that bound: the answer to the bind goes out.
     fn bind_identity(&mut self, index: usize, id: UpstreamId, ticket: Ticket, known: bool, env: &Envelope<'_>) {
         let now = self.now;
         let Some(state) = self.pool(index) else { return };
-        let answer = state.flight(ticket).map(|flight| std::mem::take(&mut flight.answer)).unwrap_or_default();
+        let answer = state
+            .flight(ticket)
+            .map(|flight| std::mem::take(&mut flight.answer))
+            .unwrap_or_default();
         let settlement = Settlement::Done(engine::core::Verdict::Well);
-        let Some(caller) = state.pool.reply(ticket, id, settlement, now, &mut state.effects) else { return };
-        let identity = known.then(|| result::read_result(env.op).ok().and_then(|result| result.value)).flatten();
+        let Some(caller) = state.pool.reply(ticket, id, settlement, now, &mut state.effects) else {
+            return;
+        };
+        let identity = known
+            .then(|| result::read_result(env.op).ok().and_then(|result| result.value))
+            .flatten();
         if let Some(identity) = identity {
-            let name = self.conns.get(caller.conn.at as usize).and_then(|conn| match &conn.kind {
-                Kind::Ldap(client) if conn.generation == caller.conn.generation => Some(client.session.bind_name().to_vec()),
-                _ => None,
-            });
+            let name = self
+                .conns
+                .get(caller.conn.at as usize)
+                .and_then(|conn| match &conn.kind {
+                    Kind::Ldap(client) if conn.generation == caller.conn.generation => {
+                        Some(client.session.bind_name().to_vec())
+                    }
+                    _ => None,
+                });
             let directory = self.pool(index).and_then(PoolState::directory);
             if let (Some(name), Some(directory)) = (name, directory) {
                 directory.learn_whoami(&name, identity, now);
@@ -347,21 +425,41 @@ impl Drive {
         if last {
             self.count_answer(index, ticket, caller, env);
         }
-        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else { return };
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
         if last {
             state.land(ticket);
         }
-        let Some(conn) = self.conns.get_mut(at).filter(|conn| conn.generation == caller.conn.generation) else { return };
+        let Some(conn) = self
+            .conns
+            .get_mut(at)
+            .filter(|conn| conn.generation == caller.conn.generation)
+        else {
+            return;
+        };
         let Kind::Ldap(client) = &mut conn.kind else { return };
         if !last {
-            envelope::write(conn.stream.outbox(&mut self.spares), caller.id, env.op, env.controls, &[]);
+            envelope::write(
+                conn.stream.outbox(&mut self.spares),
+                caller.id,
+                env.op,
+                env.controls,
+                &[],
+            );
             self.mark_dirty(at);
             return self.watch_outbox(index, ticket, caller);
         }
         if client.session.answered(caller.id, caller.tag) == Ended::Drop {
             return;
         }
-        envelope::write(conn.stream.outbox(&mut self.spares), caller.id, env.op, env.controls, &[]);
+        envelope::write(
+            conn.stream.outbox(&mut self.spares),
+            caller.id,
+            env.op,
+            env.controls,
+            &[],
+        );
         if caller.tag == tag::BIND_REQUEST && result::result_code(env.op) == Some(code::SUCCESS) {
             let name = client.session.bind_name().to_vec();
             let known = state.directory().and_then(|directory| directory.whoami(&name, now));
@@ -380,7 +478,11 @@ impl Drive {
         let Some(state) = self.pool(index) else { return };
         let since = state.flight(ticket).map_or(now, |flight| flight.since);
         if let Some(directory) = state.directory() {
-            directory.count_answer(caller.tag, result::result_code(env.op).unwrap_or(code::OTHER), now.since(since));
+            directory.count_answer(
+                caller.tag,
+                result::result_code(env.op).unwrap_or(code::OTHER),
+                now.since(since),
+            );
         }
     }
 
@@ -393,7 +495,10 @@ impl Drive {
         let lane = upstream.lane;
         self.remove(at);
         let Some(state) = self.pool(index) else { return };
-        if let Some(server) = state.directory().and_then(|directory| directory.servers.get_mut(number)) {
+        if let Some(server) = state
+            .directory()
+            .and_then(|directory| directory.servers.get_mut(number))
+        {
             if !ready && server.last_error.as_deref() != Some(why) {
                 tracing::warn!(server = server.plan.name, why, "no connection");
                 server.last_error = Some(why.to_owned());
@@ -413,7 +518,13 @@ impl Drive {
     /// Orderly: Unbind, then close.
     pub(super) fn unbind(&mut self, conn: ConnRef) {
         let at = conn.at as usize;
-        let Some(found) = self.conns.get_mut(at).filter(|found| found.generation == conn.generation) else { return };
+        let Some(found) = self
+            .conns
+            .get_mut(at)
+            .filter(|found| found.generation == conn.generation)
+        else {
+            return;
+        };
         if let Kind::Upstream(upstream) = &mut found.kind
             && upstream.machine.is_ready()
         {
@@ -436,6 +547,9 @@ impl Drive {
             self.conns.remove(at);
             return None;
         }
-        Some(ConnRef { at: u32::try_from(at).ok()?, generation })
+        Some(ConnRef {
+            at: u32::try_from(at).ok()?,
+            generation,
+        })
     }
 }

@@ -15,6 +15,12 @@ pub struct Resolver {
     questions: SyncSender<(String, u16, Then)>,
 }
 
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
 impl Resolver {
     /// Starts the thread.
     pub fn start() -> std::io::Result<Resolver> {
@@ -34,7 +40,9 @@ impl Resolver {
 
     /// An address literal needs no look-up.
     pub fn literal(host: &str, port: u16) -> Option<SocketAddr> {
-        host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port))
+        host.parse::<IpAddr>()
+            .ok()
+            .map(|address| SocketAddr::new(address, port))
     }
 
     /// Looks a name up and calls `then` on the resolver's thread.

@@ -140,7 +140,13 @@ pub struct Stream {
 impl Stream {
     /// A stream over a socket, not yet registered.
     pub fn new(raw: Raw) -> Self {
-        Stream { raw, tls: None, outbox: Vec::new(), written: 0, sensitive: false }
+        Stream {
+            raw,
+            tls: None,
+            outbox: Vec::new(),
+            written: 0,
+            sensitive: false,
+        }
     }
 
     /// Edge-triggered, for reading and writing, once and for all.
@@ -190,7 +196,11 @@ impl Stream {
     }
 
     /// From now on everything is under TLS, as the client of the handshake.
-    pub fn connect_tls(&mut self, config: Arc<rustls::ClientConfig>, name: ServerName<'static>) -> Result<(), rustls::Error> {
+    pub fn connect_tls(
+        &mut self,
+        config: Arc<rustls::ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<(), rustls::Error> {
         let mut connection = rustls::ClientConnection::new(config, name)?;
         connection.set_buffer_limit(None);
         self.tls = Some(Box::new(connection.into()));
@@ -301,12 +311,19 @@ impl Stream {
             }
             if tls.is_handshaking() {
                 // What waits follows the handshake.
-                return if self.waiting_len() == 0 { Flushed::All } else { Flushed::Blocked };
+                return if self.waiting_len() == 0 {
+                    Flushed::All
+                } else {
+                    Flushed::Blocked
+                };
             }
             let Some(rest) = self.outbox.get(self.written..).filter(|rest| !rest.is_empty()) else {
                 return Flushed::All;
             };
-            let Some(Ok(n)) = Some(tls.writer().write(rest.get(..rest.len().min(SPARE_BYTES_MAX)).unwrap_or(rest))) else {
+            let Some(Ok(n)) = Some(
+                tls.writer()
+                    .write(rest.get(..rest.len().min(SPARE_BYTES_MAX)).unwrap_or(rest)),
+            ) else {
                 return Flushed::Broken;
             };
             self.written += n;

@@ -19,15 +19,19 @@ pub fn server(plan: &TlsServer) -> Result<Arc<ServerConfig>, String> {
         (ClientCert::Never, _) | (_, None) => builder.with_no_client_auth(),
         (wanted, Some(ca)) => {
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
-            let verifier = if wanted == ClientCert::Request { verifier.allow_unauthenticated() } else { verifier };
+            let verifier = if wanted == ClientCert::Request {
+                verifier.allow_unauthenticated()
+            } else {
+                verifier
+            };
             let verifier = verifier.build().map_err(|error| format!("{}: {error}", ca.display()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
     let config = builder.with_single_cert(chain(&plan.cert_file)?, key(&plan.key_file)?);
-    config.map(Arc::new).map_err(|error| {
-        format!("{} with {}: {error}", plan.cert_file.display(), plan.key_file.display())
-    })
+    config
+        .map(Arc::new)
+        .map_err(|error| format!("{} with {}: {error}", plan.cert_file.display(), plan.key_file.display()))
 }
 
 /// The configuration of a connection to a server.
@@ -40,8 +44,12 @@ pub fn client(plan: &TlsClient) -> Result<Arc<ClientConfig>, String> {
         };
         builder.with_root_certificates(roots)
     } else {
-        let provider = CryptoProvider::get_default().cloned().ok_or("no TLS provider is installed")?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        let provider = CryptoProvider::get_default()
+            .cloned()
+            .ok_or("no TLS provider is installed")?;
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     };
     let config = match &plan.identity {
         None => builder.with_no_client_auth(),
@@ -74,7 +82,9 @@ fn key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
 fn roots(file: &Path) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     for certificate in chain(file)? {
-        store.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
+        store
+            .add(certificate)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(store)
 }
@@ -83,7 +93,11 @@ fn system_roots() -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     store.add_parsable_certificates(found.certs);
-    if store.is_empty() { Err("the system has no certificate authorities; set ca_file".into()) } else { Ok(store) }
+    if store.is_empty() {
+        Err("the system has no certificate authorities; set ca_file".into())
+    } else {
+        Ok(store)
+    }
 }
 
 /// `verify = false`: signatures are checked, the certificate is not.
@@ -108,7 +122,12 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -117,7 +136,12 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -21,7 +21,12 @@ pub struct Inbox {
 
 impl Inbox {
     pub(super) fn new(waker: mio::Waker, queue_max: usize) -> Self {
-        Inbox { queue: Mutex::default(), queue_max, asleep: AtomicBool::new(false), waker }
+        Inbox {
+            queue: Mutex::default(),
+            queue_max,
+            asleep: AtomicBool::new(false),
+            waker,
+        }
     }
 
     /// Adds a job; wakes the worker if it sleeps.

@@ -54,7 +54,10 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || build(poll, own).run())?;
-        Ok(Worker { inbox, thread: Some(thread) })
+        Ok(Worker {
+            inbox,
+            thread: Some(thread),
+        })
     }
 
     /// Gives the worker something to do; refused when its queue is full.

@@ -113,12 +113,18 @@ impl<T: Copy> Pool<T> {
     /// An upstream is wanted for one ticket alone (its client reads slowly): it gets nothing new, another may be opened in
     /// its stead, and what the others wait for on it is sent elsewhere where that is safe. False: no other can be opened.
     pub fn set_aside(&mut self, id: UpstreamId, keep: Ticket, now: Instant, effects: &mut Vec<Effect<T>>) -> bool {
-        let Some(upstream) = self.upstreams.get(id.0) else { return false };
+        let Some(upstream) = self.upstreams.get(id.0) else {
+            return false;
+        };
         let (server, lane) = (upstream.server, upstream.lane);
         if upstream.state == UpstreamState::Draining {
             return true;
         }
-        let room = self.servers.get(server).and_then(Option::as_ref).is_some_and(|server| server.may_open(lane, now));
+        let room = self
+            .servers
+            .get(server)
+            .and_then(Option::as_ref)
+            .is_some_and(|server| server.may_open(lane, now));
         if upstream.state != UpstreamState::Ready || !room {
             return false;
         }
@@ -127,7 +133,10 @@ impl<T: Copy> Pool<T> {
         self.movable(id.0, &mut moving);
         for handle in moving.drain(..).filter(|handle| *handle != keep.0) {
             self.unlink(handle);
-            effects.push(Effect::Abandon { ticket: Ticket(handle), upstream: id });
+            effects.push(Effect::Abandon {
+                ticket: Ticket(handle),
+                upstream: id,
+            });
             self.orphaned_by(handle, None, now, effects);
         }
         self.moving = moving;

@@ -270,7 +270,9 @@ impl<T: Copy> Pool<T> {
 
     /// Adds what an upstream has and may be sent again.
     pub(super) fn movable(&self, upstream: Handle, into: &mut Vec<Handle>) {
-        let Some(upstream) = self.upstreams.get(upstream) else { return };
+        let Some(upstream) = self.upstreams.get(upstream) else {
+            return;
+        };
         if self.lane_config(upstream.lane).is_none_or(|lane| lane.owned) {
             return;
         }

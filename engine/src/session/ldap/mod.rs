@@ -48,6 +48,21 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+impl Default for Settings {
+    /// Proxied, nothing lax, and the times of the design.
+    fn default() -> Self {
+        Settings {
+            proxied: true,
+            allow_unauthenticated_bind: false,
+            starttls: false,
+            pending_max: 100,
+            search_timeout: Span::from_secs(60),
+            operation_timeout: Span::from_secs(30),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// What is to be done after a frame. Whatever the session had to say itself is in the outbox already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {

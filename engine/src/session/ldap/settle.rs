@@ -67,7 +67,14 @@ impl Session {
         if self.pending.remove(&id).is_some()
             && let Some(response) = response_tag(request_tag)
         {
-            result::write_result(out, id, response, code::ADMIN_LIMIT_EXCEEDED, b"", "answers are read too slowly");
+            result::write_result(
+                out,
+                id,
+                response,
+                code::ADMIN_LIMIT_EXCEEDED,
+                b"",
+                "answers are read too slowly",
+            );
         }
     }
 

@@ -1,0 +1,214 @@
+//! The control socket: one JSON object per line in, one per line out.
+//!
+//! `{"command":"status"}`, `{"command":"reload"}`, `{"command":"drain","level":"gentle|firm|now"}`,
+//! `{"command":"stop"}`. The answer has `"ok"`, and `"error"` when it is false. Only root and the daemon's own user are
+//! answered, whatever the mode of the socket.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::{Command, Drain, Handle, command, ended, snapshot};
+
+/// Longest request line.
+const LINE_BYTES_MAX: u64 = 16 * 1024;
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 16;
+/// A connection that says nothing for so long, or does not take its answer, is closed.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// A bound control socket; its file goes when this is dropped.
+pub(super) struct Socket {
+    listener: Option<StdListener>,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// See [`super::Bound::bind`].
+    pub(super) fn bind(path: &Path) -> Result<Socket, String> {
+        let shown = path.display();
+        let cannot = |error: io::Error| format!("the control socket {shown} cannot be made: {error}");
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(cannot)?;
+        }
+        remove_dead(path)?;
+        let listener = StdListener::bind(path).map_err(cannot)?;
+        let socket = Socket {
+            listener: Some(listener),
+            path: path.to_owned(),
+        };
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(cannot)?;
+        if let Some(listener) = &socket.listener {
+            listener.set_nonblocking(true).map_err(cannot)?;
+        }
+        Ok(socket)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It may be gone already, with its folder.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Removes the socket of a daemon that is gone; refuses when one answers, or when it is no socket.
+fn remove_dead(path: &Path) -> Result<(), String> {
+    let Ok(found) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    let shown = path.display();
+    if !found.file_type().is_socket() {
+        return Err(format!(
+            "{shown} exists and is not a socket; name another control socket, or remove it"
+        ));
+    }
+    if StdStream::connect(path).is_ok() {
+        return Err(format!(
+            "another usherd answers at {shown}; stop it (usherd stop --control {shown}) or name another control socket"
+        ));
+    }
+    std::fs::remove_file(path).map_err(|error| format!("{shown}, left by a daemon that is gone, stays: {error}"))
+}
+
+/// Serves until told to end.
+pub(super) async fn serve(mut socket: Socket, handle: Arc<Handle>, stopped: watch::Receiver<bool>) {
+    let Some(listener) = socket.listener.take() else { return };
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the control socket cannot be served"),
+    };
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let accepting = async {
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let handle = handle.clone();
+                    tokio::spawn(async move {
+                        // A peer that goes away in the middle is its own business.
+                        let _ = converse(stream, &handle).await;
+                        drop(permit);
+                    });
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = ended(stopped) => {}
+    }
+}
+
+async fn converse(stream: UnixStream, handle: &Arc<Handle>) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    let (read, mut write) = stream.into_split();
+    if peer != 0 && peer != rustix::process::geteuid().as_raw() {
+        let refusal = json!({ "ok": false, "error": "only root and the daemon's own user are answered here" });
+        return write.write_all(format!("{refusal}\n").as_bytes()).await;
+    }
+    let mut reader = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = (&mut reader).take(LINE_BYTES_MAX);
+        let read = tokio::time::timeout(IDLE_MAX, bounded.read_until(b'\n', &mut line)).await;
+        match read {
+            Ok(Ok(0)) | Err(_) => return Ok(()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
+        }
+        let whole = line.last() == Some(&b'\n');
+        let reply = if whole {
+            answer(&line, handle).await
+        } else {
+            refused("a request is one line of at most 16 KiB")
+        };
+        let text = format!("{reply}\n");
+        tokio::time::timeout(IDLE_MAX, write.write_all(text.as_bytes())).await??;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+enum Request {
+    Status,
+    Reload,
+    Drain {
+        #[serde(default)]
+        level: Level,
+    },
+    Stop,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    #[default]
+    Gentle,
+    Firm,
+    Now,
+}
+
+async fn answer(line: &[u8], handle: &Arc<Handle>) -> Value {
+    let request: Request = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(error) => return refused(&format!("not a request: {error}")),
+    };
+    let told = match request {
+        Request::Status => return status(handle).await,
+        Request::Reload => Command::Reload,
+        Request::Drain { level: Level::Gentle } => Command::Drain(Drain::Gentle),
+        Request::Drain { level: Level::Firm } => Command::Drain(Drain::Firm),
+        Request::Drain { level: Level::Now } => Command::Drain(Drain::Now),
+        Request::Stop => Command::Stop,
+    };
+    match command(handle, told).await {
+        Ok(()) => json!({ "ok": true }),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn status(handle: &Arc<Handle>) -> Value {
+    let Some(figures) = snapshot(handle).await else {
+        return refused("the daemon does not answer; its log says why");
+    };
+    match serde_json::to_value(figures) {
+        Ok(Value::Object(mut object)) => {
+            object.insert("ok".into(), Value::Bool(true));
+            Value::Object(object)
+        }
+        Ok(_) | Err(_) => refused("the figures cannot be written as JSON"),
+    }
+}
+
+fn refused(error: &str) -> Value {
+    json!({ "ok": false, "error": error })
+}

@@ -1,0 +1,329 @@
+//! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
+
+use super::snapshot::{Count, Seconds, Server, Snapshot};
+
+/// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
+const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
+
+/// The whole page.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    let mut page = Page(String::with_capacity(16 * 1024));
+    daemon(&mut page, snapshot);
+    listeners(&mut page, snapshot);
+    directories(&mut page, snapshot);
+    upstreams(&mut page, snapshot);
+    services(&mut page, snapshot);
+    page.0
+}
+
+fn daemon(page: &mut Page, s: &Snapshot) {
+    page.family("usherd_info", "gauge", "Version of the daemon.");
+    page.line("usherd_info", &[("version", &s.version)], 1);
+    page.family("usherd_ready", "gauge", "1 while every listener can be served.");
+    page.line("usherd_ready", &[], u64::from(s.lifecycle == "ready"));
+    let c = &s.counters;
+    for (name, kind, help, value) in [
+        (
+            "usherd_uptime_seconds",
+            "gauge",
+            "Seconds since the daemon started.",
+            s.uptime_s,
+        ),
+        ("usherd_workers", "gauge", "Worker threads.", s.workers as u64),
+        (
+            "usherd_workers_silent",
+            "gauge",
+            "Workers whose figures are missing here.",
+            s.workers_silent as u64,
+        ),
+        ("usherd_clients", "gauge", "Clients connected.", s.clients),
+        (
+            "usherd_clients_accepted_total",
+            "counter",
+            "Clients accepted.",
+            c.accepted,
+        ),
+        (
+            "usherd_retries_total",
+            "counter",
+            "Reads sent a second time, to another connection.",
+            c.retries,
+        ),
+        (
+            "usherd_late_replies_total",
+            "counter",
+            "Replies dropped: their operation had ended.",
+            c.late_replies,
+        ),
+        (
+            "usherd_accept_pauses_total",
+            "counter",
+            "Pauses of accepting for want of descriptors.",
+            c.accept_pauses,
+        ),
+        (
+            "usherd_outbox_bytes",
+            "gauge",
+            "Bytes waiting for clients.",
+            c.outbox_bytes,
+        ),
+        ("usherd_panics_total", "counter", "Panics contained.", c.panics),
+    ] {
+        page.family(name, kind, help);
+        page.line(name, &[], value);
+    }
+    page.family(
+        "usherd_refusals_total",
+        "counter",
+        "Requests refused by the daemon itself, by reason.",
+    );
+    page.counts("usherd_refusals_total", None, "reason", &c.refusals);
+    page.family(
+        "usherd_reloads_total",
+        "counter",
+        "Reloads of the configuration, by outcome.",
+    );
+    page.counts("usherd_reloads_total", None, "outcome", &c.reloads);
+}
+
+fn listeners(page: &mut Page, s: &Snapshot) {
+    page.family("usherd_listener_clients", "gauge", "Clients connected, by listener.");
+    for one in &s.listeners {
+        let labels = [
+            ("address", one.address.as_str()),
+            ("protocol", &one.protocol),
+            ("directory", &one.directory),
+        ];
+        page.line("usherd_listener_clients", &labels, one.clients);
+    }
+}
+
+fn directories(page: &mut Page, s: &Snapshot) {
+    page.family(
+        "usherd_queue",
+        "gauge",
+        "Requests waiting for a connection, by directory.",
+    );
+    for one in &s.directories {
+        page.line("usherd_queue", &[("directory", &one.name)], one.queue);
+    }
+    let help = "Operations finished, by directory, class and class of result.";
+    page.family("usherd_operations_total", "counter", help);
+    for one in &s.directories {
+        for kind in &one.operations {
+            let labels = [
+                ("directory", one.name.as_str()),
+                ("class", &kind.class),
+                ("result", &kind.result),
+            ];
+            page.line("usherd_operations_total", &labels, kind.count);
+        }
+    }
+    page.family(
+        "usherd_operation_seconds",
+        "histogram",
+        "Time from receiving a request to its final reply.",
+    );
+    for one in &s.directories {
+        page.histogram("usherd_operation_seconds", &one.name, &one.seconds);
+    }
+    page.family(
+        "usherd_malformed_total",
+        "counter",
+        "Requests that break the grammar, by directory.",
+    );
+    for one in &s.directories {
+        page.line("usherd_malformed_total", &[("directory", &one.name)], one.malformed);
+    }
+    page.family(
+        "usherd_slow_readers_total",
+        "counter",
+        "Clients whose operations were given up: they did not read.",
+    );
+    for one in &s.directories {
+        page.line(
+            "usherd_slow_readers_total",
+            &[("directory", &one.name)],
+            one.slow_readers,
+        );
+    }
+}
+
+type Figure = (&'static str, &'static str, &'static str, fn(&Server) -> u64);
+
+fn upstreams(page: &mut Page, s: &Snapshot) {
+    const FIGURES: [Figure; 7] = [
+        ("usherd_upstream_connections", "gauge", "Shared connections.", |one| {
+            one.connections
+        }),
+        (
+            "usherd_upstream_bind_connections",
+            "gauge",
+            "Connections for binds, and pinned ones.",
+            |one| one.bind_connections,
+        ),
+        ("usherd_upstream_pending", "gauge", "Operations in flight.", |one| {
+            one.pending
+        }),
+        (
+            "usherd_upstream_operations_total",
+            "counter",
+            "Operations sent.",
+            |one| one.operations,
+        ),
+        (
+            "usherd_upstream_failures_total",
+            "counter",
+            "Connections lost or refused, and failed probes.",
+            |one| one.failures,
+        ),
+        (
+            "usherd_upstream_latency_microseconds",
+            "gauge",
+            "Estimate of the time an operation takes.",
+            |one| one.latency_us,
+        ),
+        ("usherd_upstream_weight", "gauge", "Configured weight.", |one| {
+            u64::from(one.weight)
+        }),
+    ];
+    let every = || {
+        s.directories
+            .iter()
+            .flat_map(|one| one.servers.iter().map(|server| (one.name.as_str(), server)))
+    };
+    page.family("usherd_upstream_state", "gauge", "1 for the state that a server is in.");
+    for (directory, server) in every() {
+        for state in STATES {
+            let labels = [("directory", directory), ("server", &server.name), ("state", state)];
+            page.line("usherd_upstream_state", &labels, u64::from(server.state == state));
+        }
+    }
+    for (name, kind, help, value) in FIGURES {
+        page.family(name, kind, help);
+        for (directory, server) in every() {
+            let tier = server.tier.to_string();
+            let labels = [
+                ("directory", directory),
+                ("server", server.name.as_str()),
+                ("tier", &tier),
+            ];
+            page.line(name, &labels, value(server));
+        }
+    }
+}
+
+fn services(page: &mut Page, s: &Snapshot) {
+    page.family(
+        "usherd_service_helpers",
+        "gauge",
+        "Helper processes, by service and state.",
+    );
+    for one in &s.services {
+        let idle = one.idle.min(one.running);
+        page.line(
+            "usherd_service_helpers",
+            &[("service", &one.name), ("state", "idle")],
+            idle,
+        );
+        page.line(
+            "usherd_service_helpers",
+            &[("service", &one.name), ("state", "busy")],
+            one.running - idle,
+        );
+    }
+    page.family(
+        "usherd_service_queue",
+        "gauge",
+        "Calls waiting for a helper, by service.",
+    );
+    for one in &s.services {
+        page.line("usherd_service_queue", &[("service", &one.name)], one.queued);
+    }
+    page.family(
+        "usherd_calls_total",
+        "counter",
+        "Calls finished, by service and outcome.",
+    );
+    for one in &s.services {
+        page.counts(
+            "usherd_calls_total",
+            Some(("service", &one.name)),
+            "outcome",
+            &one.outcomes,
+        );
+    }
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.0
+            .push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.0.push_str(name);
+        if !labels.is_empty() {
+            self.0.push('{');
+            for (index, (label, text)) in labels.iter().enumerate() {
+                self.0.push_str(if index == 0 { "" } else { "," });
+                self.0.push_str(label);
+                self.0.push_str("=\"");
+                escape(&mut self.0, text);
+                self.0.push('"');
+            }
+            self.0.push('}');
+        }
+        self.0.push_str(&format!(" {value}\n"));
+    }
+
+    fn counts(&mut self, name: &str, fixed: Option<(&str, &str)>, label: &str, counts: &[Count]) {
+        for one in counts {
+            let mut labels = Vec::from_iter(fixed);
+            labels.push((label, &one.label));
+            self.line(name, &labels, one.count);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, directory: &str, seconds: &Seconds) {
+        let bucket = format!("{name}_bucket");
+        let mut below = 0;
+        for (bound_us, count) in seconds.bounds_us.iter().zip(&seconds.buckets) {
+            below += count;
+            self.line(
+                &bucket,
+                &[("directory", directory), ("le", &in_seconds(*bound_us))],
+                below,
+            );
+        }
+        let all = seconds.buckets.iter().sum();
+        self.line(&bucket, &[("directory", directory), ("le", "+Inf")], all);
+        let mut labels = String::from("{directory=\"");
+        escape(&mut labels, directory);
+        labels.push_str("\"}");
+        self.0.push_str(&format!(
+            "{name}_sum{labels} {}\n{name}_count{labels} {all}\n",
+            in_seconds(seconds.sum_us)
+        ));
+    }
+}
+
+/// Microseconds as decimal seconds without superfluous zeros, exactly.
+fn in_seconds(us: u64) -> String {
+    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Backslash, quote and newline are what a label value may not contain as they are.
+fn escape(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            other => out.push(other),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The side doors: the control socket (`usherd status`, `reload`, `drain`, `stop`) and HTTP (`/metrics`, `/healthz`,
+//! `/readyz`), on one thread of their own, so that nothing asked here ever waits behind a client, nor a client behind it.
+//!
+//! It knows the daemon only by a [`Handle`]. It has no timer while nobody is connected, and both doors bound what they
+//! hold: connections, line length, and the time a peer may take.
+
+mod control;
+mod http;
+mod metrics;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+pub use engine::core::Drain;
+pub use snapshot::Snapshot;
+
+/// What can be told to the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Read the configuration again and apply what differs.
+    Reload,
+    /// Stop taking work, at this level; nothing ends before its clients are served or the level's time is over.
+    Drain(Drain),
+    /// Drain gently, then end.
+    Stop,
+}
+
+/// What this thread knows of the daemon. Both may block for up to two seconds (they ask the workers).
+pub struct Handle {
+    /// The figures of now.
+    pub snapshot: Box<dyn Fn() -> Snapshot + Send + Sync>,
+    /// Does it, or says why not; returns when it is accepted, not when it is finished.
+    pub command: Box<dyn Fn(Command) -> Result<(), String> + Send + Sync>,
+}
+
+/// Both doors, listening but not answering yet: a busy address is found before anything else starts.
+pub struct Bound {
+    control: control::Socket,
+    http: Option<TcpListener>,
+}
+
+/// The running thread; dropping it stops it and removes the control socket.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    /// Address of HTTP, the port chosen by the kernel where 0 was asked for.
+    pub http_address: Option<SocketAddr>,
+    /// Path of the control socket.
+    pub control: PathBuf,
+}
+
+impl Bound {
+    /// Takes the control socket (mode 0600; its folder is made with mode 0700 when absent; a dead daemon's socket is
+    /// replaced) and the HTTP address.
+    ///
+    /// # Errors
+    /// What is in the way and what to do.
+    pub fn bind(control: &Path, http: Option<SocketAddr>) -> Result<Bound, String> {
+        let control = control::Socket::bind(control)?;
+        let http = match http {
+            None => None,
+            Some(address) => Some(bind_http(address)?),
+        };
+        Ok(Bound { control, http })
+    }
+
+    /// Address of HTTP, the port chosen by the kernel where 0 was asked for.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Starts answering.
+    ///
+    /// # Errors
+    /// When the thread or its event loop cannot be made.
+    pub fn start(self, handle: Handle) -> io::Result<Running> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(4)
+            .thread_keep_alive(std::time::Duration::from_secs(1))
+            .thread_name("admin-ask")
+            .build()?;
+        let http_address = self.http_address();
+        let control = self.control.path().to_owned();
+        let (stop, stopped) = watch::channel(false);
+        let handle = Arc::new(handle);
+        let thread = std::thread::Builder::new()
+            .name("admin".into())
+            .spawn(move || runtime.block_on(serve(self, handle, stopped)))?;
+        Ok(Running {
+            stop,
+            thread: Some(thread),
+            http_address,
+            control,
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the admin thread has been printed by then; there is nothing left to do about it here.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn bind_http(address: SocketAddr) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("the admin address {address} is in use; name another (`admin` in [server], or --admin ADDRESS)")
+        }
+        _ => format!("the admin address {address} cannot be used: {error}"),
+    })
+}
+
+async fn serve(bound: Bound, handle: Arc<Handle>, stopped: watch::Receiver<bool>) {
+    let http = async {
+        match bound.http.map(tokio::net::TcpListener::from_std) {
+            Some(Ok(listener)) => http::serve(listener, handle.clone(), stopped.clone()).await,
+            Some(Err(error)) => tracing::error!(%error, "HTTP cannot be served"),
+            None => {}
+        }
+    };
+    let control = control::serve(bound.control, handle.clone(), stopped.clone());
+    tokio::join!(http, control);
+}
+
+/// Asks for a snapshot away from the event loop: it may block.
+async fn snapshot(handle: &Arc<Handle>) -> Option<Snapshot> {
+    let handle = handle.clone();
+    tokio::task::spawn_blocking(move || (handle.snapshot)()).await.ok()
+}
+
+/// Gives a command away from the event loop.
+async fn command(handle: &Arc<Handle>, command: Command) -> Result<(), String> {
+    let handle = handle.clone();
+    let done = tokio::task::spawn_blocking(move || (handle.command)(command)).await;
+    done.unwrap_or_else(|_| Err("the command failed inside the daemon; its log says why".into()))
+}
+
+/// Resolves when the thread is to end.
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which ends it as well.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,141 @@
+//! The demo: two local directories with believable people behind one balancer; every so often one of them dies and comes
+//! back, and nobody notices.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::core::policy::Kind as Policy;
+
+use crate::cli::Demo;
+use crate::config::one_line::{self, DIRECTORY};
+use crate::config::plan::{Identity, Plan, Target};
+use crate::config::{self};
+use crate::drive::Job;
+use crate::worker::Worker;
+
+const BASE: &str = "dc=example,dc=com";
+const NAMES: [&str; 2] = ["north", "south"];
+/// How long a directory is dead.
+const DEAD_FOR: Duration = Duration::from_secs(3);
+
+/// Runs the demo.
+pub fn demo(args: &Demo) -> ExitCode {
+    match plan(args) {
+        Ok(plan) => {
+            welcome(args, &plan);
+            let mut play = Play::new(args.every);
+            super::run_with(plan, None, move |workers| play.act(workers))
+        }
+        Err(why) => {
+            tracing::error!("{why}");
+            ExitCode::from(super::NO_START)
+        }
+    }
+}
+
+fn plan(args: &Demo) -> Result<Plan, String> {
+    let line = one_line::Ldap {
+        listen: vec![args.listen.clone()],
+        // Placeholders of the right shape: what stands behind them is put in below.
+        server: NAMES.iter().map(|name| format!("ldap://{name}.invalid")).collect(),
+        policy: Some(Policy::RoundRobin),
+        admin: Some(args.admin.clone()),
+        workers: Some(args.workers),
+        control: args.control.as_ref().map(|path| path.display().to_string()),
+        ..one_line::Ldap::default()
+    };
+    let (mut plan, _) = one_line::ldap(&line).map_err(|found| config::render(&found, false))?;
+    let people = usize::try_from(args.people).unwrap_or(usize::MAX);
+    let text: Arc<str> = engine::directory::people::people(people, BASE, 1).into();
+    let directory = plan.directories.get_mut(DIRECTORY).ok_or("the demo has no directory")?;
+    let directory = Arc::make_mut(directory);
+    directory.identity = Identity::Proxied;
+    for tier in &mut directory.tiers {
+        for (server, name) in tier.servers.iter_mut().zip(NAMES) {
+            let server = Arc::make_mut(server);
+            server.name = name.to_owned();
+            let stamp = (0, text.len() as u64);
+            server.target = Target::Local { file: PathBuf::from(name), stamp, text: Some(Arc::clone(&text)) };
+        }
+    }
+    Ok(plan)
+}
+
+fn welcome(args: &Demo, plan: &Plan) {
+    let bold = |text: &str| {
+        if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    };
+    let url = format!("ldap://{}", args.listen.trim_start_matches("ldap://"));
+    let someone = "uid=USER,ou=people,dc=example,dc=com";
+    let kills = if args.every.is_zero() {
+        String::new()
+    } else {
+        format!(
+            "Every {} s one of the two dies for {} s. Keep asking: nobody notices.\n",
+            args.every.as_secs_f32(),
+            DEAD_FOR.as_secs()
+        )
+    };
+    let text = format!(
+        "\n{}\n{} people live in two directories, \"north\" and \"south\", behind one balancer at {url}\n{kills}\n\
+         {}\n  ldapsearch -x -LLL -H {url} -b {BASE} '(sn=a*)' cn mail\n  \
+         ldapsearch -x -LLL -H {url} -b {BASE} -s base '(objectClass=*)' '*' +\n  \
+         ldapwhoami -x -H {url} -D {someone} -w USER-demo      (any uid from a search; the password is uid-demo)\n  \
+         usherd bench ldap {url} --base {BASE} --filter '(uid=*a)' --duration 5s\n  \
+         usherd status --control {}\n  curl -s http://{}/metrics | grep usherd_\n\nCtrl-C ends it.\n",
+        bold("usherd demo"),
+        args.people,
+        bold("Try:"),
+        plan.server.control.display(),
+        args.admin,
+    );
+    // Whoever started it into a closed pipe does not read it.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Who is dead, and who is next.
+struct Play {
+    every: Duration,
+    turn: usize,
+    dead: Option<&'static str>,
+    begun: bool,
+}
+
+impl Play {
+    fn new(every: Duration) -> Self {
+        Play { every, turn: 0, dead: None, begun: false }
+    }
+
+    fn act(&mut self, workers: &[Worker]) -> Option<Duration> {
+        if self.every.is_zero() {
+            return None;
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            return Some(self.every);
+        }
+        match self.dead.take() {
+            Some(name) => {
+                tell(workers, name, true);
+                Some(self.every)
+            }
+            None => {
+                let name = if self.turn.is_multiple_of(2) { NAMES[0] } else { NAMES[1] };
+                self.turn += 1;
+                self.dead = Some(name);
+                tell(workers, name, false);
+                Some(DEAD_FOR)
+            }
+        }
+    }
+}
+
+fn tell(workers: &[Worker], server: &str, alive: bool) {
+    let word = if alive { "is back" } else { "is dead" };
+    tracing::info!("{server} {word}");
+    for worker in workers {
+        let _ = worker.enqueue(Job::Alive { directory: DIRECTORY.to_owned(), server: server.to_owned(), alive });
+    }
+}

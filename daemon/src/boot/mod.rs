@@ -1,0 +1,441 @@
+//! From a plan to a running daemon, and to its end.
+//!
+//! The story: sockets are bound and every file is read before anything starts, so that what cannot be built is a failed
+//! start; then workers, acceptor and admin thread; then one loop that waits for signals and commands. A reload goes the same
+//! way: everything that could fail is done first, then the difference is applied.
+
+pub mod demo;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::core::Drain;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::admin::{self, Command};
+use crate::config::plan::{Address, Face, Listener, Plan, Target, UpstreamTls};
+use crate::config::{self, render};
+use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
+use crate::net::listen::{self, Acceptor, Bound};
+use crate::net::resolve::Resolver;
+use crate::net::tls;
+use crate::shared::Shared;
+use crate::worker::{Kill, Signal, Worker};
+
+/// Jobs that wait for one worker: clients being handed over, mostly.
+const INBOX_MAX: usize = 65_536;
+/// How long a command waits for its reload.
+const RELOAD_WAIT: Duration = Duration::from_secs(30);
+/// Between two looks at how a drain goes.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Ends: clean, could not start, drain deadline passed.
+const CLEAN: u8 = 0;
+const NO_START: u8 = 1;
+const DRAIN_LATE: u8 = 3;
+
+/// What the main loop is told.
+enum Event {
+    Signal(i32),
+    Command(Command, SyncSender<Result<(), String>>),
+}
+
+/// How far the daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifecycle {
+    Running,
+    Draining(Drain),
+    Drained,
+}
+
+/// What the admin thread and the main loop both look at.
+pub(crate) struct State {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) lifecycle: Lifecycle,
+    /// Where each listener really listens.
+    pub(crate) bound: HashMap<u64, Address>,
+    pub(crate) reloads: u64,
+    pub(crate) reloads_failed: u64,
+}
+
+struct Daemon {
+    workers: Vec<Worker>,
+    acceptor: Acceptor,
+    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+    source: Option<PathBuf>,
+    drain_started: Option<Instant>,
+    stopping: bool,
+    late: bool,
+}
+
+/// Runs a plan until it is told to stop; `source` is the file that a reload reads again.
+pub fn run(plan: Plan, source: Option<PathBuf>) -> ExitCode {
+    run_with(plan, source, |_| None)
+}
+
+/// As `run`; `between` is called whenever nothing else happens, and says after how long it wants to be called again.
+fn run_with(plan: Plan, source: Option<PathBuf>, between: impl FnMut(&[Worker]) -> Option<Duration>) -> ExitCode {
+    // Whoever linked another provider: ours is there already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    raise_descriptor_limit();
+    let control = plan.server.control.clone();
+    let result = start(plan, source).map(|(daemon, events, admin)| {
+        let code = daemon.serve(&events, between);
+        drop(admin);
+        code
+    });
+    config::run_dir::remove(&control);
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(why) => {
+            for line in why {
+                tracing::error!("{line}");
+            }
+            ExitCode::from(NO_START)
+        }
+    }
+}
+
+type Started = (Daemon, Receiver<Event>, admin::Running);
+
+fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
+    let plan = Arc::new(plan);
+    verify(&plan)?;
+    let admin = admin::Bound::bind(&plan.server.control, plan.server.admin).map_err(|why| vec![why])?;
+    let sockets = bind_all(&plan.listeners)?;
+    let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
+    let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
+    let mut workers = Vec::new();
+    for number in 0..plan.server.workers {
+        let (shared, resolver) = (Arc::clone(&shared), resolver.clone());
+        let build = move |poll, inbox| Drive::new(number, poll, inbox, shared, resolver);
+        let worker = Worker::create(number, INBOX_MAX, build);
+        workers.push(worker.map_err(|error| vec![format!("worker {number} cannot start: {error}")])?);
+    }
+    let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
+    for inbox in &inboxes {
+        inbox.push_always(Job::Plan(Arc::clone(&plan)));
+    }
+    let acceptor = Acceptor::start(inboxes.clone(), Arc::clone(&shared), clients_max(&plan))
+        .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
+    let bound: HashMap<u64, Address> = sockets.iter().map(|(id, bound)| (*id, bound.address.clone())).collect();
+    for (listener, (id, socket)) in plan.listeners.iter().zip(sockets) {
+        tracing::info!(address = %snapshot::show(&socket.address), protocol = snapshot::protocol(listener), "listening");
+        acceptor.add(id, socket, Arc::clone(listener), workers_of(&plan, listener));
+    }
+    let state = State { plan, lifecycle: Lifecycle::Running, bound, reloads: 0, reloads_failed: 0 };
+    let state = Arc::new(Mutex::new(state));
+    let (to_main, events) = channel();
+    watch_signals(to_main.clone()).map_err(|error| vec![format!("signals cannot be watched: {error}")])?;
+    let reporter = snapshot::Reporter {
+        inboxes,
+        state: Arc::clone(&state),
+        shared: Arc::clone(&shared),
+        pauses: Arc::clone(&acceptor.pauses),
+        accepted: Arc::clone(&acceptor.accepted),
+        silent: AtomicU64::new(0),
+    };
+    let handle = admin::Handle {
+        snapshot: Box::new(move || reporter.snapshot()),
+        command: Box::new(move |command| tell_main(&to_main, command)),
+    };
+    let admin = admin.start(handle).map_err(|error| vec![format!("the admin thread cannot start: {error}")])?;
+    if let Some(address) = admin.http_address {
+        tracing::info!(%address, "admin");
+    }
+    tracing::info!(control = %admin.control.display(), workers = workers.len(), "started");
+    let daemon =
+        Daemon { workers, acceptor, state, shared, source, drain_started: None, stopping: false, late: false };
+    Ok((daemon, events, admin))
+}
+
+fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
+    let (answer, answered) = sync_channel(1);
+    to_main.send(Event::Command(command, answer)).map_err(|_| "the daemon is ending".to_owned())?;
+    answered.recv_timeout(RELOAD_WAIT).unwrap_or_else(|_| Err("the daemon did not answer".to_owned()))
+}
+
+fn watch_signals(to_main: Sender<Event>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if to_main.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+impl Daemon {
+    /// Until the end; the exit code.
+    fn serve(mut self, events: &Receiver<Event>, mut between: impl FnMut(&[Worker]) -> Option<Duration>) -> u8 {
+        let mut again = between(&self.workers);
+        let mut called = Instant::now();
+        while !self.is_over() {
+            let timeout = if self.drain_started.is_some() { Some(DRAIN_LOOK) } else { again };
+            let event = match timeout {
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(timeout) => events.recv_timeout(timeout),
+            };
+            match event {
+                Ok(Event::Signal(SIGHUP)) => {
+                    let _ = self.reload();
+                }
+                Ok(Event::Signal(_)) => self.stop(),
+                Ok(Event::Command(command, answer)) => {
+                    let _ = answer.send(self.command(command));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.look_at_drain();
+            if again.is_some_and(|wait| called.elapsed() >= wait) {
+                called = Instant::now();
+                again = between(&self.workers);
+            }
+        }
+        self.acceptor.stop();
+        for worker in &mut self.workers {
+            worker.kill(Kill::Now);
+        }
+        tracing::info!("ended");
+        if self.late { DRAIN_LATE } else { CLEAN }
+    }
+
+    fn command(&mut self, command: Command) -> Result<(), String> {
+        match command {
+            Command::Reload => self.reload(),
+            Command::Drain(level) => {
+                self.drain(level);
+                Ok(())
+            }
+            Command::Stop => {
+                self.stop();
+                Ok(())
+            }
+        }
+    }
+
+    /// Drains gently, then ends; told again, harder.
+    fn stop(&mut self) {
+        let level = match (self.lifecycle(), self.stopping) {
+            (Lifecycle::Running | Lifecycle::Drained, _) | (_, false) => Drain::Gentle,
+            (Lifecycle::Draining(Drain::Gentle), true) => Drain::Firm,
+            (Lifecycle::Draining(_), true) => Drain::Now,
+        };
+        self.stopping = true;
+        self.drain(level);
+    }
+
+    fn lifecycle(&self) -> Lifecycle {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lifecycle
+    }
+
+    fn set_lifecycle(&self, lifecycle: Lifecycle) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lifecycle = lifecycle;
+    }
+
+    fn drain(&mut self, level: Drain) {
+        let level = match self.lifecycle() {
+            Lifecycle::Draining(before) if before >= level => return,
+            Lifecycle::Drained => return,
+            _ => level,
+        };
+        tracing::info!(?level, clients = self.shared.clients_total(), "draining");
+        if self.drain_started.is_none() {
+            let plan = Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).plan);
+            for listener in &plan.listeners {
+                self.acceptor.remove(listener_id(&listener.address));
+            }
+        }
+        self.drain_started = Some(Instant::now());
+        self.set_lifecycle(Lifecycle::Draining(level));
+        for worker in &self.workers {
+            worker.signal(Signal::Drain(level));
+        }
+    }
+
+    /// Raises the level of a drain that takes too long; notes one that is done.
+    fn look_at_drain(&mut self) {
+        let (Some(started), Lifecycle::Draining(level)) = (self.drain_started, self.lifecycle()) else { return };
+        if self.shared.clients_total() == 0 {
+            tracing::info!("drained");
+            self.drain_started = None;
+            return self.set_lifecycle(Lifecycle::Drained);
+        }
+        let server = self.state.lock().unwrap_or_else(PoisonError::into_inner).plan.server.clone();
+        match level {
+            Drain::Gentle if started.elapsed() >= server.drain_gentle => {
+                self.late = self.stopping;
+                self.drain(Drain::Firm);
+            }
+            Drain::Firm if started.elapsed() >= server.drain_firm => {
+                self.late = self.stopping;
+                self.drain(Drain::Now);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopping && self.lifecycle() == Lifecycle::Drained
+    }
+
+    fn reload(&mut self) -> Result<(), String> {
+        let result = self.try_reload();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &result {
+            Ok(()) => {
+                state.reloads += 1;
+                tracing::info!("reloaded");
+            }
+            Err(why) => {
+                state.reloads_failed += 1;
+                tracing::error!("not reloaded, nothing has changed: {why}");
+            }
+        }
+        result
+    }
+
+    /// Everything that can fail comes first; then the difference is applied.
+    fn try_reload(&mut self) -> Result<(), String> {
+        if self.lifecycle() != Lifecycle::Running {
+            return Err("the daemon is draining".to_owned());
+        }
+        let source = self.source.clone().ok_or("this daemon was not started from a file")?;
+        let (new, warnings) = config::load(&source).map_err(|found| render(&found, false))?;
+        for warning in render(&warnings, false).lines() {
+            tracing::warn!("{warning}");
+        }
+        let old = Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).plan);
+        let mut new = new;
+        for (what, differs) in [
+            ("workers", new.server.workers != old.server.workers),
+            ("control", new.server.control != old.server.control),
+            ("admin", new.server.admin != old.server.admin),
+        ] {
+            if differs {
+                tracing::warn!("[server] {what} changes with the next start only");
+            }
+        }
+        new.server.workers = old.server.workers;
+        new.server.control.clone_from(&old.server.control);
+        new.server.admin = old.server.admin;
+        let new = Arc::new(new);
+        verify(&new).map_err(|why| why.join("; "))?;
+        let known = |listener: &&Arc<Listener>| old.listeners.iter().any(|other| other.address == listener.address);
+        let fresh: Vec<Arc<Listener>> = new.listeners.iter().filter(|listener| !known(listener)).cloned().collect();
+        let sockets = bind_all(&fresh).map_err(|why| why.join("; "))?;
+        self.apply(&old, &new, &fresh, sockets);
+        Ok(())
+    }
+
+    fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Bound)>) {
+        let gone = |listener: &&Arc<Listener>| !new.listeners.iter().any(|other| other.address == listener.address);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for listener in old.listeners.iter().filter(gone) {
+            let id = listener_id(&listener.address);
+            self.acceptor.remove(id);
+            state.bound.remove(&id);
+        }
+        // The workers know a listener before its first client comes.
+        for worker in &self.workers {
+            worker.inbox().push_always(Job::Plan(Arc::clone(new)));
+        }
+        for listener in &new.listeners {
+            let id = listener_id(&listener.address);
+            self.acceptor.change(id, Arc::clone(listener), workers_of(new, listener));
+        }
+        for (listener, (id, socket)) in fresh.iter().zip(sockets) {
+            tracing::info!(address = %snapshot::show(&socket.address), "listening");
+            state.bound.insert(id, socket.address.clone());
+            self.acceptor.add(id, socket, Arc::clone(listener), workers_of(new, listener));
+        }
+        self.acceptor.set_clients_max(clients_max(new));
+        self.shared.waiting_bytes_max.store(new.server.outbox_bytes_total, Ordering::Relaxed);
+        state.plan = Arc::clone(new);
+    }
+}
+
+/// Reads every file that the plan names, so that nothing fails once it is applied.
+fn verify(plan: &Plan) -> Result<(), Vec<String>> {
+    let mut wrong = Vec::new();
+    for listener in &plan.listeners {
+        if let Some(Err(why)) = listener.tls.as_ref().map(tls::server) {
+            wrong.push(format!("listener {}: {why}", snapshot::show(&listener.address)));
+        }
+    }
+    for (name, directory) in &plan.directories {
+        for server in directory.tiers.iter().flat_map(|tier| &tier.servers) {
+            let checked = match &server.target {
+                Target::Local { .. } => crate::local_files::check(&server.target),
+                Target::Tcp { host, tls: tls_of, .. } => match tls_of {
+                    UpstreamTls::None => Ok(()),
+                    UpstreamTls::Ldaps(client)
+                    | UpstreamTls::StartTlsRequired(client)
+                    | UpstreamTls::StartTlsTried(client) => {
+                        tls::client(client).and_then(|_| tls::server_name(client, host).map(|_| ()))
+                    }
+                },
+                Target::Unix(_) => Ok(()),
+            };
+            if let Err(why) = checked {
+                wrong.push(format!("directory {name}, server {}: {why}", server.name));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+fn bind_all(listeners: &[Arc<Listener>]) -> Result<Vec<(u64, Bound)>, Vec<String>> {
+    let (mut bound, mut wrong) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        match listen::bind(&listener.address) {
+            Ok(socket) => bound.push((listener_id(&listener.address), socket)),
+            Err(why) => wrong.push(why),
+        }
+    }
+    if wrong.is_empty() { Ok(bound) } else { Err(wrong) }
+}
+
+/// The workers on which a listener's clients live.
+fn workers_of(plan: &Plan, listener: &Listener) -> Vec<usize> {
+    match &listener.face {
+        Face::Ldap { directory } => match plan.directories.get(directory) {
+            Some(directory) => hosts(directory, plan.server.workers),
+            None => Vec::new(),
+        },
+        Face::Rpc { .. } => vec![SERVICES_HOME],
+    }
+}
+
+/// Takes all descriptors that the system grants.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// What clients may have of the descriptors: 90 % unless configured, and never what servers and the admin side need.
+fn clients_max(plan: &Plan) -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let all = getrlimit(Resource::Nofile).current.and_then(|n| usize::try_from(n).ok()).unwrap_or(1 << 20);
+    let servers = plan.directories.values().flat_map(|directory| &directory.tiers).flat_map(|tier| &tier.servers);
+    let upstream: usize = servers.map(|server| server.connections_max + server.bind_connections_max).sum();
+    let programs: usize = plan.services.values().map(|service| service.max * 4).sum();
+    let reserved = 32 + 8 * plan.server.workers + upstream + programs;
+    let pinned = plan.directories.values().any(|d| d.identity == config::plan::Identity::Pinned);
+    let room = all.saturating_sub(reserved).min(all / 10 * 9).max(all / 4);
+    // A pinned client has a connection to a server besides its own.
+    let room = if pinned { room / 2 } else { room };
+    plan.server.clients_max.unwrap_or(room).min(room)
+}

@@ -1,0 +1,249 @@
+//! How things stand, gathered from the workers for the admin side.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::core::{Health, Stats};
+
+use super::{Lifecycle, State};
+use crate::admin::snapshot::{Count, Counters, Directory, Listener, Operations, Seconds, Server, Service, Snapshot};
+use crate::config::plan::{self, Address, Face};
+use crate::drive::{DirectoryReport, Job, ServiceReport, WorkerReport, listener_id};
+use crate::metrics::{BUCKETS_MICROS, Class, Counts, Outcome};
+use crate::shared::Shared;
+use crate::worker::Inbox;
+
+/// How long workers are waited for.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Asks the workers.
+pub(super) struct Reporter {
+    pub(super) inboxes: Vec<Arc<Inbox>>,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) pauses: Arc<AtomicU64>,
+    pub(super) accepted: Arc<AtomicUsize>,
+    /// Workers that did not answer the last time.
+    pub(super) silent: AtomicU64,
+}
+
+/// An address as it is written in configurations.
+pub(super) fn show(address: &Address) -> String {
+    match address {
+        Address::Tcp(at) => at.to_string(),
+        Address::Unix(path, _) => format!("unix:{}", path.display()),
+    }
+}
+
+/// A listener's protocol.
+pub(super) fn protocol(listener: &plan::Listener) -> &'static str {
+    match (&listener.face, listener.tls_first) {
+        (Face::Ldap { .. }, false) => "ldap",
+        (Face::Ldap { .. }, true) => "ldaps",
+        (Face::Rpc { .. }, _) => "rpc",
+    }
+}
+
+impl Reporter {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let reports = self.reports();
+        let silent = self.inboxes.len().saturating_sub(reports.len());
+        self.silent.store(silent as u64, Ordering::Relaxed);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let directories: Vec<Directory> =
+            state.plan.directories.values().map(|plan| directory(plan, &reports)).collect();
+        let services: Vec<Service> = reports.iter().flat_map(|report| &report.services).map(service).collect();
+        let stats = reports.iter().flat_map(|report| {
+            report.directories.iter().map(|d| d.stats).chain(report.services.iter().map(|s| s.stats))
+        });
+        let stats = stats.fold(Stats::default(), add);
+        let ready = reports.iter().flat_map(|report| &report.directories).all(|directory| directory.ready);
+        let lifecycle = match state.lifecycle {
+            Lifecycle::Running if ready && silent == 0 => "ready",
+            Lifecycle::Running => "starting",
+            Lifecycle::Draining(_) => "draining",
+            Lifecycle::Drained => "drained",
+        };
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.shared.clock.now().as_micros() / 1_000_000,
+            lifecycle: lifecycle.to_owned(),
+            workers: self.inboxes.len(),
+            workers_silent: silent,
+            clients: self.shared.clients_total() as u64,
+            operations: directories.iter().flat_map(|d| &d.operations).map(|o| o.count).sum(),
+            listeners: state.plan.listeners.iter().map(|plan| listener(plan, &state, &reports)).collect(),
+            counters: Counters {
+                accepted: self.accepted.load(Ordering::Relaxed) as u64,
+                refusals: Vec::new(),
+                retries: stats.retried,
+                late_replies: stats.late,
+                accept_pauses: self.pauses.load(Ordering::Relaxed),
+                outbox_bytes: self.shared.waiting_bytes.load(Ordering::Relaxed) as u64,
+                panics: reports.iter().map(|report| report.panics).sum(),
+                reloads: vec![count("applied", state.reloads), count("refused", state.reloads_failed)],
+            },
+            directories,
+            services,
+        }
+    }
+
+    fn reports(&self) -> Vec<WorkerReport> {
+        let (to, from) = sync_channel(self.inboxes.len().max(1));
+        for inbox in &self.inboxes {
+            let _ = inbox.push(Job::Report(to.clone()));
+        }
+        drop(to);
+        let until = Instant::now() + WAIT;
+        let mut reports = Vec::new();
+        while reports.len() < self.inboxes.len()
+            && let Ok(report) = from.recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            reports.push(report);
+        }
+        reports.sort_by_key(|report| report.worker);
+        reports
+    }
+}
+
+fn count(label: &str, count: u64) -> Count {
+    Count { label: label.to_owned(), count }
+}
+
+fn add(mut sum: Stats, other: Stats) -> Stats {
+    sum.submitted += other.submitted;
+    sum.answered += other.answered;
+    sum.failed += other.failed;
+    sum.retried += other.retried;
+    sum.late += other.late;
+    sum.queued += other.queued;
+    sum.ejections += other.ejections;
+    sum.opened += other.opened;
+    sum.lost += other.lost;
+    sum
+}
+
+fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> Listener {
+    let id = listener_id(&plan.address);
+    let clients = reports.iter().flat_map(|report| &report.clients).filter(|(other, _)| *other == id);
+    let directory = match &plan.face {
+        Face::Ldap { directory } => directory.clone(),
+        Face::Rpc { .. } => String::new(),
+    };
+    let ready = reports.iter().flat_map(|report| &report.directories).any(|d| d.name == directory && d.ready);
+    let word = match state.lifecycle {
+        Lifecycle::Running if ready || directory.is_empty() => "ready",
+        Lifecycle::Running => "starting",
+        Lifecycle::Draining(_) => "draining",
+        Lifecycle::Drained => "closed",
+    };
+    Listener {
+        address: show(state.bound.get(&id).unwrap_or(&plan.address)),
+        protocol: protocol(plan).to_owned(),
+        directory,
+        clients: clients.map(|(_, count)| *count as u64).sum(),
+        state: word.to_owned(),
+    }
+}
+
+fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
+    let mine: Vec<&DirectoryReport> =
+        reports.iter().flat_map(|report| &report.directories).filter(|report| report.name == plan.name).collect();
+    let mut counts = Counts::default();
+    let mut servers: Vec<(Server, Health)> = Vec::new();
+    for report in &mine {
+        counts.add(&report.counts);
+        for line in &report.servers {
+            match servers.iter_mut().find(|(server, _)| server.name == line.name && server.tier == line.tier) {
+                Some((server, health)) => {
+                    server.connections += u64::from(line.connections);
+                    server.bind_connections += u64::from(line.bind_connections);
+                    server.pending += u64::from(line.pending);
+                    server.operations += line.operations;
+                    server.failures += line.failures;
+                    server.latency_us = server.latency_us.max(line.latency_us);
+                    *health = worse(*health, line.health);
+                    server.state = state_word(*health).to_owned();
+                }
+                None => servers.push((
+                    Server {
+                        name: line.name.clone(),
+                        tier: line.tier,
+                        state: state_word(line.health).to_owned(),
+                        connections: u64::from(line.connections),
+                        bind_connections: u64::from(line.bind_connections),
+                        pending: u64::from(line.pending),
+                        operations: line.operations,
+                        failures: line.failures,
+                        latency_us: line.latency_us,
+                        weight: line.weight,
+                    },
+                    line.health,
+                )),
+            }
+        }
+    }
+    let operations = Class::ALL.iter().zip(&counts.operations).flat_map(|(class, row)| {
+        Outcome::ALL.iter().zip(row).map(|(outcome, count)| Operations {
+            class: class.name().to_owned(),
+            result: outcome.name().to_owned(),
+            count: *count,
+        })
+    });
+    Directory {
+        name: plan.name.clone(),
+        identity: if plan.identity == plan::Identity::Proxied { "proxied" } else { "pinned" }.to_owned(),
+        queue: mine.iter().map(|report| report.queued as u64).sum(),
+        servers: servers.into_iter().map(|(server, _)| server).collect(),
+        operations: operations.collect(),
+        seconds: Seconds {
+            bounds_us: BUCKETS_MICROS.to_vec(),
+            buckets: counts.seconds.to_vec(),
+            sum_us: counts.micros_total,
+        },
+        malformed: counts.malformed,
+        slow_readers: counts.slow_readers,
+    }
+}
+
+/// What one worker sees wrong counts.
+fn worse(a: Health, b: Health) -> Health {
+    let rank = |health: &Health| match health {
+        Health::Up => 0,
+        Health::Suspect => 1,
+        Health::Starting => 2,
+        Health::Ejected => 3,
+        Health::Down => 4,
+    };
+    if rank(&b) > rank(&a) { b } else { a }
+}
+
+fn state_word(health: Health) -> &'static str {
+    match health {
+        Health::Starting => "starting",
+        Health::Up => "up",
+        Health::Suspect => "suspect",
+        Health::Ejected => "ejected",
+        Health::Down => "down",
+    }
+}
+
+fn service(report: &ServiceReport) -> Service {
+    Service {
+        name: report.name.clone(),
+        running: report.running as u64,
+        idle: report.max.saturating_sub(report.running) as u64,
+        queued: report.queued as u64,
+        calls: report.stats.submitted,
+        failed: report.failed,
+        outcomes: vec![
+            count("answered", report.answered),
+            count("failed", report.failed),
+            count("interrupted", report.interrupted),
+            count("killed", report.killed),
+        ],
+    }
+}

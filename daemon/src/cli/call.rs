@@ -1,0 +1,283 @@
+//! `usherd call`: one request to a service over our RPC protocol, the answer to standard output.
+
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use wire::frame::Step;
+use wire::rpc::{self, ErrorCode, Kind};
+
+/// Where the RPC listener of the examples is.
+const CONNECT_DEFAULT: &str = "unix:/run/usherd/rpc.sock";
+/// What the connection may take beyond the deadline: the daemon says itself that a deadline has passed.
+const MARGIN: Duration = Duration::from_secs(2);
+/// The one call on this connection.
+const CALL: u32 = 1;
+
+const EXAMPLES: &str = "\
+Examples:
+  usherd call upper hello                          prints HELLO
+  echo hello | usherd call upper -
+  usherd call --connect 127.0.0.1:4000 --timeout 500ms upper hello
+
+Exit codes: 0 answered, 1 not answered (the reason is on standard error), 2 wrong usage.";
+
+/// The flags.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Call {
+    /// The daemon's rpc listener: unix:/path or HOST:PORT
+    #[arg(long, value_name = "ADDRESS", default_value = CONNECT_DEFAULT)]
+    pub connect: String,
+    /// How long to wait for the answer; 0: as long as the service allows
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::duration)]
+    pub timeout: Duration,
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// The request; `-`: standard input
+    #[arg(value_name = "PAYLOAD", default_value = "-")]
+    pub payload: String,
+}
+
+/// Calls, and prints the answer as it comes.
+pub(super) fn run(args: &Call) -> Result<ExitCode, String> {
+    let payload = payload(args)?;
+    let deadline_ms = u32::try_from(args.timeout.as_millis()).unwrap_or(u32::MAX);
+    let mut request = Vec::with_capacity(payload.len() + 64);
+    rpc::write_call(&mut request, CALL, deadline_ms, &args.service, &payload).map_err(|error| error.to_string())?;
+    let until = if args.timeout.is_zero() {
+        None
+    } else {
+        Some(Instant::now() + args.timeout + MARGIN)
+    };
+    let mut connection = connect(&args.connect, until)?;
+    let went = |error: io::Error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("no answer within {:?}", args.timeout),
+        _ => format!("the connection to {} broke: {error}", args.connect),
+    };
+    connection.write_all(&request).map_err(went)?;
+    let mut buffer = Vec::new();
+    loop {
+        connection.read_more(&mut buffer, until).map_err(went)?;
+        while let Step::Frame { len } = split(&buffer)? {
+            let frame = buffer.get(..len).unwrap_or_default();
+            if let Some(code) = take(frame)? {
+                return Ok(code);
+            }
+            buffer.drain(..len);
+        }
+    }
+}
+
+/// Prints what a frame brings; the exit code when it was the last.
+fn take(frame: &[u8]) -> Result<Option<ExitCode>, String> {
+    let frame = rpc::peek(frame).map_err(|error| format!("the answer is not our RPC: {error}"))?;
+    match frame.kind {
+        Kind::ReplyPart if frame.call == CALL => super::print(frame.payload).map(|()| None),
+        Kind::ReplyDone if frame.call == CALL => super::print(frame.payload).map(|()| Some(ExitCode::SUCCESS)),
+        Kind::Error => {
+            let (code, text) = rpc::read_error(frame.payload).map_err(|error| error.to_string())?;
+            let text = if text.is_empty() {
+                String::new()
+            } else {
+                format!(": {text}")
+            };
+            match code {
+                ErrorCode::Crashed { status } if status >= 0 => {
+                    Err(format!("crashed{text} (the program ended with status {status})"))
+                }
+                ErrorCode::Crashed { status } => Err(format!("crashed{text} (signal {} ended the program)", -status)),
+                other => Err(format!("{}{text}", other.name())),
+            }
+        }
+        Kind::Hello => Ok(None),
+        _ => Err("the daemon answered something that was not asked".into()),
+    }
+}
+
+fn split(buffer: &[u8]) -> Result<Step, String> {
+    match rpc::split(buffer, rpc::FRAME_BYTES_MAX) {
+        Step::Malformed(error) => Err(format!("the answer is not our RPC: {error}")),
+        step => Ok(step),
+    }
+}
+
+fn payload(args: &Call) -> Result<Vec<u8>, String> {
+    if args.payload != "-" {
+        return Ok(args.payload.clone().into_bytes());
+    }
+    if io::stdin().is_terminal() {
+        super::say("usherd: reading the request from standard input; end it with Ctrl-D");
+    }
+    let mut payload = Vec::new();
+    let bound = rpc::PAYLOAD_BYTES_MAX as u64 + 1;
+    io::stdin()
+        .take(bound)
+        .read_to_end(&mut payload)
+        .map_err(|error| format!("standard input: {error}"))?;
+    if payload.len() > rpc::PAYLOAD_BYTES_MAX {
+        return Err("the request has more than 16 MiB".into());
+    }
+    Ok(payload)
+}
+
+enum Connection {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+fn connect(address: &str, until: Option<Instant>) -> Result<Connection, String> {
+    let cannot = |error: io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            format!("no daemon listens at {address}; name its rpc listener with --connect ADDRESS")
+        }
+        _ => format!("{address}: {error}"),
+    };
+    if let Some(path) = address.strip_prefix("unix:") {
+        return UnixStream::connect(path).map(Connection::Unix).map_err(cannot);
+    }
+    let mut last = None;
+    for resolved in address
+        .to_socket_addrs()
+        .map_err(|error| format!("{address}: {error}"))?
+        .take(16)
+    {
+        let left = until.map_or(Duration::from_secs(30), |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        match TcpStream::connect_timeout(&resolved, left.max(Duration::from_millis(1))) {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(Connection::Tcp(stream));
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| format!("{address} has no address"), cannot))
+}
+
+impl Connection {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Connection::Unix(stream) => stream.write_all(bytes),
+            Connection::Tcp(stream) => stream.write_all(bytes),
+        }
+    }
+
+    /// Appends what comes next; never waits beyond `until`.
+    fn read_more(&mut self, buffer: &mut Vec<u8>, until: Option<Instant>) -> io::Result<()> {
+        let left = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return Err(ErrorKind::TimedOut.into()),
+            left => left,
+        };
+        let mut piece = [0; 64 * 1024];
+        let read = match self {
+            Connection::Unix(stream) => {
+                stream.set_read_timeout(left)?;
+                stream.read(&mut piece)?
+            }
+            Connection::Tcp(stream) => {
+                stream.set_read_timeout(left)?;
+                stream.read(&mut piece)?
+            }
+        };
+        if read == 0 {
+            return Err(io::Error::new(
+                ErrorKind::UnexpectedEof,
+                "closed before the answer was complete",
+            ));
+        }
+        buffer.extend_from_slice(piece.get(..read).unwrap_or_default());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A daemon that answers one call with these frames, then closes.
+    fn daemon(name: &str, reply: impl FnOnce(&rpc::Frame<'_>, &mut Vec<u8>) + Send + 'static) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("usherd-call-test-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = Vec::new();
+            let mut piece = [0; 4096];
+            let len = loop {
+                let read = stream.read(&mut piece).unwrap();
+                buffer.extend_from_slice(&piece[..read]);
+                if let Step::Frame { len } = rpc::split(&buffer, rpc::FRAME_BYTES_MAX) {
+                    break len;
+                }
+            };
+            let mut out = Vec::new();
+            reply(&rpc::peek(&buffer[..len]).unwrap(), &mut out);
+            stream.write_all(&out).unwrap();
+            let _ = stream.read(&mut piece);
+        });
+        path
+    }
+
+    fn call(path: &std::path::Path, timeout: Duration) -> Result<ExitCode, String> {
+        let args = Call {
+            connect: format!("unix:{}", path.display()),
+            timeout,
+            service: "upper".into(),
+            payload: String::new(),
+        };
+        let result = run(&args);
+        let _ = std::fs::remove_file(path);
+        result
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_answer_in_parts() {
+        let path = daemon("parts", |frame, out| {
+            assert_eq!(
+                (frame.kind, frame.service, frame.deadline_ms),
+                (Kind::Call, "upper", 1000)
+            );
+            rpc::write_hello(out, 1 << 20, "usherd");
+            rpc::write_reply_part(out, frame.call, b"").unwrap();
+            rpc::write_reply_done(out, frame.call, b"").unwrap();
+        });
+        assert_eq!(call(&path, SECOND), Ok(ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn errors_are_told() {
+        let path = daemon("error", |frame, out| {
+            rpc::write_error(out, frame.call, ErrorCode::Crashed { status: -9 }, "upper");
+        });
+        assert_eq!(
+            call(&path, SECOND).unwrap_err(),
+            "crashed: upper (signal 9 ended the program)"
+        );
+        let path = daemon("garbage", |_, out| {
+            out.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        });
+        assert!(call(&path, SECOND).unwrap_err().contains("not our RPC"));
+        let absent = std::env::temp_dir().join("usherd-call-test-nobody");
+        assert!(call(&absent, SECOND).unwrap_err().contains("no daemon listens"));
+    }
+
+    #[test]
+    fn silence_ends_with_the_deadline() {
+        let path = daemon("silent", |_, _| {});
+        let begun = Instant::now();
+        let error = call(&path, Duration::from_millis(1)).unwrap_err();
+        assert!(error.contains("no answer within 1ms"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+}

@@ -1,0 +1,357 @@
+//! The command line: what can be typed, and where each command goes.
+//!
+//! Exit codes: 0 clean, 1 could not start (or the daemon said no), 2 wrong usage, 3 drain deadline passed.
+
+mod call;
+mod check;
+mod client;
+mod ldap;
+mod probe;
+mod status;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::values;
+use crate::{boot, config, log};
+
+/// Where the configuration is, unless `-c` says something else.
+pub const CONFIG_DEFAULT: &str = "/etc/usherd/usherd.toml";
+
+const ABOUT: &str = "Stands between the programs that ask identity questions and whatever can answer them";
+
+const LONG_ABOUT: &str = "\
+usherd (read: \"ushered\") stands between the programs that ask identity questions and whatever can answer them: LDAP
+servers, programs of your own, a directory in a file. It never blocks, never lets a slow answerer hurt anyone else, and
+never delivers an answer twice or to the wrong asker.";
+
+const STORY: &str = "\
+How to begin:
+  usherd demo                      everything at once, on this machine; prints what to try
+  usherd ldap run --listen ldap://127.0.0.1:1389 --server ldap://ldap1 --server ldap://ldap2
+                                   a balancer in one line
+  usherd check -c usherd.toml      is my file right? every mistake at once
+  usherd run -c usherd.toml        the daemon
+  usherd status                    what it is doing now
+
+Exit codes: 0 clean, 1 could not start, 2 wrong usage, 3 drain deadline passed.";
+
+/// Everything that can be typed.
+#[derive(Debug, Parser)]
+#[command(name = "usherd", version, about = ABOUT, long_about = LONG_ABOUT, after_help = STORY)]
+#[command(
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What the log looks like; `auto`: for a person on a terminal, JSON otherwise
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "FORMAT",
+        help_heading = "Log"
+    )]
+    pub log: log::Format,
+    /// What is logged: this level and what is worse
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "info",
+        value_name = "LEVEL",
+        help_heading = "Log"
+    )]
+    pub log_level: log::Level,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, in the order in which a newcomer meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what usherd does: two directories behind one balancer, one of which keeps dying
+    Demo(Demo),
+    /// Run the daemon from a configuration file, in the foreground
+    Run(ConfigFile),
+    /// Find every mistake in a configuration file, and say what would be right
+    Check(check::Check),
+    /// Balance LDAP without a configuration file
+    #[command(subcommand)]
+    Ldap(LdapCommand),
+    /// Send one request to a service and print the answer
+    Call(call::Call),
+    /// Show listeners, servers and services of a running daemon
+    Status(status::Status),
+    /// Read the configuration again; connections that the change does not concern stay
+    Reload(client::Target),
+    /// Let clients finish and take no new ones
+    Drain(Drain),
+    /// Drain, then end the daemon
+    Stop(client::Target),
+}
+
+/// `usherd ldap …`.
+#[derive(Debug, Subcommand)]
+pub enum LdapCommand {
+    /// Run a balancer in one line
+    Run(Box<ldap::Run>),
+}
+
+/// `usherd demo`.
+#[derive(Args, Clone, Debug)]
+pub struct Demo {
+    /// Where LDAP is served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:1389")]
+    pub listen: String,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9389")]
+    pub admin: String,
+    /// How many people live in the two directories
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub people: u32,
+    /// How often one of the two directories is killed and comes back; 0: never
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub every: Duration,
+    /// Threads: 0 is one per CPU, a negative number that many fewer
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub workers: i64,
+    /// Control socket [default: in a private folder]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+}
+
+/// `-c FILE`.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigFile {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
+    pub config: PathBuf,
+}
+
+/// `usherd drain`.
+#[derive(Args, Debug)]
+pub struct Drain {
+    /// How hard: clients finish (gentle), pending operations are ended (firm), everything is closed (now)
+    #[arg(value_enum, default_value = "gentle", value_name = "LEVEL")]
+    pub level: DrainLevel,
+    /// The daemon.
+    #[command(flatten)]
+    pub target: client::Target,
+}
+
+/// How hard to drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DrainLevel {
+    /// No new clients; those there are finish their operations, within `drain_gentle`
+    Gentle,
+    /// Pending operations are ended with a result, everyone is told, within `drain_firm`
+    Firm,
+    /// Everything is closed
+    Now,
+}
+
+impl DrainLevel {
+    fn word(self) -> &'static str {
+        match self {
+            DrainLevel::Gentle => "gentle",
+            DrainLevel::Firm => "firm",
+            DrainLevel::Now => "now",
+        }
+    }
+}
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let Cli {
+        log,
+        log_level,
+        command,
+    } = Cli::parse();
+    let result = match command {
+        Command::Demo(demo) => {
+            log::start(log, log_level);
+            return boot::demo::demo(&demo);
+        }
+        Command::Run(file) => {
+            log::start(log, log_level);
+            return run(file.config);
+        }
+        Command::Ldap(LdapCommand::Run(args)) => {
+            log::start(log, log_level);
+            return ldap::run(&args);
+        }
+        Command::Check(check) => return check::run(&check),
+        Command::Call(call) => call::run(&call),
+        Command::Status(status) => status::run(&status),
+        Command::Reload(target) => client::tell(&target, &serde_json::json!({ "command": "reload" }), "reloaded"),
+        Command::Drain(drain) => {
+            let request = serde_json::json!({ "command": "drain", "level": drain.level.word() });
+            client::tell(&drain.target, &request, "draining")
+        }
+        Command::Stop(target) => client::tell(&target, &serde_json::json!({ "command": "stop" }), "stopping"),
+    };
+    match result {
+        Ok(code) => code,
+        Err(message) => {
+            say(&format!("usherd: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(file: PathBuf) -> ExitCode {
+    match config::load(&file) {
+        Ok((plan, warnings)) => {
+            show(&warnings);
+            boot::run(plan, Some(file))
+        }
+        Err(found) => {
+            show(&found);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Shows diagnostics on standard error, with colours on a terminal.
+fn show(found: &[config::Diagnostic]) {
+    if !found.is_empty() {
+        let colour = io::stderr().is_terminal() && log::colours_wanted();
+        let _ = write!(io::stderr(), "{}", config::render(found, colour));
+    }
+}
+
+/// One line to standard error. What goes wrong there cannot be told to anyone.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Text to standard output; a reader that has gone away (`| head`) is no error.
+fn print(text: &[u8]) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// `10s`, `500ms`; `0` needs no unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        Ok(Duration::ZERO)
+    } else {
+        values::duration(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_reads_as_a_story() {
+        let help = Cli::command().render_long_help().to_string();
+        for word in [
+            "usherd demo",
+            "demo",
+            "run",
+            "check",
+            "ldap",
+            "call",
+            "status",
+            "reload",
+            "drain",
+            "stop",
+        ] {
+            assert!(help.contains(word), "{word} in\n{help}");
+        }
+        assert!(help.find("demo").unwrap() < help.find("drain").unwrap());
+    }
+
+    #[test]
+    fn the_commands_of_the_design_are_understood() {
+        for line in [
+            "usherd demo",
+            "usherd demo --listen 127.0.0.1:2389 --every 0 --workers -1",
+            "usherd run -c usherd.toml --log json --log-level warn",
+            "usherd check -c usherd.toml --probe",
+            "usherd ldap run --listen ldap://127.0.0.1:1389 --server ldap://a --server ldaps://b --policy best-of-two",
+            "usherd ldap run --listen :389 --server ldap://a --starttls required --bind-dn cn=x --bind-password-file f",
+            "usherd call upper hello",
+            "usherd call --connect unix:/run/usherd/rpc.sock upper -",
+            "usherd status --json --control /run/usherd/control.sock",
+            "usherd drain firm",
+            "usherd drain",
+            "usherd reload",
+            "usherd stop",
+        ] {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}\n{error}");
+            }
+        }
+        for line in [
+            "usherd ldap run --listen :389",
+            "usherd drain softly",
+            "usherd demo --people 0",
+            "usherd fly",
+        ] {
+            assert_eq!(
+                Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(),
+                2,
+                "{line}"
+            );
+        }
+    }
+
+    /// `docs/commands.md` has a heading for every command and names every flag of it.
+    #[test]
+    fn every_command_and_flag_is_documented() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/commands.md");
+        let text = std::fs::read_to_string(path).expect("docs/commands.md");
+        let mut command = Cli::command();
+        command.build();
+        documented(&text, &command, "usherd");
+    }
+
+    fn documented(text: &str, command: &clap::Command, name: &str) {
+        let mut below = command.get_subcommands().peekable();
+        if below.peek().is_none() {
+            let heading = format!("\n## {name}\n");
+            let section = text
+                .split(&heading)
+                .nth(1)
+                .unwrap_or_else(|| panic!("no heading `## {name}`"));
+            let section = section.split("\n## ").next().unwrap();
+            for arg in command
+                .get_arguments()
+                .filter(|arg| !arg.is_global_set() && arg.get_id() != "help")
+            {
+                let flag = match arg.get_long() {
+                    Some(long) => format!("--{long}"),
+                    None => arg.get_value_names().unwrap()[0].to_string(),
+                };
+                assert!(
+                    section.contains(&format!("`{flag}")),
+                    "`{flag}` of `{name}` is not documented"
+                );
+            }
+        }
+        for sub in below {
+            documented(text, sub, &format!("{name} {}", sub.get_name()));
+        }
+    }
+}

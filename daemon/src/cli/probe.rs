@@ -1,0 +1,459 @@
+//! `usherd check --probe`: asks each server in turn what the daemon will ask of it, and says what came of it.
+//!
+//! Connect, TLS, the daemon's own bind, the root entry, and the base. Blocking sockets, one server after the other, each
+//! within its directory's `connect_timeout`. Nothing is changed on any server.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, StreamOwned};
+use serde_json::{Value, json};
+use wire::frame::Step;
+use wire::ldap::grammar::Scope;
+use wire::ldap::message::{self, SearchSpec, oid};
+use wire::ldap::result::{self, code};
+use wire::ldap::{control, envelope};
+
+use crate::config::Plan;
+use crate::config::plan::{Bind, Directory, Identity, Target, TlsClient, Upstream, UpstreamTls};
+use crate::net::tls;
+
+/// Messages that a server may send in answer to one request here.
+const MESSAGES_MAX: usize = 100;
+
+/// What came of one server.
+pub(super) struct Probe {
+    directory: String,
+    server: String,
+    /// What it offers, or why it cannot be used.
+    pub outcome: Result<String, String>,
+    took: Duration,
+}
+
+/// Probes every server of every directory, in turn.
+pub(super) fn all(plan: &Plan) -> Vec<Probe> {
+    let servers = plan.directories.values().flat_map(|directory| {
+        let servers = directory.tiers.iter().flat_map(|tier| tier.servers.iter());
+        servers.map(move |server| (directory, server))
+    });
+    servers
+        .map(|(directory, server)| {
+            let begun = Instant::now();
+            let outcome = probe(directory, server);
+            Probe {
+                directory: directory.name.clone(),
+                server: server.name.clone(),
+                outcome,
+                took: begun.elapsed(),
+            }
+        })
+        .collect()
+}
+
+impl Probe {
+    pub(super) fn as_json(&self) -> Value {
+        json!({
+            "directory": self.directory,
+            "server": self.server,
+            "ok": self.outcome.is_ok(),
+            "text": self.outcome.as_ref().unwrap_or_else(|error| error),
+            "ms": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, text) = match &self.outcome {
+            Ok(text) => ("ok    ", text),
+            Err(text) => ("FAILED", text),
+        };
+        write!(
+            f,
+            "{word}  {}  {}  {} ms  {text}",
+            self.directory,
+            self.server,
+            self.took.as_millis()
+        )
+    }
+}
+
+fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
+    let until = Instant::now() + directory.limits.connect_timeout;
+    let mut said = Vec::new();
+    let stream: Box<dyn Stream> = match &server.target {
+        Target::Local { .. } => return Ok("a local directory, read and found right".into()),
+        Target::Unix(path) => {
+            let stream = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
+            let left = Some(left(until)?);
+            stream
+                .set_read_timeout(left)
+                .and_then(|()| stream.set_write_timeout(left))
+                .map_err(text)?;
+            Box::new(stream)
+        }
+        Target::Tcp { host, port, tls } => secured(host, *port, tls, until, &mut said)?,
+    };
+    let mut asker = Asker {
+        stream,
+        buffer: Vec::new(),
+        id: 10,
+        until,
+        bytes_max: directory.limits.response_bytes_max,
+    };
+    if let Some(bind) = server.bind.as_ref().or(directory.bind.as_ref()) {
+        asker.bind(bind)?;
+        said.push(format!("bound as {}", bind.dn));
+    }
+    let offers_proxied = asker.root()?;
+    if directory.identity == Identity::Proxied && !offers_proxied {
+        return Err(
+            "the server does not offer proxied authorization (RFC 4370) to this bind; \
+                    write identity = \"pinned\", or allow it there"
+                .into(),
+        );
+    }
+    if let Some(base) = &directory.base {
+        asker.base(base)?;
+        said.push(format!("holds {base}"));
+    }
+    asker.unbind();
+    said.insert(0, "answers".into());
+    Ok(said.join(", "))
+}
+
+/// A TCP connection with the protection that the plan asks for.
+fn secured(
+    host: &str,
+    port: u16,
+    tls: &UpstreamTls,
+    until: Instant,
+    said: &mut Vec<String>,
+) -> Result<Box<dyn Stream>, String> {
+    let stream = connect(host, port, until)?;
+    let (material, required) = match tls {
+        UpstreamTls::None => return Ok(Box::new(stream)),
+        UpstreamTls::Ldaps(material) => {
+            said.push("TLS".into());
+            return handshake(stream, material, host);
+        }
+        UpstreamTls::StartTlsRequired(material) => (material, true),
+        UpstreamTls::StartTlsTried(material) => (material, false),
+    };
+    let plain = stream.try_clone().map_err(text)?;
+    let mut asker = Asker {
+        stream: Box::new(plain),
+        buffer: Vec::new(),
+        id: 0,
+        until,
+        bytes_max: 1 << 16,
+    };
+    let mut request = Vec::new();
+    message::write_extended_request(&mut request, 1, oid::START_TLS, None);
+    let refused = asker.ask(1, &request, |_| {}).err();
+    match refused {
+        None if !asker.buffer.is_empty() => Err("the server sent plain text behind its answer to StartTLS".into()),
+        None => {
+            said.push("StartTLS".into());
+            handshake(stream, material, host)
+        }
+        Some(error) if required => Err(format!("StartTLS: {error}")),
+        Some(error) => {
+            said.push(format!("WITHOUT TLS, because StartTLS was refused ({error})"));
+            Ok(Box::new(stream))
+        }
+    }
+}
+
+fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream, String> {
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("the name {host}: {error}"))?;
+    let mut last = format!("the name {host} has no address");
+    for address in addresses.take(16) {
+        match TcpStream::connect_timeout(&address, left(until)?) {
+            Ok(stream) => {
+                let left = Some(left(until)?);
+                stream
+                    .set_read_timeout(left)
+                    .and_then(|()| stream.set_write_timeout(left))
+                    .map_err(text)?;
+                return Ok(stream);
+            }
+            Err(error) => last = format!("connect to {address}: {error}"),
+        }
+    }
+    Err(last)
+}
+
+fn handshake(mut stream: TcpStream, material: &TlsClient, host: &str) -> Result<Box<dyn Stream>, String> {
+    let name = tls::server_name(material, host)?;
+    let mut connection = ClientConnection::new(tls::client(material)?, name).map_err(|error| error.to_string())?;
+    while connection.is_handshaking() {
+        connection
+            .complete_io(&mut stream)
+            .map_err(|error| format!("TLS: {error}"))?;
+    }
+    Ok(Box::new(StreamOwned::new(connection, stream)))
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// Asks one thing after the other.
+struct Asker {
+    stream: Box<dyn Stream>,
+    buffer: Vec<u8>,
+    id: i32,
+    until: Instant,
+    bytes_max: usize,
+}
+
+impl Asker {
+    fn bind(&mut self, bind: &Bind) -> Result<(), String> {
+        let mut request = zeroize::Zeroizing::new(Vec::new());
+        let id = self.next();
+        message::write_simple_bind(&mut request, id, bind.dn.as_bytes(), &bind.password);
+        self.ask(id, &request, |_| {})
+            .map_err(|error| format!("bind as {}: {error}", bind.dn))
+    }
+
+    /// Reads the root entry: whether proxied authorization is offered. A server that hides the entry offers nothing.
+    fn root(&mut self) -> Result<bool, String> {
+        let mut offered = false;
+        let outcome = self.search(b"", &["supportedControl", "namingContexts"], |entry| {
+            // Among the values of one attribute, so that looking for the bytes is enough.
+            let wanted = control::oid::PROXIED_AUTHORIZATION.as_bytes();
+            offered |= entry.windows(wanted.len()).any(|bytes| bytes == wanted);
+        });
+        outcome
+            .map(|()| offered)
+            .map_err(|error| format!("search of the root entry: {error}"))
+    }
+
+    fn base(&mut self, base: &str) -> Result<(), String> {
+        let mut found = false;
+        self.search(base.as_bytes(), &["1.1"], |_| found = true)
+            .map_err(|error| format!("search of {base}: {error}"))?;
+        if found {
+            Ok(())
+        } else {
+            Err(format!("{base} is not shown to this bind"))
+        }
+    }
+
+    fn search(&mut self, base: &[u8], attributes: &[&str], each: impl FnMut(&[u8])) -> Result<(), String> {
+        let mut request = Vec::new();
+        let id = self.next();
+        let search = SearchSpec {
+            base,
+            scope: Scope::Base,
+            deref: 0,
+            size_limit: 0,
+            time_limit: 0,
+            types_only: false,
+            filter: message::FILTER_ANY_ENTRY,
+            attributes,
+        };
+        message::write_search(&mut request, id, &search);
+        self.ask(id, &request, each)
+    }
+
+    fn unbind(&mut self) {
+        let mut request = Vec::new();
+        let id = self.next();
+        message::write_unbind(&mut request, id);
+        // The server has answered everything that was asked; how it takes leave is not part of the probe.
+        let _ = self.stream.write_all(&request);
+    }
+
+    fn next(&mut self) -> i32 {
+        self.id += 1;
+        self.id
+    }
+
+    /// Sends a request, gives each search entry's bytes to `each`; an error unless the final result is success.
+    fn ask(&mut self, id: i32, request: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), String> {
+        self.stream
+            .write_all(request)
+            .and_then(|()| self.stream.flush())
+            .map_err(text)?;
+        for _ in 0..MESSAGES_MAX {
+            let len = self.receive()?;
+            let frame = self.buffer.get(..len).unwrap_or_default();
+            let envelope = envelope::peek(frame).map_err(|error| format!("the answer is not LDAP: {error}"))?;
+            if envelope.id == id && envelope.tag == envelope::tag::SEARCH_ENTRY {
+                each(envelope.op);
+            } else if envelope.id == id && envelope::is_final_response(envelope.tag) || envelope.id == 0 {
+                let result = result::read_result(envelope.op).map_err(|error| format!("not LDAP: {error}"))?;
+                let outcome = match result.code {
+                    code::SUCCESS if envelope.id == id => Ok(()),
+                    other => {
+                        let why = String::from_utf8_lossy(result.diagnostic);
+                        let why = if why.is_empty() {
+                            String::new()
+                        } else {
+                            format!(": {why}")
+                        };
+                        Err(format!("{} ({other}){why}", result::name(other)))
+                    }
+                };
+                self.buffer.drain(..len);
+                return outcome;
+            }
+            self.buffer.drain(..len);
+        }
+        Err(format!("more than {MESSAGES_MAX} messages in answer to one request"))
+    }
+
+    fn receive(&mut self) -> Result<usize, String> {
+        let mut piece = [0; 16 * 1024];
+        loop {
+            match envelope::split(&self.buffer, self.bytes_max) {
+                Step::Frame { len } => return Ok(len),
+                Step::Malformed(error) => return Err(format!("the answer is not LDAP: {error}")),
+                Step::NeedMore { .. } => {}
+            }
+            left(self.until)?;
+            match self.stream.read(&mut piece).map_err(text)? {
+                0 => return Err("the server closed the connection".into()),
+                read => self.buffer.extend_from_slice(piece.get(..read).unwrap_or_default()),
+            }
+        }
+    }
+}
+
+fn left(until: Instant) -> Result<Duration, String> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        Err("no answer within connect_timeout".into())
+    } else {
+        Ok(left)
+    }
+}
+
+// By value, so that it can stand in `map_err`.
+#[allow(clippy::needless_pass_by_value)]
+fn text(error: io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer within connect_timeout".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    /// An LDAP server of a few lines: answers each request by its tag, until the client leaves.
+    fn server(answer: impl Fn(&envelope::Envelope<'_>, &mut Vec<u8>) + Send + 'static) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = Vec::new();
+            let mut piece = [0; 4096];
+            loop {
+                match stream.read(&mut piece) {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => buffer.extend_from_slice(&piece[..read]),
+                }
+                while let Step::Frame { len } = envelope::split(&buffer, 1 << 20) {
+                    let mut out = Vec::new();
+                    answer(&envelope::peek(&buffer[..len]).unwrap(), &mut out);
+                    stream.write_all(&out).unwrap();
+                    buffer.drain(..len);
+                }
+            }
+        });
+        port
+    }
+
+    fn ldap(envelope: &envelope::Envelope<'_>, out: &mut Vec<u8>, bind: u32, proxied: bool) {
+        use envelope::tag;
+        match envelope.tag {
+            tag::BIND_REQUEST => result::write_bind(out, envelope.id, bind, "", None),
+            tag::SEARCH_REQUEST => {
+                let control: &[u8] = if proxied {
+                    control::oid::PROXIED_AUTHORIZATION.as_bytes()
+                } else {
+                    b"1.2.3"
+                };
+                message::write_entry_with(out, envelope.id, b"", |out| {
+                    message::write_attribute(out, b"supportedControl", [control]);
+                });
+                result::write_result(out, envelope.id, tag::SEARCH_DONE, code::SUCCESS, b"", "");
+            }
+            tag::EXTENDED_REQUEST => {
+                result::write_extended(out, envelope.id, code::PROTOCOL_ERROR, "no TLS here", None, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn outcome(port: u16, rest: &str, more: &str) -> Result<String, String> {
+        let folder = std::env::temp_dir().join(format!("usherd-probe-test-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("secret"), "x").unwrap();
+        let text = format!(
+            "[directory.d]\nconnect_timeout = \"2s\"\nserver = [{{ url = \"ldap://127.0.0.1:{port}\"{rest} }}]\n{more}\n\
+             [[listen]]\naddress = \"ldap://127.0.0.1:0\"\n"
+        );
+        let plan = config::from_text(&text, &folder.join(Path::new("usherd.toml")))
+            .unwrap()
+            .0;
+        let _ = std::fs::remove_dir_all(&folder);
+        all(&plan).remove(0).outcome
+    }
+
+    const BIND: &str = "bind_dn = \"cn=x\"\nbind_password_file = \"secret\"";
+
+    #[test]
+    fn a_server_that_does() {
+        let port = server(|envelope, out| ldap(envelope, out, code::SUCCESS, true));
+        assert_eq!(outcome(port, "", BIND).unwrap(), "answers, bound as cn=x");
+        let port = server(|envelope, out| ldap(envelope, out, code::SUCCESS, false));
+        assert_eq!(outcome(port, "", "base = \"dc=x\"").unwrap(), "answers, holds dc=x");
+    }
+
+    #[test]
+    fn servers_that_do_not() {
+        let port = server(|envelope, out| ldap(envelope, out, code::INVALID_CREDENTIALS, true));
+        assert_eq!(
+            outcome(port, "", BIND).unwrap_err(),
+            "bind as cn=x: invalidCredentials (49)"
+        );
+        let port = server(|envelope, out| ldap(envelope, out, code::SUCCESS, false));
+        assert!(outcome(port, "", BIND).unwrap_err().contains("proxied authorization"));
+        let port = server(|_, out| out.extend_from_slice(b"220 smtp ready\r\n"));
+        assert!(outcome(port, "", "").unwrap_err().contains("not LDAP"));
+        let port = server(|_, _| {});
+        assert!(
+            outcome(port, "", "")
+                .unwrap_err()
+                .contains("no answer within connect_timeout")
+        );
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        assert!(outcome(port, "", "").unwrap_err().contains("connect to 127.0.0.1"));
+    }
+
+    #[test]
+    fn starttls_required_and_tried() {
+        let port = server(|envelope, out| ldap(envelope, out, code::SUCCESS, false));
+        let error = outcome(port, ", starttls = \"required\"", "").unwrap_err();
+        assert_eq!(error, "StartTLS: protocolError (2): no TLS here");
+        let port = server(|envelope, out| ldap(envelope, out, code::SUCCESS, false));
+        assert!(
+            outcome(port, ", starttls = \"tried\"", "")
+                .unwrap()
+                .contains("WITHOUT TLS")
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! `usherd status`: the daemon's figures as tables, or as JSON.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::client;
+use crate::admin::Snapshot;
+
+/// The flags.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Print the daemon's answer as JSON, one object on one line
+    #[arg(long)]
+    pub json: bool,
+    /// The daemon.
+    #[command(flatten)]
+    pub target: client::Target,
+}
+
+/// Asks and prints.
+pub(super) fn run(args: &Status) -> Result<ExitCode, String> {
+    let (line, answer) = client::ask(&args.target, &json!({ "command": "status" }))?;
+    if args.json {
+        super::print(line.as_bytes())?;
+    } else {
+        let snapshot = serde_json::from_value(answer).map_err(|error| format!("the daemon's answer: {error}"))?;
+        super::print(text(&snapshot).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tables.
+fn text(s: &Snapshot) -> String {
+    let mut text = format!(
+        "usherd {}, pid {}, up {}, {}: {} workers, {} clients, {} operations\n",
+        s.version,
+        s.pid,
+        span(s.uptime_s),
+        s.lifecycle,
+        s.workers,
+        s.clients,
+        s.operations
+    );
+    if s.workers_silent > 0 {
+        text.push_str(&format!(
+            "{} workers do not answer; their figures are missing below\n",
+            s.workers_silent
+        ));
+    }
+    let listeners = s.listeners.iter().map(|one| {
+        [
+            one.address.clone(),
+            one.protocol.clone(),
+            one.directory.clone(),
+            one.state.clone(),
+            one.clients.to_string(),
+        ]
+    });
+    table(
+        &mut text,
+        ["LISTENER", "PROTOCOL", "DIRECTORY", "STATE", "CLIENTS>"],
+        listeners,
+    );
+    for directory in &s.directories {
+        let summary = format!("{} waiting", directory.queue);
+        text.push_str(&format!(
+            "\ndirectory {}, {}, {summary}\n",
+            directory.name, directory.identity
+        ));
+        let servers = directory.servers.iter().map(|one| {
+            [
+                format!("  {}", one.name),
+                one.tier.to_string(),
+                one.state.clone(),
+                format!("{}+{}", one.connections, one.bind_connections),
+                one.pending.to_string(),
+                one.operations.to_string(),
+                one.failures.to_string(),
+                milliseconds(one.latency_us),
+                one.weight.to_string(),
+            ]
+        });
+        let heads = [
+            "  SERVER",
+            "TIER>",
+            "STATE",
+            "CONNECTIONS>",
+            "PENDING>",
+            "OPERATIONS>",
+            "FAILURES>",
+            "LATENCY>",
+            "WEIGHT>",
+        ];
+        table_tight(&mut text, heads, servers);
+    }
+    let services = s.services.iter().map(|one| {
+        let figures = [one.running, one.idle, one.queued, one.calls, one.failed].map(|figure| figure.to_string());
+        let [running, idle, queued, calls, failed] = figures;
+        [one.name.clone(), running, idle, queued, calls, failed]
+    });
+    table(
+        &mut text,
+        ["SERVICE", "RUNNING>", "IDLE>", "WAITING>", "CALLS>", "FAILED>"],
+        services,
+    );
+    text
+}
+
+/// A table with an empty line before it; nothing at all without rows.
+fn table<const N: usize>(text: &mut String, heads: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let mut body = String::new();
+    table_tight(&mut body, heads, rows);
+    if !body.is_empty() {
+        text.push('\n');
+        text.push_str(&body);
+    }
+}
+
+/// Columns as wide as their widest cell; a head that ends with `>` aligns its column to the right.
+fn table_tight<const N: usize>(text: &mut String, heads: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let rows: Vec<[String; N]> = rows.collect();
+    if rows.is_empty() {
+        return;
+    }
+    let right = heads.map(|head| head.ends_with('>'));
+    let heads = heads.map(|head| head.trim_end_matches('>').to_owned());
+    let mut widths = [0; N];
+    for row in std::iter::once(&heads).chain(&rows) {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in std::iter::once(&heads).chain(&rows) {
+        let mut line = String::new();
+        for ((cell, width), right) in row.iter().zip(widths).zip(right) {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let (before, after) = if right {
+                (padding.as_str(), "")
+            } else {
+                ("", padding.as_str())
+            };
+            line.push_str(&format!("{before}{cell}{after}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
+fn milliseconds(us: u64) -> String {
+    if us == 0 {
+        "-".into()
+    } else {
+        format!("{}.{:02} ms", us / 1000, us % 1000 / 10)
+    }
+}
+
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        (_, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::snapshot::{Directory, Listener, Server, Service};
+
+    #[test]
+    fn the_tables_are_aligned() {
+        let server = |name: &str, operations| Server {
+            name: name.into(),
+            tier: 1,
+            state: "up".into(),
+            connections: 4,
+            operations,
+            latency_us: 1234,
+            weight: 1,
+            ..Server::default()
+        };
+        let snapshot = Snapshot {
+            version: "0.1.0".into(),
+            pid: 4711,
+            uptime_s: 3700,
+            lifecycle: "ready".into(),
+            workers: 2,
+            clients: 12,
+            operations: 1_000_000,
+            listeners: vec![Listener {
+                address: "[::]:389".into(),
+                protocol: "ldap".into(),
+                directory: "corp".into(),
+                clients: 12,
+                state: "ready".into(),
+            }],
+            directories: vec![Directory {
+                name: "corp".into(),
+                identity: "proxied".into(),
+                servers: vec![server("ldap://one", 999_999), server("ldap://number-two", 1)],
+                ..Directory::default()
+            }],
+            services: vec![Service {
+                name: "upper".into(),
+                running: 1,
+                ..Service::default()
+            }],
+            ..Snapshot::default()
+        };
+        let expected = "\
+usherd 0.1.0, pid 4711, up 1 h 1 min, ready: 2 workers, 12 clients, 1000000 operations
+
+LISTENER  PROTOCOL  DIRECTORY  STATE  CLIENTS
+[::]:389  ldap      corp       ready       12
+
+directory corp, proxied, 0 waiting
+  SERVER             TIER  STATE  CONNECTIONS  PENDING  OPERATIONS  FAILURES  LATENCY  WEIGHT
+  ldap://one            1  up             4+0        0      999999         0  1.23 ms       1
+  ldap://number-two     1  up             4+0        0           1         0  1.23 ms       1
+
+SERVICE  RUNNING  IDLE  WAITING  CALLS  FAILED
+upper          1     0        0      0       0
+";
+        assert_eq!(text(&snapshot), expected);
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!([span(5), span(65), span(90_061)], ["5 s", "1 min 5 s", "1 d 1 h"]);
+    }
+}

@@ -1,0 +1,150 @@
+//! Clients that have been let in.
+
+use std::hash::{BuildHasher, Hash};
+
+use super::Drive;
+use super::conn::{Kind, LdapClient};
+use super::rpc::RpcClient;
+use crate::config::plan::Face;
+use crate::net::listen::Accepted;
+use crate::net::stream::Stream;
+use engine::core::Drain;
+use engine::session::ldap::{Next, Session};
+
+impl Drive {
+    pub(super) fn accepted(&mut self, accepted: Accepted) {
+        let Some(listener) = self.listeners.get(&accepted.listener) else {
+            return self.shared.client_gone(self.number);
+        };
+        let affinity = foldhash::fast::FixedState::with_seed(0).hash_one(AffinityKey(accepted.peer));
+        let mut stream = Stream::new(accepted.raw);
+        let tls_first = listener.plan.tls_first;
+        let begun = match (&listener.tls, tls_first) {
+            (Some(tls), true) => stream.accept_tls(std::sync::Arc::clone(tls)).is_ok(),
+            (_, tls_first) => !tls_first,
+        };
+        let kind = match (&listener.plan.face, listener.pool) {
+            (Face::Ldap { .. }, Some(pool)) => Kind::Ldap(LdapClient {
+                session: Session::new(tls_first),
+                listener: accepted.listener,
+                pool,
+                affinity,
+                choking: Vec::new(),
+            }),
+            (Face::Rpc { .. }, _) => Kind::Rpc(RpcClient::new(accepted.listener)),
+            (Face::Ldap { .. }, None) => return self.shared.client_gone(self.number),
+        };
+        let idles = listener.plan.idle_timeout;
+        if !begun {
+            return self.shared.client_gone(self.number);
+        }
+        let Some(conn) = self.adopt(stream, kind) else {
+            return self.shared.client_gone(self.number);
+        };
+        let at = conn.at as usize;
+        if tls_first && let Some(found) = self.conns.get_mut(at) {
+            found.partial_since = Some(self.now);
+            self.arm_client(at);
+        }
+        if let Some(idle) = idles {
+            self.arm(at, super::timers::span(idle));
+        }
+        match self.draining {
+            Some(_) => self.say_goodbye(at, "shutting down"),
+            // What the client sent before it was registered makes no edge.
+            None => {
+                if let Some(found) = self.conns.get_mut(at) {
+                    found.readable = true;
+                }
+                self.look_at_again(at);
+            }
+        }
+    }
+
+    /// Tells a client that its connection ends, and ends it.
+    pub(super) fn say_goodbye(&mut self, at: usize, why: &str) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        match &mut conn.kind {
+            Kind::Ldap(client) => {
+                let code = wire::ldap::result::code::UNAVAILABLE;
+                client
+                    .session
+                    .disconnect(code, why, conn.stream.outbox(&mut self.spares));
+                self.close_when_written(at);
+            }
+            Kind::Rpc(_) => self.close(at),
+            _ => {}
+        }
+    }
+
+    /// Drains the whole worker.
+    pub(super) fn drain(&mut self, level: Drain) {
+        self.draining = Some(self.draining.map_or(level, |before| before.max(level)));
+        let clients: Vec<usize> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.is_client())
+            .map(|(at, _)| at)
+            .collect();
+        for at in &clients {
+            self.drain_client(*at, level);
+        }
+        if level >= Drain::Firm {
+            for index in 0..self.pools.len() {
+                self.drain_pool(index, level);
+            }
+            for at in clients {
+                self.say_goodbye(at, "shutting down");
+            }
+        }
+        if level == Drain::Now {
+            self.flush_dirty();
+            let clients: Vec<usize> = self
+                .conns
+                .iter()
+                .filter(|(_, conn)| conn.is_client())
+                .map(|(at, _)| at)
+                .collect();
+            for at in clients {
+                self.close(at);
+            }
+        }
+    }
+
+    /// Gentle: a client at rest is told and closed, another when its last operation has ended.
+    pub(super) fn drain_client(&mut self, at: usize, level: Drain) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        match &mut conn.kind {
+            Kind::Ldap(client) => {
+                if client.session.drain(level, conn.stream.outbox(&mut self.spares)) == Next::Close {
+                    self.close_when_written(at);
+                }
+            }
+            Kind::Rpc(client) => {
+                client.draining = true;
+                if client.calls.is_empty() {
+                    self.close_when_written(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn drain_pool(&mut self, index: usize, level: Drain) {
+        let now = self.now;
+        if let Some(state) = self.pool(index) {
+            state.pool.drain(level, now, &mut state.effects);
+        }
+        self.carry_out(index, None);
+    }
+}
+
+/// A client's address without its port; unix clients are all alike.
+#[derive(Clone, Copy)]
+struct AffinityKey(Option<std::net::SocketAddr>);
+
+impl Hash for AffinityKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.map(|address| address.ip()).hash(state);
+    }
+}

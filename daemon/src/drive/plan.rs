@@ -1,0 +1,515 @@
+//! A configuration becomes this worker's: what is new is made, what is gone is drained, what differs is changed in place,
+//! and what is the same is not touched.
+//!
+//! A directory lives on as many workers as its servers have connections, if they are fewer than the workers; its
+//! listeners' clients go to those workers only (see [`hosts`]), so that no request crosses a thread.
+
+use std::sync::Arc;
+
+use engine::core::{CancelRule, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
+use engine::session::ldap::Settings;
+use rustls::ServerConfig as TlsConfig;
+use wire::ldap::grammar::Limits;
+
+use super::Drive;
+use super::directory::{Directory, Server};
+use super::exec::Service;
+use super::pools::{PoolState, Target};
+use super::timers::span;
+use crate::config::plan::{self, Face, Identity, Listener, Plan};
+use crate::net::tls;
+
+/// An idle bind connection beyond what is needed is closed after so long.
+const BIND_IDLE_SECS: u64 = 60;
+/// Operations packed onto one connection before the next is used, so that their writes coalesce.
+const PACK: u32 = 8;
+
+/// A listener, as its clients need it.
+#[derive(Debug)]
+pub struct ListenerState {
+    /// As configured.
+    pub plan: Arc<Listener>,
+    /// The sessions' settings.
+    pub settings: Settings,
+    /// TLS, where configured.
+    pub tls: Option<Arc<TlsConfig>>,
+    /// The directory's pool on this worker.
+    pub pool: Option<usize>,
+    /// Largest message from a client.
+    pub request_bytes_max: usize,
+}
+
+/// Which workers a directory lives on, of `workers`: all, or as many as its server with the fewest connections has.
+pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
+    let servers = directory.tiers.iter().flat_map(|tier| &tier.servers);
+    let remote = servers.filter(|server| !matches!(server.target, plan::Target::Local { .. }));
+    let fewest = remote.map(|server| server.connections.max(1)).min().unwrap_or(workers);
+    let count = fewest.clamp(1, workers.max(1));
+    let first = directory
+        .name
+        .bytes()
+        .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    (0..count).map(|n| (first.wrapping_add(n)) % workers.max(1)).collect()
+}
+
+/// The worker on which all services live.
+pub const SERVICES_HOME: usize = 0;
+
+/// A name for a listener that is the same across reloads.
+pub fn listener_id(address: &plan::Address) -> u64 {
+    use std::hash::BuildHasher;
+    foldhash::fast::FixedState::with_seed(1).hash_one(address)
+}
+
+impl Drive {
+    pub(super) fn apply(&mut self, plan: Arc<Plan>) {
+        for index in 0..self.pools.len() {
+            let keep = match self
+                .pools
+                .get(index)
+                .and_then(Option::as_ref)
+                .map(|state| &state.target)
+            {
+                Some(Target::Directory(directory)) => plan.directories.get(&directory.plan.name).is_some_and(|new| {
+                    self.share(new, plan.server.workers).is_some() && new.identity == directory.plan.identity
+                }),
+                Some(Target::Service(service)) => plan.services.contains_key(&service.plan.name),
+                None => continue,
+            };
+            if !keep && let Some(state) = self.pool(index) {
+                state.leaving = true;
+            }
+        }
+        for directory in plan.directories.values() {
+            if let Some(share) = self.share(directory, plan.server.workers) {
+                self.apply_directory(directory, share);
+            }
+        }
+        if self.number == SERVICES_HOME {
+            for service in plan.services.values() {
+                self.apply_service(service);
+            }
+        }
+        self.plan = Some(Arc::clone(&plan));
+        self.apply_listeners(&plan);
+        for index in 0..self.pools.len() {
+            self.carry_out(index, None);
+            self.forget_left(index);
+        }
+    }
+
+    /// This worker's place among the hosts of a directory, and how many they are.
+    fn share(&self, directory: &plan::Directory, workers: usize) -> Option<(usize, usize)> {
+        let hosts = hosts(directory, workers);
+        let place = hosts.iter().position(|host| *host == self.number)?;
+        Some((place, hosts.len()))
+    }
+
+    fn find_directory(&self, name: &str) -> Option<usize> {
+        self.pools.iter().position(|state| {
+            state.as_ref().is_some_and(|state| {
+                !state.leaving && matches!(&state.target, Target::Directory(directory) if directory.plan.name == name)
+            })
+        })
+    }
+
+    pub(super) fn find_service(&self, name: &str) -> Option<usize> {
+        self.pools.iter().position(|state| {
+            state.as_ref().is_some_and(|state| {
+                !state.leaving && matches!(&state.target, Target::Service(service) if service.plan.name == name)
+            })
+        })
+    }
+
+    fn add_pool(&mut self, target: Target) -> usize {
+        let seed = (self.now.as_micros() << 8) ^ (self.number as u64) ^ 0x9E37_79B9_7F4A_7C15;
+        let state = Some(PoolState::new(seed, target));
+        match self.pools.iter().position(Option::is_none) {
+            Some(index) => {
+                if let Some(place) = self.pools.get_mut(index) {
+                    *place = state;
+                }
+                index
+            }
+            None => {
+                self.pools.push(state);
+                self.pools.len() - 1
+            }
+        }
+    }
+
+    fn apply_directory(&mut self, plan: &Arc<plan::Directory>, share: (usize, usize)) {
+        let now = self.now;
+        let index = match self.find_directory(&plan.name) {
+            Some(index) => index,
+            None => self.add_pool(Target::Directory(Box::new(Directory::new(Arc::clone(plan))))),
+        };
+        let Some(state) = self.pool(index) else { return };
+        let Some(directory) = state.directory() else { return };
+        directory.take_plan(plan);
+        let config = pool_config(directory, share);
+        state.pool.configure(config, now, &mut state.effects);
+    }
+
+    fn apply_service(&mut self, plan: &Arc<plan::Service>) {
+        let now = self.now;
+        let index = match self.find_service(&plan.name) {
+            Some(index) => index,
+            None => self.add_pool(Target::Service(Box::new(Service::new(Arc::clone(plan))))),
+        };
+        let Some(state) = self.pool(index) else { return };
+        let Some(service) = state.service() else { return };
+        service.plan = Arc::clone(plan);
+        state.pool.configure(service_config(plan), now, &mut state.effects);
+    }
+
+    fn apply_listeners(&mut self, plan: &Plan) {
+        let mut listeners = std::mem::take(&mut self.listeners);
+        for new in &plan.listeners {
+            let id = listener_id(&new.address);
+            let pool = match &new.face {
+                Face::Ldap { directory } => self.find_directory(directory),
+                Face::Rpc { .. } => None,
+            };
+            let old = listeners.remove(&id);
+            let tls = match old.filter(|old| old.plan.tls == new.tls).and_then(|old| old.tls) {
+                Some(tls) => Some(tls),
+                // The plan was checked before it came here, so this fails only if a file changed since.
+                None => new.tls.as_ref().and_then(|tls| {
+                    tls::server(tls)
+                        .inspect_err(|why| tracing::error!(why, "a listener has no TLS"))
+                        .ok()
+                }),
+            };
+            let directory = pool.and_then(|pool| self.pool(pool)?.directory().map(|found| Arc::clone(&found.plan)));
+            let request_bytes_max = directory
+                .as_ref()
+                .map_or(usize::MAX, |found| found.limits.request_bytes_max);
+            let settings = settings(directory.as_deref(), tls.is_some() && !new.tls_first);
+            let state = ListenerState {
+                plan: Arc::clone(new),
+                settings,
+                tls,
+                pool,
+                request_bytes_max,
+            };
+            self.listeners.insert(id, state);
+        }
+        // Clients of listeners that are gone, or that lead elsewhere now, finish what they have. Their listener's settings
+        // stay while they do.
+        for (id, old) in listeners {
+            self.listeners.entry(id).or_insert(old);
+        }
+        let ids: Vec<u64> = plan
+            .listeners
+            .iter()
+            .map(|listener| listener_id(&listener.address))
+            .collect();
+        let leaving: Vec<usize> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| match &conn.kind {
+                super::conn::Kind::Ldap(client) => {
+                    !ids.contains(&client.listener)
+                        || self.listeners.get(&client.listener).and_then(|listener| listener.pool) != Some(client.pool)
+                }
+                super::conn::Kind::Rpc(client) => !ids.contains(&client.listener),
+                _ => false,
+            })
+            .map(|(at, _)| at)
+            .collect();
+        for at in leaving {
+            self.drain_client(at, engine::core::Drain::Gentle);
+        }
+    }
+
+    /// A pool that was removed goes once nobody needs it.
+    pub(super) fn forget_left(&mut self, index: usize) {
+        let now = self.now;
+        let used = self
+            .conns
+            .iter()
+            .any(|(_, conn)| matches!(&conn.kind, super::conn::Kind::Ldap(c) if c.pool == index));
+        let Some(state) = self.pool(index).filter(|state| state.leaving) else {
+            return;
+        };
+        if used || state.pool.pending() > 0 {
+            return;
+        }
+        state.pool.drain(engine::core::Drain::Firm, now, &mut state.effects);
+        self.carry_out(index, None);
+        if self.pool(index).is_some_and(|state| state.pool.is_gone())
+            && let Some(place) = self.pools.get_mut(index)
+        {
+            *place = None;
+        }
+    }
+
+    /// A panic has left a pool in an impossible state: everybody who waits is told, and it begins anew.
+    pub(super) fn restart_pool(&mut self, index: usize) {
+        let Some(mut old) = self.pools.get_mut(index).and_then(Option::take) else {
+            return;
+        };
+        tracing::error!(pool = index, "a pool is begun anew");
+        let waiting: Vec<_> = old
+            .flights
+            .iter()
+            .filter_map(|flight| Some((flight.ticket?, flight.caller?)))
+            .collect();
+        let places: Vec<_> = old.places.drain(..).map(|(_, place)| place).collect();
+        let fresh = match old.target {
+            Target::Directory(directory) => {
+                let plan = Arc::clone(&directory.plan);
+                Target::Directory(Box::new(Directory::new(plan)))
+            }
+            Target::Service(service) => Target::Service(Box::new(Service::new(Arc::clone(&service.plan)))),
+        };
+        if let Some(place) = self.pools.get_mut(index) {
+            *place = Some(PoolState::new(self.now.as_micros(), fresh));
+        }
+        for place in places {
+            match place {
+                super::pools::Place::Conn(conn) => self.unbind(conn),
+                super::pools::Place::Runner(Some(run)) => self.kill_program(run),
+                _ => {}
+            }
+        }
+        for (ticket, caller) in waiting {
+            let lost = engine::core::Reason::UpstreamLost { delivered: true };
+            self.failed(index, ticket, caller, lost);
+        }
+        if let Some(plan) = self.plan.clone() {
+            self.apply(plan);
+        }
+    }
+}
+
+impl Directory {
+    /// Takes a (new) plan: servers that are the same keep their key, and with it their connections.
+    fn take_plan(&mut self, plan: &Arc<plan::Directory>) {
+        let mut before = std::mem::take(&mut self.servers);
+        let mut next_key = before
+            .iter()
+            .map(|server| server.key + 1)
+            .max()
+            .unwrap_or(0)
+            .max(self.next_key);
+        let same_bind = self.plan.bind == plan.bind;
+        for (tier, servers) in plan.tiers.iter().enumerate() {
+            for new in &servers.servers {
+                let same = before.iter().position(|old| {
+                    same_bind && old.plan.name == new.name && old.plan.target == new.target && old.plan.bind == new.bind
+                });
+                let server = match same.map(|at| before.swap_remove(at)) {
+                    Some(old) => Server {
+                        plan: Arc::clone(new),
+                        tier,
+                        ..old
+                    },
+                    None => {
+                        next_key += 1;
+                        Server::new(next_key, Arc::clone(new), tier)
+                    }
+                };
+                self.servers.push(server);
+            }
+        }
+        self.next_key = next_key;
+        self.plan = Arc::clone(plan);
+    }
+}
+
+impl Server {
+    fn new(key: u64, plan: Arc<plan::Upstream>, tier: usize) -> Self {
+        let mut server = Server {
+            key,
+            plan,
+            tier,
+            tls: None,
+            local: None,
+            alive: true,
+            next_address: 0,
+            last_error: None,
+        };
+        if let Err(why) = server.load() {
+            tracing::error!(server = server.plan.name, why, "a server cannot be used");
+            server.alive = false;
+        }
+        server
+    }
+
+    /// What the plan was checked for, made.
+    fn load(&mut self) -> Result<(), String> {
+        match &self.plan.target {
+            plan::Target::Tcp { host, tls, .. } => {
+                let client = match tls {
+                    plan::UpstreamTls::None => return Ok(()),
+                    plan::UpstreamTls::Ldaps(client)
+                    | plan::UpstreamTls::StartTlsRequired(client)
+                    | plan::UpstreamTls::StartTlsTried(client) => client,
+                };
+                self.tls = Some((tls::client(client)?, tls::server_name(client, host)?));
+            }
+            plan::Target::Unix(_) => {}
+            plan::Target::Local { .. } => self.local = Some(crate::local_files::load(&self.plan.target)?),
+        }
+        Ok(())
+    }
+}
+
+/// What of `total` belongs to the worker at `place` of `count`.
+fn portion(total: usize, (place, count): (usize, usize)) -> u32 {
+    let count = count.max(1);
+    u32::try_from(total / count + usize::from(place < total % count)).unwrap_or(u32::MAX)
+}
+
+fn pool_config(directory: &Directory, share: (usize, usize)) -> PoolConfig {
+    let plan = &directory.plan;
+    let pinned = plan.identity == Identity::Pinned;
+    let shared = LaneConfig {
+        slots: 0,
+        cancel: CancelRule::Abandon,
+        owned: false,
+        probes: true,
+        idle_timeout: Some(engine::core::time::Span::from_secs(BIND_IDLE_SECS)),
+        pack: PACK,
+    };
+    let bind = LaneConfig {
+        slots: 1,
+        cancel: CancelRule::CloseReopen,
+        probes: false,
+        pack: 1,
+        ..shared
+    };
+    let own = LaneConfig {
+        owned: true,
+        probes: false,
+        idle_timeout: None,
+        ..shared
+    };
+    let server = |server: &Server| {
+        let plan_server = &server.plan;
+        let local = matches!(plan_server.target, plan::Target::Local { .. });
+        let minimum = if local {
+            1
+        } else {
+            portion(plan_server.connections, share).max(1)
+        };
+        let maximum = if local {
+            1
+        } else {
+            portion(plan_server.connections_max, share).max(minimum)
+        };
+        let binds = if pinned {
+            0
+        } else {
+            portion(plan_server.bind_connections_max, share).max(1)
+        };
+        let per_connection = u32::try_from(plan_server.connection_pending_max).unwrap_or(u32::MAX);
+        ServerConfig {
+            key: server.key,
+            weight: plan_server.weight,
+            pending_max: u32::try_from(plan_server.pending_max).unwrap_or(u32::MAX),
+            lanes: vec![
+                LaneLimits {
+                    min: minimum,
+                    max: maximum,
+                    upstream_pending_max: per_connection,
+                },
+                LaneLimits {
+                    min: 0,
+                    max: binds,
+                    upstream_pending_max: 0,
+                },
+                LaneLimits {
+                    min: 0,
+                    max: portion(plan.limits.pinned_max, share).max(1),
+                    upstream_pending_max: 0,
+                },
+            ],
+        }
+    };
+    let tiers = plan.tiers.iter().enumerate().map(|(number, tier)| {
+        let servers = directory
+            .servers
+            .iter()
+            .filter(|found| found.tier == number)
+            .map(server)
+            .collect();
+        (tier.policy, servers)
+    });
+    PoolConfig {
+        lanes: vec![shared, bind, own],
+        tiers: tiers.collect(),
+        queue_max: u32::try_from(plan.limits.queue_max).unwrap_or(u32::MAX),
+        health: health(&plan.limits),
+    }
+}
+
+fn health(limits: &plan::DirectoryLimits) -> HealthConfig {
+    HealthConfig {
+        suspect_after: span(limits.probe_suspect_interval),
+        probe_interval: (!limits.probe_interval.is_zero()).then(|| span(limits.probe_interval)),
+        probe_suspect_interval: span(limits.probe_suspect_interval),
+        probe_timeout: span(limits.probe_timeout),
+        eject_after: limits.eject_after,
+        dead_after: span(limits.operation_timeout),
+        retry_min: span(limits.retry_min),
+        retry_max: span(limits.retry_max),
+    }
+}
+
+fn service_config(plan: &plan::Service) -> PoolConfig {
+    let lane = LaneConfig {
+        slots: 1,
+        cancel: CancelRule::InterruptThenKill {
+            grace: span(plan.grace),
+        },
+        owned: false,
+        probes: false,
+        idle_timeout: None,
+        pack: 1,
+    };
+    let max = u32::try_from(plan.max).unwrap_or(u32::MAX);
+    let limits = LaneLimits {
+        min: max,
+        max,
+        upstream_pending_max: 0,
+    };
+    let server = ServerConfig {
+        key: 0,
+        weight: 1,
+        pending_max: 0,
+        lanes: vec![limits],
+    };
+    let health = HealthConfig {
+        probe_interval: None,
+        eject_after: u32::MAX,
+        ..HealthConfig::default()
+    };
+    PoolConfig {
+        lanes: vec![lane],
+        tiers: vec![(engine::core::policy::Kind::LeastBusy, vec![server])],
+        queue_max: u32::try_from(plan.queue_max).unwrap_or(u32::MAX),
+        health,
+    }
+}
+
+fn settings(directory: Option<&plan::Directory>, starttls: bool) -> Settings {
+    let Some(plan) = directory else {
+        return Settings::default();
+    };
+    let limits = &plan.limits;
+    Settings {
+        proxied: plan.identity == Identity::Proxied,
+        allow_unauthenticated_bind: limits.allow_unauthenticated_bind,
+        starttls,
+        pending_max: limits.client_pending_max,
+        search_timeout: span(limits.search_timeout),
+        operation_timeout: span(limits.operation_timeout),
+        limits: Limits {
+            filter_depth_max: limits.filter_depth_max,
+            ..Limits::default()
+        },
+    }
+}

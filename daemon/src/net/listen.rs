@@ -1,0 +1,438 @@
+//! The acceptor: one thread that lets clients in and hands each to the worker with the fewest.
+//!
+//! Descriptors for servers and for the admin side are reserved by a bound on clients. At the bound, or when descriptors run
+//! out all the same, accepting pauses (the kernel's backlog holds who comes) and resumes by itself: while it pauses, and only
+//! then, the acceptor looks every 20 ms whether there is room again.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::stream::Raw;
+use crate::config::plan::{Address, Listener};
+use crate::drive::Job;
+use crate::shared::Shared;
+use crate::worker::Inbox;
+
+const COMMANDS: Token = Token(usize::MAX);
+const PAUSE: Duration = Duration::from_millis(20);
+/// Clients taken from one listener before the others are looked at.
+const AT_ONCE: usize = 64;
+const BACKLOG: i32 = 4096;
+
+/// A client that has been let in.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its socket.
+    pub raw: Raw,
+    /// Through which listener.
+    pub listener: u64,
+    /// Where from; none over a unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
+/// A bound socket, not yet accepting.
+#[derive(Debug)]
+pub struct Bound {
+    socket: Sock,
+    /// Where it listens; the port is the kernel's choice where 0 was asked for.
+    pub address: Address,
+}
+
+#[derive(Debug)]
+enum Sock {
+    Tcp(TcpListener),
+    Unix(UnixListener, Cleanup),
+}
+
+/// Removes a unix socket's file.
+#[derive(Debug)]
+struct Cleanup(PathBuf);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Binds a listener's socket. The error says what to do about it.
+pub fn bind(address: &Address) -> Result<Bound, String> {
+    match address {
+        Address::Tcp(at) => {
+            let listener = bind_tcp(*at).map_err(|error| explain(&at.to_string(), &error))?;
+            let at = listener.local_addr().map_err(|error| error.to_string())?;
+            Ok(Bound {
+                socket: Sock::Tcp(listener),
+                address: Address::Tcp(at),
+            })
+        }
+        Address::Unix(path, mode) => {
+            let listener = bind_unix(path, *mode).map_err(|error| explain(&path.display().to_string(), &error))?;
+            Ok(Bound {
+                socket: Sock::Unix(listener, Cleanup(path.clone())),
+                address: address.clone(),
+            })
+        }
+    }
+}
+
+fn explain(address: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use by another program; stop it, or choose another address")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{address}: not permitted; ports below 1024 want CAP_NET_BIND_SERVICE, sockets a writable folder")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("{address} is no address of this machine"),
+        _ => format!("{address}: {error}"),
+    }
+}
+
+fn bind_tcp(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if at.is_ipv6() {
+        // `[::]` serves v4 as well, as everybody expects.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(at))?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)?;
+    }
+    if path.exists() {
+        // Left behind by one that was killed, unless somebody answers.
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// What the acceptor is told.
+#[derive(Debug)]
+enum Command {
+    Add {
+        id: u64,
+        bound: Box<Bound>,
+        plan: Arc<Listener>,
+        workers: Vec<usize>,
+    },
+    Change {
+        id: u64,
+        plan: Arc<Listener>,
+        workers: Vec<usize>,
+    },
+    Remove {
+        id: u64,
+    },
+    Stop,
+}
+
+/// The handle of the acceptor.
+#[derive(Debug)]
+pub struct Acceptor {
+    commands: Arc<Mutex<VecDeque<Command>>>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+    /// How often accepting has paused.
+    pub pauses: Arc<AtomicU64>,
+    /// Clients let in since the start.
+    pub accepted: Arc<AtomicUsize>,
+    paused: Arc<AtomicBool>,
+    clients_max: Arc<AtomicUsize>,
+}
+
+impl Acceptor {
+    /// Starts the thread; `clients_max`: all listeners together.
+    pub fn start(inboxes: Vec<Arc<Inbox>>, shared: Arc<Shared>, clients_max: usize) -> io::Result<Acceptor> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), COMMANDS)?);
+        let commands = Arc::new(Mutex::new(VecDeque::new()));
+        let (pauses, paused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let clients_max = Arc::new(AtomicUsize::new(clients_max));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let mut own = Accepting {
+            poll,
+            commands: Arc::clone(&commands),
+            inboxes,
+            shared,
+            listeners: HashMap::new(),
+            tokens: 0,
+            pauses: Arc::clone(&pauses),
+            accepted: Arc::clone(&accepted),
+            paused: Arc::clone(&paused),
+            clients_max: Arc::clone(&clients_max),
+        };
+        let thread = std::thread::Builder::new()
+            .name("acceptor".into())
+            .spawn(move || own.run())?;
+        Ok(Acceptor {
+            commands,
+            waker,
+            thread: Some(thread),
+            pauses,
+            accepted,
+            paused,
+            clients_max,
+        })
+    }
+
+    /// Whether accepting pauses just now.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Changes the bound on clients.
+    pub fn set_clients_max(&self, clients_max: usize) {
+        self.clients_max.store(clients_max, Ordering::Relaxed);
+    }
+
+    /// Lets clients in.
+    pub fn add(&self, id: u64, bound: Bound, plan: Arc<Listener>, workers: Vec<usize>) {
+        self.tell(Command::Add {
+            id,
+            bound: Box::new(bound),
+            plan,
+            workers,
+        });
+    }
+
+    /// A listener's settings have changed.
+    pub fn change(&self, id: u64, plan: Arc<Listener>, workers: Vec<usize>) {
+        self.tell(Command::Change { id, plan, workers });
+    }
+
+    /// Closes a listener's socket.
+    pub fn remove(&self, id: u64) {
+        self.tell(Command::Remove { id });
+    }
+
+    /// Closes all sockets and ends the thread.
+    pub fn stop(&mut self) {
+        self.tell(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn tell(&self, command: Command) {
+        self.commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(command);
+        let _ = self.waker.wake();
+    }
+}
+
+struct Open {
+    id: u64,
+    bound: Box<Bound>,
+    plan: Arc<Listener>,
+    workers: Vec<usize>,
+    /// The kernel has clients that were not taken yet.
+    waiting: bool,
+}
+
+struct Accepting {
+    poll: Poll,
+    commands: Arc<Mutex<VecDeque<Command>>>,
+    inboxes: Vec<Arc<Inbox>>,
+    shared: Arc<Shared>,
+    listeners: HashMap<usize, Open>,
+    tokens: usize,
+    pauses: Arc<AtomicU64>,
+    accepted: Arc<AtomicUsize>,
+    paused: Arc<AtomicBool>,
+    clients_max: Arc<AtomicUsize>,
+}
+
+/// What an accept led to.
+enum Took {
+    One,
+    Nobody,
+    /// No room: try again later.
+    Pause,
+}
+
+impl Accepting {
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(64);
+        loop {
+            let waiting = self.listeners.values().any(|open| open.waiting);
+            let timeout = match (waiting, self.paused.load(Ordering::Relaxed)) {
+                (true, true) => Some(PAUSE),
+                (true, false) => Some(Duration::ZERO),
+                (false, _) => None,
+            };
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "accept");
+            }
+            for event in &events {
+                if let Some(open) = self.listeners.get_mut(&event.token().0) {
+                    open.waiting = true;
+                }
+            }
+            if !self.obey() {
+                return;
+            }
+            self.take_clients();
+        }
+    }
+
+    /// False: stop.
+    fn obey(&mut self) -> bool {
+        loop {
+            let command = self.commands.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            match command {
+                None => return true,
+                Some(Command::Stop) => return false,
+                Some(Command::Remove { id }) => self.listeners.retain(|_, open| open.id != id),
+                Some(Command::Change { id, plan, workers }) => {
+                    if let Some(open) = self.listeners.values_mut().find(|open| open.id == id) {
+                        open.plan = plan;
+                        open.workers = workers;
+                    }
+                }
+                Some(Command::Add {
+                    id,
+                    mut bound,
+                    plan,
+                    workers,
+                }) => {
+                    self.tokens += 1;
+                    let token = Token(self.tokens);
+                    let registered = match &mut bound.socket {
+                        Sock::Tcp(listener) => self.poll.registry().register(listener, token, Interest::READABLE),
+                        Sock::Unix(listener, _) => self.poll.registry().register(listener, token, Interest::READABLE),
+                    };
+                    match registered {
+                        Ok(()) => {
+                            self.listeners.insert(
+                                token.0,
+                                Open {
+                                    id,
+                                    bound,
+                                    plan,
+                                    workers,
+                                    waiting: true,
+                                },
+                            );
+                        }
+                        Err(error) => tracing::error!(%error, "a listener cannot accept"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_clients(&mut self) {
+        let mut pause = false;
+        let tokens: Vec<usize> = self
+            .listeners
+            .iter()
+            .filter(|(_, open)| open.waiting)
+            .map(|(token, _)| *token)
+            .collect();
+        for token in tokens {
+            for _ in 0..AT_ONCE {
+                match self.take_one(token) {
+                    Took::One => {}
+                    Took::Nobody => {
+                        if let Some(open) = self.listeners.get_mut(&token) {
+                            open.waiting = false;
+                        }
+                        break;
+                    }
+                    Took::Pause => {
+                        pause = true;
+                        break;
+                    }
+                }
+            }
+        }
+        if pause != self.paused.swap(pause, Ordering::Relaxed) && pause {
+            self.pauses.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                clients = self.shared.clients_total(),
+                "no room for more clients; accepting pauses"
+            );
+        }
+    }
+
+    fn take_one(&mut self, token: usize) -> Took {
+        let Some(open) = self.listeners.get(&token) else {
+            return Took::Nobody;
+        };
+        if self.shared.clients_total() >= self.clients_max.load(Ordering::Relaxed) {
+            return Took::Pause;
+        }
+        let accepted = match &open.bound.socket {
+            Sock::Tcp(listener) => listener.accept().map(|(stream, peer)| {
+                let _ = stream.set_nodelay(true);
+                (Raw::Tcp(stream), Some(peer))
+            }),
+            Sock::Unix(listener, _) => listener.accept().map(|(stream, _)| (Raw::Unix(stream), None)),
+        };
+        match accepted {
+            Ok((raw, peer)) => {
+                self.hand_over(
+                    open,
+                    Accepted {
+                        raw,
+                        listener: open.id,
+                        peer,
+                    },
+                );
+                Took::One
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Took::Nobody,
+            // Out of descriptors or memory: who waits is not lost.
+            Err(error) if matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12)) => Took::Pause,
+            // This client has gone already.
+            Err(_) => Took::One,
+        }
+    }
+
+    /// To the worker with the fewest clients among those that may have it.
+    fn hand_over(&self, open: &Open, accepted: Accepted) {
+        let clients = |worker: &&usize| {
+            self.shared
+                .clients
+                .get(**worker)
+                .map_or(usize::MAX, |n| n.load(Ordering::Relaxed))
+        };
+        let Some(worker) = open.workers.iter().min_by_key(clients) else {
+            return;
+        };
+        let (Some(inbox), Some(count)) = (self.inboxes.get(*worker), self.shared.clients.get(*worker)) else {
+            return;
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        if inbox.push(Job::Accept(accepted)).is_err() {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
