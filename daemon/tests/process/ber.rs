@@ -1,7 +1,7 @@
 //! BER for the tests' own client, written apart from `wire` so that both cannot share a mistake.
 
 /// Tag, fewest length octets, content.
-pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     match content.len() {
         short @ 0..=127 => out.push(u8::try_from(short).unwrap()),
@@ -16,11 +16,11 @@ pub fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// Several elements in one constructed element.
-pub fn seq(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn seq(tag: u8, parts: &[Vec<u8>]) -> Vec<u8> {
     tlv(tag, &parts.concat())
 }
 
-pub fn int(tag: u8, value: i64) -> Vec<u8> {
+pub(crate) fn int(tag: u8, value: i64) -> Vec<u8> {
     let octets = value.to_be_bytes();
     let mut skip = 0;
     while skip < 7 {
@@ -33,16 +33,16 @@ pub fn int(tag: u8, value: i64) -> Vec<u8> {
     tlv(tag, &octets[skip..])
 }
 
-pub fn text(value: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn text(value: impl AsRef<[u8]>) -> Vec<u8> {
     tlv(0x04, value.as_ref())
 }
 
-pub fn boolean(value: bool) -> Vec<u8> {
+pub(crate) fn boolean(value: bool) -> Vec<u8> {
     tlv(0x01, &[if value { 0xFF } else { 0 }])
 }
 
 /// One element off the front of `bytes`: tag, content, and how many octets it took. `None`: not all there yet.
-pub fn take(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+pub(crate) fn take(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let (&tag, &first) = (bytes.first()?, bytes.get(1)?);
     let (header, length) = if first < 0x80 {
         (2, usize::from(first))
@@ -56,7 +56,7 @@ pub fn take(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
 }
 
 /// All elements of one level; panics when `content` does not end with an element's end.
-pub fn elements(mut content: &[u8]) -> Vec<(u8, &[u8])> {
+pub(crate) fn elements(mut content: &[u8]) -> Vec<(u8, &[u8])> {
     let mut found = Vec::new();
     while !content.is_empty() {
         let (tag, inner, used) = take(content).expect("whole elements");
@@ -66,7 +66,7 @@ pub fn elements(mut content: &[u8]) -> Vec<(u8, &[u8])> {
     found
 }
 
-pub fn value(content: &[u8]) -> i64 {
+pub(crate) fn value(content: &[u8]) -> i64 {
     let start = if content.first().is_some_and(|first| *first >= 0x80) { -1 } else { 0 };
     content.iter().fold(start, |value, octet| value << 8 | i64::from(*octet))
 }

@@ -7,27 +7,27 @@ use std::time::Duration;
 use crate::proc::{Folder, run, shown};
 
 /// Paths of PEM files.
-pub struct Certificates {
+pub(crate) struct Certificates {
     folder: Folder,
 }
 
 impl Certificates {
-    pub fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
 
     /// An authority that vouches for nobody here.
-    pub fn other_ca(&self) -> PathBuf {
+    pub(crate) fn other_ca(&self) -> PathBuf {
         self.folder.path().join("other.crt")
     }
 
     /// Of `localhost` and 127.0.0.1.
-    pub fn server(&self) -> (PathBuf, PathBuf) {
+    pub(crate) fn server(&self) -> (PathBuf, PathBuf) {
         self.pair("server")
     }
 
     /// A second certificate of the same names, for reloads.
-    pub fn renewed(&self) -> (PathBuf, PathBuf) {
+    pub(crate) fn renewed(&self) -> (PathBuf, PathBuf) {
         self.pair("renewed")
     }
 
@@ -37,7 +37,7 @@ impl Certificates {
 }
 
 /// Made once per run.
-pub fn certificates() -> &'static Certificates {
+pub(crate) fn certificates() -> &'static Certificates {
     static MADE: LazyLock<Certificates> = LazyLock::new(|| {
         let folder = Folder::new("certificates");
         authority(folder.path(), "ca", "/CN=usherd test authority");

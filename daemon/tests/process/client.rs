@@ -15,11 +15,11 @@ use crate::ber::{elements, int, seq, take, tlv, value};
 use crate::ops;
 
 /// Long enough for a busy test machine, short enough to notice what never comes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a client connects, and how the connection is protected.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     Plain(SocketAddr),
     Ldaps(SocketAddr, PathBuf),
     StartTls(SocketAddr, PathBuf),
@@ -27,7 +27,7 @@ pub enum Target {
 }
 
 impl Target {
-    pub fn plain(port: u16) -> Self {
+    pub(crate) fn plain(port: u16) -> Self {
         Self::Plain(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }
@@ -40,21 +40,21 @@ enum Stream {
 
 /// Why no message came.
 #[derive(Debug, PartialEq, Eq, Clone)]
-pub enum Gone {
+pub(crate) enum Gone {
     Closed,
     Timeout,
 }
 
 /// One LDAPMessage.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Message {
-    pub id: i64,
+pub(crate) struct Message {
+    pub(crate) id: i64,
     /// The protocolOp's tag.
-    pub tag: u8,
+    pub(crate) tag: u8,
     /// The protocolOp's content.
-    pub content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
     /// protocolOp and controls exactly as sent: what must be equal, ids aside.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl std::fmt::Debug for Message {
@@ -75,31 +75,31 @@ impl Message {
     }
 
     /// Whether it ends its operation.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         !matches!(self.tag, ops::SEARCH_ENTRY | ops::SEARCH_REFERENCE | ops::INTERMEDIATE)
     }
 
     /// The result code, of a final message.
-    pub fn code(&self) -> i64 {
+    pub(crate) fn code(&self) -> i64 {
         assert!(self.is_final(), "no result: {self:?}");
         value(elements(&self.content)[0].1)
     }
 
-    pub fn matched_dn(&self) -> String {
+    pub(crate) fn matched_dn(&self) -> String {
         String::from_utf8_lossy(elements(&self.content)[1].1).into_owned()
     }
 
-    pub fn diagnostic(&self) -> String {
+    pub(crate) fn diagnostic(&self) -> String {
         String::from_utf8_lossy(elements(&self.content)[2].1).into_owned()
     }
 
     /// responseName of an extended response.
-    pub fn response_name(&self) -> Option<String> {
+    pub(crate) fn response_name(&self) -> Option<String> {
         self.tagged(0x8A).map(|name| String::from_utf8_lossy(&name).into_owned())
     }
 
     /// responseValue of an extended response.
-    pub fn response_value(&self) -> Option<Vec<u8>> {
+    pub(crate) fn response_value(&self) -> Option<Vec<u8>> {
         self.tagged(0x8B)
     }
 
@@ -108,13 +108,13 @@ impl Message {
     }
 
     /// objectName of a search entry.
-    pub fn dn(&self) -> String {
+    pub(crate) fn dn(&self) -> String {
         assert_eq!(self.tag, ops::SEARCH_ENTRY, "no entry: {self:?}");
         String::from_utf8_lossy(elements(&self.content)[0].1).into_owned()
     }
 
     /// The values of an attribute of a search entry.
-    pub fn values(&self, attribute: &str) -> Vec<String> {
+    pub(crate) fn values(&self, attribute: &str) -> Vec<String> {
         assert_eq!(self.tag, ops::SEARCH_ENTRY, "no entry: {self:?}");
         let attributes = elements(elements(&self.content)[1].1);
         let pairs = attributes.into_iter().map(|(_, pair)| elements(pair));
@@ -124,13 +124,19 @@ impl Message {
     }
 
     /// Whether it is a notice of disconnection (RFC 4511 4.4.1).
-    pub fn is_disconnection(&self) -> bool {
+    pub(crate) fn is_disconnection(&self) -> bool {
         self.id == 0 && self.tag == ops::EXTENDED_RESPONSE && self.response_name().as_deref() == Some(ops::OID_DISCONNECTION)
     }
 }
 
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
 /// One connection.
-pub struct Client {
+pub(crate) struct Client {
     stream: Option<Stream>,
     inbox: Vec<u8>,
     taken: usize,
@@ -139,12 +145,12 @@ pub struct Client {
 
 impl Client {
     /// Connects; panics when that fails.
-    pub fn connect(target: &Target) -> Self {
+    pub(crate) fn connect(target: &Target) -> Self {
         Self::try_connect(target).unwrap_or_else(|error| panic!("{target:?}: {error}"))
     }
 
     /// Connects, with TLS where the target says so.
-    pub fn try_connect(target: &Target) -> std::io::Result<Self> {
+    pub(crate) fn try_connect(target: &Target) -> std::io::Result<Self> {
         let tcp = |address: &SocketAddr| -> std::io::Result<TcpStream> {
             let stream = TcpStream::connect_timeout(address, PATIENCE)?;
             stream.set_nodelay(true)?;
@@ -165,7 +171,7 @@ impl Client {
     }
 
     /// StartTLS, then the handshake.
-    pub fn start_tls(&mut self, ca: &std::path::Path) -> std::io::Result<()> {
+    pub(crate) fn start_tls(&mut self, ca: &std::path::Path) -> std::io::Result<()> {
         let answer = self.call(&ops::start_tls());
         if answer[0].code() != 0 {
             return Err(std::io::Error::other(format!("StartTLS was answered {answer:?}")));
@@ -174,33 +180,39 @@ impl Client {
     }
 
     /// The TLS handshake alone, on a connection whose server has already agreed.
-    pub fn protect(&mut self, ca: &std::path::Path) -> std::io::Result<()> {
+    pub(crate) fn protect(&mut self, ca: &std::path::Path) -> std::io::Result<()> {
         let Some(Stream::Tcp(stream)) = self.stream.take() else { panic!("StartTLS needs plain TCP") };
         self.stream = Some(tls(stream, ca)?);
         Ok(())
     }
 
+    /// The certificate that the server showed.
+    pub(crate) fn peer_certificate(&self) -> Vec<u8> {
+        let Some(Stream::Tls(stream)) = &self.stream else { panic!("no TLS here") };
+        stream.conn.peer_certificates().and_then(<[_]>::first).expect("a certificate").to_vec()
+    }
+
     /// A connection bound as `dn`.
-    pub fn bound(target: &Target, dn: &str, password: &str) -> Self {
+    pub(crate) fn bound(target: &Target, dn: &str, password: &str) -> Self {
         let mut client = Self::connect(target);
         client.bind(dn, password);
         client
     }
 
     /// A simple bind that must succeed.
-    pub fn bind(&mut self, dn: &str, password: &str) {
+    pub(crate) fn bind(&mut self, dn: &str, password: &str) {
         let answer = self.one(&ops::bind(dn, password));
         assert_eq!(answer.code(), 0, "bind as {dn}: {answer:?}");
     }
 
     /// A fresh message id.
-    pub fn id(&mut self) -> i64 {
+    pub(crate) fn id(&mut self) -> i64 {
         self.next_id += 1;
         self.next_id - 1
     }
 
     /// Sends bytes as they are.
-    pub fn send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match self.stream.as_mut().expect("an open stream") {
             Stream::Tcp(stream) => stream.write_all(bytes),
             Stream::Unix(stream) => stream.write_all(bytes),
@@ -209,14 +221,14 @@ impl Client {
     }
 
     /// Sends a request under a fresh id, which it gives.
-    pub fn send(&mut self, op: &[u8]) -> i64 {
+    pub(crate) fn send(&mut self, op: &[u8]) -> i64 {
         let id = self.id();
         self.send_raw(&message(id, op)).expect("the server takes requests");
         id
     }
 
     /// The next message, whatever it belongs to.
-    pub fn receive(&mut self, limit: Duration) -> Result<Message, Gone> {
+    pub(crate) fn receive(&mut self, limit: Duration) -> Result<Message, Gone> {
         let end = Instant::now() + limit;
         loop {
             if let Some((message, used)) = Message::parse(&self.inbox[self.taken..]) {
@@ -236,7 +248,7 @@ impl Client {
     }
 
     /// Whether a whole message waits in the buffer already.
-    pub fn has_message(&self) -> bool {
+    pub(crate) fn has_message(&self) -> bool {
         Message::parse(&self.inbox[self.taken..]).is_some()
     }
 
@@ -269,19 +281,19 @@ impl Client {
     }
 
     /// A request and all its messages, the final one last. Messages with another id fail the test.
-    pub fn call(&mut self, op: &[u8]) -> Vec<Message> {
+    pub(crate) fn call(&mut self, op: &[u8]) -> Vec<Message> {
         self.try_call(op).unwrap_or_else(|gone| panic!("no answer to {}: {gone:?}", op.escape_ascii()))
     }
 
     /// As [`Client::call`], for connections that may be closed.
-    pub fn try_call(&mut self, op: &[u8]) -> Result<Vec<Message>, Gone> {
+    pub(crate) fn try_call(&mut self, op: &[u8]) -> Result<Vec<Message>, Gone> {
         let id = self.id();
         self.send_raw(&message(id, op)).map_err(|_| Gone::Closed)?;
         self.collect(id, PATIENCE)
     }
 
     /// The messages of operation `id` up to its final one.
-    pub fn collect(&mut self, id: i64, limit: Duration) -> Result<Vec<Message>, Gone> {
+    pub(crate) fn collect(&mut self, id: i64, limit: Duration) -> Result<Vec<Message>, Gone> {
         let end = Instant::now() + limit;
         let mut messages = Vec::new();
         loop {
@@ -299,26 +311,26 @@ impl Client {
     }
 
     /// A request that has one answer.
-    pub fn one(&mut self, op: &[u8]) -> Message {
+    pub(crate) fn one(&mut self, op: &[u8]) -> Message {
         let mut answer = self.call(op);
         assert_eq!(answer.len(), 1, "one message: {answer:?}");
         answer.remove(0)
     }
 
     /// Who the server says we are: `""` or `"dn:…"`.
-    pub fn whoami(&mut self) -> String {
+    pub(crate) fn whoami(&mut self) -> String {
         let answer = self.one(&ops::whoami());
         assert_eq!(answer.code(), 0, "who am I? {answer:?}");
         String::from_utf8(answer.response_value().unwrap_or_default()).expect("an authorization identity")
     }
 
     /// Passes when nothing comes for `span`.
-    pub fn expect_silence(&mut self, span: Duration) {
+    pub(crate) fn expect_silence(&mut self, span: Duration) {
         assert_eq!(self.receive(span).err(), Some(Gone::Timeout), "nothing should come");
     }
 
     /// What comes until the server closes; panics when it does not within `limit`.
-    pub fn until_closed(&mut self, limit: Duration) -> Vec<Message> {
+    pub(crate) fn until_closed(&mut self, limit: Duration) -> Vec<Message> {
         let end = Instant::now() + limit;
         let mut messages = Vec::new();
         loop {
@@ -332,12 +344,12 @@ impl Client {
 }
 
 /// An LDAPMessage around `op` (which may have its controls behind it).
-pub fn message(id: i64, op: &[u8]) -> Vec<u8> {
+pub(crate) fn message(id: i64, op: &[u8]) -> Vec<u8> {
     seq(0x30, &[int(0x02, id), op.to_vec()])
 }
 
 /// `op` with controls behind it: OID, criticality, value.
-pub fn with_controls(op: &[u8], controls: &[(&str, bool, Option<Vec<u8>>)]) -> Vec<u8> {
+pub(crate) fn with_controls(op: &[u8], controls: &[(&str, bool, Option<Vec<u8>>)]) -> Vec<u8> {
     let one = |(oid, critical, value): &(&str, bool, Option<Vec<u8>>)| {
         let mut parts = vec![tlv(0x04, oid.as_bytes())];
         if *critical {

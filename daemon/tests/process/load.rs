@@ -15,33 +15,33 @@ use crate::slapd::{PEOPLE, USERS, password, user};
 
 /// What to do.
 #[derive(Clone)]
-pub struct Load {
+pub(crate) struct Load {
     /// Clients connect to these in turn.
-    pub targets: Vec<Target>,
-    pub clients: usize,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) clients: usize,
     /// Operations a client has under way.
-    pub depth: usize,
+    pub(crate) depth: usize,
     /// Of 1,000 operations, so many are abandoned at once.
-    pub abandoned: u32,
+    pub(crate) abandoned: u32,
     /// Of 1,000 operations, so many are rebinds (as someone else, now and then with a wrong password).
-    pub rebinds: u32,
+    pub(crate) rebinds: u32,
     /// Of 1,000 operations, so many are writes.
-    pub writes: u32,
+    pub(crate) writes: u32,
     /// A client rests so long between rounds; zero: as fast as it can.
-    pub rest: Duration,
+    pub(crate) rest: Duration,
     /// An answer may take so long before it counts as missing.
-    pub patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Load {
-    pub fn new(targets: &[Target], clients: usize, depth: usize) -> Self {
+    pub(crate) fn new(targets: &[Target], clients: usize, depth: usize) -> Self {
         let targets = targets.to_vec();
         let (rest, patience) = (Duration::ZERO, Duration::from_secs(30));
         Self { targets, clients, depth, abandoned: 0, rebinds: 0, writes: 0, rest, patience }
     }
 
     /// Runs until `stop` says so, or until `operations` were sent.
-    pub fn run(&self, operations: u64, stop: &AtomicBool) -> Tally {
+    pub(crate) fn run(&self, operations: u64, stop: &AtomicBool) -> Tally {
         let left = AtomicU64::new(operations);
         let mut total = Tally::default();
         std::thread::scope(|scope| {
@@ -67,30 +67,30 @@ impl Load {
 
 /// What came of it.
 #[derive(Default, Debug, Clone)]
-pub struct Tally {
-    pub operations: u64,
-    pub reads: u64,
-    pub abandoned: u64,
-    pub binds: u64,
+pub(crate) struct Tally {
+    pub(crate) operations: u64,
+    pub(crate) reads: u64,
+    pub(crate) abandoned: u64,
+    pub(crate) binds: u64,
     /// Reads with another result than theirs, or lost with their connection.
-    pub read_errors: u64,
-    pub write_errors: u64,
-    pub bind_errors: u64,
+    pub(crate) read_errors: u64,
+    pub(crate) write_errors: u64,
+    pub(crate) bind_errors: u64,
     /// Binds and operations answered 51.
-    pub busy: u64,
+    pub(crate) busy: u64,
     /// A second final result.
-    pub duplicate: u64,
+    pub(crate) duplicate: u64,
     /// A message for an operation that was over or abandoned.
-    pub late: u64,
+    pub(crate) late: u64,
     /// No final result within the patience.
-    pub unanswered: u64,
+    pub(crate) unanswered: u64,
     /// An answer with another operation's token.
-    pub misdelivered: u64,
-    pub disconnections: u64,
-    pub slowest: Duration,
-    pub codes: BTreeMap<i64, u64>,
+    pub(crate) misdelivered: u64,
+    pub(crate) disconnections: u64,
+    pub(crate) slowest: Duration,
+    pub(crate) codes: BTreeMap<i64, u64>,
     /// The first few troubles, for people.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Tally {
@@ -120,13 +120,13 @@ impl Tally {
     }
 
     /// Nothing twice, nothing late, nothing missing, nothing astray: what must hold whatever happens.
-    pub fn assert_lawful(&self) {
+    pub(crate) fn assert_lawful(&self) {
         let broken = [self.duplicate, self.late, self.unanswered, self.misdelivered];
         assert_eq!(broken, [0; 4], "duplicate, late, unanswered, misdelivered: {self:#?}");
     }
 
     /// As [`Tally::assert_lawful`], and nobody noticed anything at all.
-    pub fn assert_untroubled(&self) {
+    pub(crate) fn assert_untroubled(&self) {
         self.assert_lawful();
         let troubles = [self.read_errors, self.write_errors, self.bind_errors, self.disconnections];
         assert_eq!(troubles, [0; 4], "read, write, bind errors, disconnections: {self:#?}");

@@ -4,16 +4,19 @@
 //! environment: `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`;
 //! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
 
+mod balance;
 mod ber;
 mod certificates;
 mod client;
 mod deaths;
 mod hostile;
 mod identity;
+mod lifecycle;
 mod load;
 mod ops;
 mod peer;
 mod proc;
+mod resources;
 mod same_answers;
 mod slapd;
 mod tools;

@@ -2,57 +2,57 @@
 
 use crate::ber::{boolean, int, seq, text, tlv};
 
-pub const SEARCH_ENTRY: u8 = 0x64;
-pub const SEARCH_DONE: u8 = 0x65;
-pub const SEARCH_REFERENCE: u8 = 0x73;
-pub const BIND_RESPONSE: u8 = 0x61;
-pub const EXTENDED_RESPONSE: u8 = 0x78;
-pub const INTERMEDIATE: u8 = 0x79;
-pub const OID_DISCONNECTION: &str = "1.3.6.1.4.1.1466.20036";
-pub const OID_START_TLS: &str = "1.3.6.1.4.1.1466.20037";
-pub const OID_WHOAMI: &str = "1.3.6.1.4.1.4203.1.11.3";
-pub const OID_PASSWORD_MODIFY: &str = "1.3.6.1.4.1.4203.1.11.1";
-pub const OID_CANCEL: &str = "1.3.6.1.1.8";
-pub const OID_PROXIED: &str = "2.16.840.1.113730.3.4.18";
+pub(crate) const SEARCH_ENTRY: u8 = 0x64;
+pub(crate) const SEARCH_DONE: u8 = 0x65;
+pub(crate) const SEARCH_REFERENCE: u8 = 0x73;
+pub(crate) const BIND_RESPONSE: u8 = 0x61;
+pub(crate) const EXTENDED_RESPONSE: u8 = 0x78;
+pub(crate) const INTERMEDIATE: u8 = 0x79;
+pub(crate) const OID_DISCONNECTION: &str = "1.3.6.1.4.1.1466.20036";
+pub(crate) const OID_START_TLS: &str = "1.3.6.1.4.1.1466.20037";
+pub(crate) const OID_WHOAMI: &str = "1.3.6.1.4.1.4203.1.11.3";
+pub(crate) const OID_PASSWORD_MODIFY: &str = "1.3.6.1.4.1.4203.1.11.1";
+pub(crate) const OID_CANCEL: &str = "1.3.6.1.1.8";
+pub(crate) const OID_PROXIED: &str = "2.16.840.1.113730.3.4.18";
 
 /// Scopes of a search.
-pub const BASE: i64 = 0;
-pub const ONE: i64 = 1;
-pub const SUB: i64 = 2;
-pub const SUBORDINATE: i64 = 3;
+pub(crate) const BASE: i64 = 0;
+pub(crate) const ONE: i64 = 1;
+pub(crate) const SUB: i64 = 2;
+pub(crate) const SUBORDINATE: i64 = 3;
 
-pub fn bind(dn: &str, password: &str) -> Vec<u8> {
+pub(crate) fn bind(dn: &str, password: &str) -> Vec<u8> {
     bind_version(3, dn, password)
 }
 
-pub fn bind_version(version: i64, dn: &str, password: &str) -> Vec<u8> {
+pub(crate) fn bind_version(version: i64, dn: &str, password: &str) -> Vec<u8> {
     seq(0x60, &[int(0x02, version), text(dn), tlv(0x80, password.as_bytes())])
 }
 
-pub fn unbind() -> Vec<u8> {
+pub(crate) fn unbind() -> Vec<u8> {
     tlv(0x42, &[])
 }
 
-pub fn abandon(id: i64) -> Vec<u8> {
+pub(crate) fn abandon(id: i64) -> Vec<u8> {
     int(0x50, id)
 }
 
 /// A search; see [`Search`] for limits and the like.
-pub fn search(base: &str, scope: i64, filter: &[u8], attributes: &[&str]) -> Vec<u8> {
+pub(crate) fn search(base: &str, scope: i64, filter: &[u8], attributes: &[&str]) -> Vec<u8> {
     Search::default().op(base, scope, filter, attributes)
 }
 
 /// The rarer fields of a search.
 #[derive(Default, Clone, Copy)]
-pub struct Search {
-    pub size_limit: i64,
-    pub time_limit: i64,
-    pub types_only: bool,
-    pub dereference: i64,
+pub(crate) struct Search {
+    pub(crate) size_limit: i64,
+    pub(crate) time_limit: i64,
+    pub(crate) types_only: bool,
+    pub(crate) dereference: i64,
 }
 
 impl Search {
-    pub fn op(self, base: &str, scope: i64, filter: &[u8], attributes: &[&str]) -> Vec<u8> {
+    pub(crate) fn op(self, base: &str, scope: i64, filter: &[u8], attributes: &[&str]) -> Vec<u8> {
         let attributes: Vec<Vec<u8>> = attributes.iter().map(text).collect();
         seq(
             0x63,
@@ -70,28 +70,28 @@ impl Search {
     }
 }
 
-pub fn present(attribute: &str) -> Vec<u8> {
+pub(crate) fn present(attribute: &str) -> Vec<u8> {
     tlv(0x87, attribute.as_bytes())
 }
 
-pub fn equal(attribute: &str, value: &str) -> Vec<u8> {
+pub(crate) fn equal(attribute: &str, value: &str) -> Vec<u8> {
     seq(0xA3, &[text(attribute), text(value)])
 }
 
-pub fn at_least(attribute: &str, value: &str) -> Vec<u8> {
+pub(crate) fn at_least(attribute: &str, value: &str) -> Vec<u8> {
     seq(0xA5, &[text(attribute), text(value)])
 }
 
-pub fn at_most(attribute: &str, value: &str) -> Vec<u8> {
+pub(crate) fn at_most(attribute: &str, value: &str) -> Vec<u8> {
     seq(0xA6, &[text(attribute), text(value)])
 }
 
-pub fn approximately(attribute: &str, value: &str) -> Vec<u8> {
+pub(crate) fn approximately(attribute: &str, value: &str) -> Vec<u8> {
     seq(0xA8, &[text(attribute), text(value)])
 }
 
 /// Substrings: the pieces between asterisks, as `pieces("cn", "a*b*c")`.
-pub fn pieces(attribute: &str, pattern: &str) -> Vec<u8> {
+pub(crate) fn pieces(attribute: &str, pattern: &str) -> Vec<u8> {
     let parts: Vec<&str> = pattern.split('*').collect();
     let last = parts.len() - 1;
     let tag = |index| if index == 0 { 0x80 } else if index == last { 0x82 } else { 0x81 };
@@ -101,7 +101,7 @@ pub fn pieces(attribute: &str, pattern: &str) -> Vec<u8> {
 }
 
 /// extensibleMatch: rule, attribute, value, DN attributes.
-pub fn extensible(rule: Option<&str>, attribute: Option<&str>, value: &str, dn: bool) -> Vec<u8> {
+pub(crate) fn extensible(rule: Option<&str>, attribute: Option<&str>, value: &str, dn: bool) -> Vec<u8> {
     let mut parts = Vec::new();
     parts.extend(rule.map(|rule| tlv(0x81, rule.as_bytes())));
     parts.extend(attribute.map(|attribute| tlv(0x82, attribute.as_bytes())));
@@ -112,19 +112,19 @@ pub fn extensible(rule: Option<&str>, attribute: Option<&str>, value: &str, dn: 
     seq(0xA9, &parts)
 }
 
-pub fn and(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn and(parts: &[Vec<u8>]) -> Vec<u8> {
     seq(0xA0, parts)
 }
 
-pub fn or(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn or(parts: &[Vec<u8>]) -> Vec<u8> {
     seq(0xA1, parts)
 }
 
-pub fn not(part: Vec<u8>) -> Vec<u8> {
+pub(crate) fn not(part: Vec<u8>) -> Vec<u8> {
     seq(0xA2, &[part])
 }
 
-pub fn compare(dn: &str, attribute: &str, value: &str) -> Vec<u8> {
+pub(crate) fn compare(dn: &str, attribute: &str, value: &str) -> Vec<u8> {
     seq(0x6E, &[text(dn), seq(0x30, &[text(attribute), text(value)])])
 }
 
@@ -136,53 +136,53 @@ fn attribute(name: &str, values: &[&str]) -> Vec<u8> {
     seq(0x30, &[text(name), seq(0x31, &values)])
 }
 
-pub fn add(dn: &str, attributes: Attributes<'_>) -> Vec<u8> {
+pub(crate) fn add(dn: &str, attributes: Attributes<'_>) -> Vec<u8> {
     let list: Vec<Vec<u8>> = attributes.iter().map(|(name, values)| attribute(name, values)).collect();
     seq(0x68, &[text(dn), seq(0x30, &list)])
 }
 
 /// What a modification does.
-pub const ADD: i64 = 0;
-pub const DELETE: i64 = 1;
-pub const REPLACE: i64 = 2;
+pub(crate) const ADD: i64 = 0;
+pub(crate) const DELETE: i64 = 1;
+pub(crate) const REPLACE: i64 = 2;
 
-pub fn modify(dn: &str, changes: &[(i64, &str, &[&str])]) -> Vec<u8> {
+pub(crate) fn modify(dn: &str, changes: &[(i64, &str, &[&str])]) -> Vec<u8> {
     let change = |(kind, name, values): &(i64, &str, &[&str])| seq(0x30, &[int(0x0A, *kind), attribute(name, values)]);
     let list: Vec<Vec<u8>> = changes.iter().map(change).collect();
     seq(0x66, &[text(dn), seq(0x30, &list)])
 }
 
-pub fn delete(dn: &str) -> Vec<u8> {
+pub(crate) fn delete(dn: &str) -> Vec<u8> {
     tlv(0x4A, dn.as_bytes())
 }
 
-pub fn rename(dn: &str, new_rdn: &str, delete_old: bool, new_parent: Option<&str>) -> Vec<u8> {
+pub(crate) fn rename(dn: &str, new_rdn: &str, delete_old: bool, new_parent: Option<&str>) -> Vec<u8> {
     let mut parts = vec![text(dn), text(new_rdn), boolean(delete_old)];
     parts.extend(new_parent.map(|parent| tlv(0x80, parent.as_bytes())));
     seq(0x6C, &parts)
 }
 
-pub fn extended(oid: &str, value: Option<&[u8]>) -> Vec<u8> {
+pub(crate) fn extended(oid: &str, value: Option<&[u8]>) -> Vec<u8> {
     let mut parts = vec![tlv(0x80, oid.as_bytes())];
     parts.extend(value.map(|value| tlv(0x81, value)));
     seq(0x77, &parts)
 }
 
-pub fn start_tls() -> Vec<u8> {
+pub(crate) fn start_tls() -> Vec<u8> {
     extended(OID_START_TLS, None)
 }
 
-pub fn whoami() -> Vec<u8> {
+pub(crate) fn whoami() -> Vec<u8> {
     extended(OID_WHOAMI, None)
 }
 
 /// RFC 3909.
-pub fn cancel(id: i64) -> Vec<u8> {
+pub(crate) fn cancel(id: i64) -> Vec<u8> {
     extended(OID_CANCEL, Some(&seq(0x30, &[int(0x02, id)])))
 }
 
 /// RFC 3062.
-pub fn password_modify(user: Option<&str>, old: Option<&str>, new: Option<&str>) -> Vec<u8> {
+pub(crate) fn password_modify(user: Option<&str>, old: Option<&str>, new: Option<&str>) -> Vec<u8> {
     let fields = [(0x80, user), (0x81, old), (0x82, new)];
     let parts: Vec<Vec<u8>> = fields.iter().filter_map(|(tag, field)| field.map(|field| tlv(*tag, field.as_bytes()))).collect();
     extended(OID_PASSWORD_MODIFY, Some(&seq(0x30, &parts)))

@@ -30,7 +30,7 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Panics, naming the Debian package, unless `program` is there.
-pub fn require(program: &str) {
+pub(crate) fn require(program: &str) {
     if Path::new(program).exists() {
         return;
     }
@@ -39,7 +39,7 @@ pub fn require(program: &str) {
 }
 
 /// Waits until `done` gives something, asking every 5 ms; panics with `what` after `limit`.
-pub fn wait_for<T>(what: &str, limit: Duration, mut done: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut done: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = done() {
@@ -51,7 +51,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut done: impl FnMut() -> Option
 }
 
 /// A running program, ended when dropped.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     output: PathBuf,
@@ -60,7 +60,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `program` with `args`; both its outputs go to `output` (appended).
-    pub fn start<S: AsRef<OsStr>>(program: &str, args: &[S], output: &Path) -> Self {
+    pub(crate) fn start<S: AsRef<OsStr>>(program: &str, args: &[S], output: &Path) -> Self {
         require(program);
         let file = File::options().create(true).append(true).open(output).expect("the output file can be written");
         let mut command = Command::new("/usr/bin/setpriv");
@@ -71,19 +71,19 @@ impl Process {
         Self { name, child, output: output.to_owned(), ended: None }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal by number or name, as kill(1) takes it.
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         assert!(self.ended.is_none(), "{} has ended", self.name);
         let done = Command::new("/bin/kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
         assert!(done.expect("kill runs").success(), "{} (pid {}) takes no {signal}", self.name, self.pid());
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if self.ended.is_none() {
             self.child.kill().expect("a child of ours can be killed");
             self.ended = Some(self.child.wait().expect("a child can be waited for"));
@@ -91,7 +91,7 @@ impl Process {
     }
 
     /// How it ended, if it did.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().expect("a child can be waited for");
         }
@@ -99,7 +99,7 @@ impl Process {
     }
 
     /// Waits for its end; panics with its output after `limit`.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.ended() {
@@ -111,12 +111,12 @@ impl Process {
     }
 
     /// What it wrote so far.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         fs::read(&self.output).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// A figure in KiB from /proc/PID/status, such as `VmRSS` or `VmHWM`.
-    pub fn memory_kib(&self, field: &str) -> u64 {
+    pub(crate) fn memory_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with(field)).expect("the kernel gives it");
         line.split_whitespace().nth(1).and_then(|figure| figure.parse().ok()).expect("a number of KiB")
@@ -133,12 +133,12 @@ impl Drop for Process {
 }
 
 /// Runs a program to its end; killed, and a panic, after `limit`.
-pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Output {
+pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Output {
     run_with(program, args, &[], limit)
 }
 
 /// As [`run`], with environment variables.
-pub fn run_with<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&str, &str)], limit: Duration) -> Output {
+pub(crate) fn run_with<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&str, &str)], limit: Duration) -> Output {
     require(program);
     let folder = Folder::new("run");
     let open = |name| File::create(folder.path().join(name)).expect("the output file can be written");
@@ -165,7 +165,7 @@ pub fn run_with<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&str, &str)]
 }
 
 /// An output for people.
-pub fn shown(output: &Output) -> String {
+pub(crate) fn shown(output: &Output) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let mut text = String::new();
     let _ = write!(text, "{}\n--- standard output\n{out}\n--- standard error\n{err}", output.status);
@@ -190,27 +190,27 @@ fn spawn(command: Command) -> std::io::Result<Child> {
 }
 
 /// A folder of its own, removed when dropped.
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let path = root().join(format!("{}-{name}", NEXT.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(&path).expect("a temporary folder can be made");
         Self(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// The path of `name` in it, as text.
-    pub fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.0.join(name).to_str().expect("temporary paths are UTF-8").to_owned()
     }
 
     /// Writes a file into it and gives its path.
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.file(name);
         fs::write(&path, content).expect("a temporary file can be written");
         path
@@ -226,7 +226,7 @@ impl Drop for Folder {
 }
 
 /// The root of all folders of this run. Short, because a unix socket's path has 107 bytes.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = std::env::temp_dir().join(format!("usherd-t{}", std::process::id()));
         fs::create_dir_all(&path).expect("a temporary folder can be made");
@@ -241,7 +241,7 @@ pub fn root() -> &'static Path {
 }
 
 /// A loopback port nobody listens on, below the range the kernel takes for outgoing connections.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
         let spread = std::process::id().wrapping_mul(7919) % 20_000;
         AtomicU16::new(11_000 + u16::try_from(spread).expect("below 20,000"))
@@ -256,13 +256,13 @@ pub fn free_port() -> u16 {
 }
 
 /// Held by a test that needs the machine for itself (rates, deadlines under load, hundreds of clients).
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A number from the environment, for runs longer than the normal one.
-pub fn setting(name: &str, normal: usize) -> usize {
+pub(crate) fn setting(name: &str, normal: usize) -> usize {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text}: a whole number is needed")),
         Err(_) => normal,

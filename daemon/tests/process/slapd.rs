@@ -16,28 +16,28 @@ use crate::client::{Client, Target};
 use crate::ops;
 use crate::proc::{Folder, Process, free_port, run, shown, wait_for};
 
-pub const USERS: usize = 10_000;
-pub const BASE: &str = "dc=example,dc=com";
-pub const PEOPLE: &str = "ou=people,dc=example,dc=com";
-pub const ADMIN: (&str, &str) = ("cn=admin,dc=example,dc=com", "admin-password");
-pub const EDITOR: (&str, &str) = ("cn=editor,dc=example,dc=com", "editor-password");
-pub const USHERD: (&str, &str) = ("cn=usherd,dc=example,dc=com", "usherd-password");
+pub(crate) const USERS: usize = 10_000;
+pub(crate) const BASE: &str = "dc=example,dc=com";
+pub(crate) const PEOPLE: &str = "ou=people,dc=example,dc=com";
+pub(crate) const ADMIN: (&str, &str) = ("cn=admin,dc=example,dc=com", "admin-password");
+pub(crate) const EDITOR: (&str, &str) = ("cn=editor,dc=example,dc=com", "editor-password");
+pub(crate) const USHERD: (&str, &str) = ("cn=usherd,dc=example,dc=com", "usherd-password");
 
-pub fn user(number: usize) -> String {
+pub(crate) fn user(number: usize) -> String {
     format!("uid=user{number},{PEOPLE}")
 }
 
-pub fn password(number: usize) -> String {
+pub(crate) fn password(number: usize) -> String {
     format!("password-{number}")
 }
 
 /// A name under which slapd answers `code` after `seconds`, of those in [`codes`].
-pub fn code_dn(name: &str) -> String {
+pub(crate) fn code_dn(name: &str) -> String {
     format!("cn={name},ou=codes,{BASE}")
 }
 
 /// One server. Its ports and data stay the same over [`Slapd::restart`].
-pub struct Slapd {
+pub(crate) struct Slapd {
     folder: Folder,
     port: u16,
     tls_port: u16,
@@ -46,19 +46,19 @@ pub struct Slapd {
 
 impl Slapd {
     /// A server of its own, ready to answer.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with("")
     }
 
     /// A server with more lines in its database section.
-    pub fn with(database: &str) -> Self {
+    pub(crate) fn with(database: &str) -> Self {
         let slapd = Self::launch(free_port(), free_port(), 0, database);
         slapd.until_ready();
         slapd
     }
 
     /// A server that knows no TLS at all.
-    pub fn without_tls() -> Self {
+    pub(crate) fn without_tls() -> Self {
         let slapd = Self::launch(free_port(), free_port(), 0, "");
         let path = slapd.folder.path().join("slapd.conf");
         let text = fs::read_to_string(&path).expect("just written");
@@ -71,7 +71,7 @@ impl Slapd {
     }
 
     /// Two servers that pass each other every change (syncrepl, mirror mode).
-    pub fn mirror() -> [Self; 2] {
+    pub(crate) fn mirror() -> [Self; 2] {
         let ports = [free_port(), free_port()];
         let one = |own: usize, other: usize| {
             let (dn, password) = ADMIN;
@@ -117,66 +117,72 @@ impl Slapd {
         }));
     }
 
-    pub fn plain(&self) -> Target {
+    pub(crate) fn plain(&self) -> Target {
         Target::plain(self.port)
     }
 
-    pub fn ldaps(&self) -> Target {
+    pub(crate) fn ldaps(&self) -> Target {
         Target::Ldaps(([127, 0, 0, 1], self.tls_port).into(), certificates().ca())
     }
 
-    pub fn start_tls(&self) -> Target {
+    pub(crate) fn start_tls(&self) -> Target {
         Target::StartTls(([127, 0, 0, 1], self.port).into(), certificates().ca())
     }
 
-    pub fn ldapi(&self) -> Target {
+    pub(crate) fn ldapi(&self) -> Target {
         Target::Unix(self.socket())
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("ldapi")
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("ldap://127.0.0.1:{}", self.port)
     }
 
     /// Under the name its certificate has.
-    pub fn named_url(&self) -> String {
+    pub(crate) fn named_url(&self) -> String {
         format!("ldap://localhost:{}", self.port)
     }
 
-    pub fn ldaps_url(&self) -> String {
+    pub(crate) fn ldaps_url(&self) -> String {
         format!("ldaps://localhost:{}", self.tls_port)
     }
 
-    pub fn ldapi_url(&self) -> String {
+    pub(crate) fn ldapi_url(&self) -> String {
         format!("ldapi://{}", self.folder.file("ldapi").replace('/', "%2F"))
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
 
+    /// SIGTERM: it tells its clients, and ends.
+    pub(crate) fn end(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait(Duration::from_secs(10));
+    }
+
     /// Starts it again after a kill: same ports, same data. Does not wait.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.process.kill();
         self.process = Self::spawn(&self.folder, self.port, self.tls_port);
     }
 
     /// Starts it again and waits until it answers.
-    pub fn revive(&mut self) {
+    pub(crate) fn revive(&mut self) {
         self.restart();
         self.until_ready();
     }
 
     /// SIGSTOP: connections stay, nothing answers.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.process.signal("STOP");
     }
 
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.process.signal("CONT");
     }
 }
@@ -269,7 +275,7 @@ fn template() -> &'static Folder {
 }
 
 /// All entries, as LDIF; parents first.
-pub fn ldif() -> String {
+pub(crate) fn ldif() -> String {
     let mut text = format!(
         "dn: {BASE}\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Example\n\n\
          dn: {usherd}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\ncn: usherd\n\
@@ -318,5 +324,5 @@ pub fn ldif() -> String {
 }
 
 /// Large values: one search of `ou=photos` brings `PHOTOS * PHOTO_BYTES` octets.
-pub const PHOTOS: usize = 40;
-pub const PHOTO_BYTES: usize = 64 * 1024 / 3 * 3;
+pub(crate) const PHOTOS: usize = 40;
+pub(crate) const PHOTO_BYTES: usize = 64 * 1024 / 3 * 3;

@@ -14,18 +14,18 @@ use crate::client::Target;
 use crate::proc::{Folder, Process, run, wait_for};
 use crate::slapd::{BASE, USHERD};
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_usherd");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_usherd");
 
 /// A configuration being written.
-pub struct Setup {
-    pub folder: Folder,
+pub(crate) struct Setup {
+    pub(crate) folder: Folder,
     server: String,
     rest: String,
     descriptors: Option<u32>,
 }
 
 impl Setup {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Folder::new("usherd");
         let secret = folder.write("usherd.secret", format!("{}\n", USHERD.1));
         restrict(&secret);
@@ -33,18 +33,18 @@ impl Setup {
     }
 
     /// One directory `corp` behind one plain listener, which is what most tests need.
-    pub fn corp(lines: &str, servers: &[String]) -> Self {
+    pub(crate) fn corp(lines: &str, servers: &[String]) -> Self {
         Self::new().directory("corp", lines, servers).listen("ldap", "127.0.0.1:0", "directory = \"corp\"")
     }
 
     /// Lines of `[server]`; workers = 2 and the control socket are there.
-    pub fn server(mut self, lines: &str) -> Self {
+    pub(crate) fn server(mut self, lines: &str) -> Self {
         let _ = writeln!(self.server, "{lines}");
         self
     }
 
     /// A directory with proxied identity; `lines` are settings of its own section, `servers` entries of `server`.
-    pub fn directory(mut self, name: &str, lines: &str, servers: &[String]) -> Self {
+    pub(crate) fn directory(mut self, name: &str, lines: &str, servers: &[String]) -> Self {
         let identity = if lines.contains("identity =") {
             String::new()
         } else {
@@ -56,19 +56,19 @@ impl Setup {
     }
 
     /// A listener; `lines` are further settings.
-    pub fn listen(mut self, protocol: &str, address: &str, lines: &str) -> Self {
+    pub(crate) fn listen(mut self, protocol: &str, address: &str, lines: &str) -> Self {
         let _ = write!(self.rest, "[[listen]]\nprotocol = \"{protocol}\"\naddress = \"{address}\"\n{lines}\n\n");
         self
     }
 
     /// Any other section.
-    pub fn section(mut self, text: &str) -> Self {
+    pub(crate) fn section(mut self, text: &str) -> Self {
         let _ = writeln!(self.rest, "{text}");
         self
     }
 
     /// Runs with so many file descriptors at most.
-    pub fn descriptors(mut self, limit: u32) -> Self {
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
         self.descriptors = Some(limit);
         self
     }
@@ -79,14 +79,14 @@ impl Setup {
     }
 
     /// Starts the daemon and waits until it says it is ready.
-    pub fn start(self) -> Usherd {
+    pub(crate) fn start(self) -> Usherd {
         let usherd = self.launch();
         usherd.until("ready", |status| status["lifecycle"] == "ready");
         usherd
     }
 
     /// Starts the daemon and waits only until its control socket answers.
-    pub fn launch(self) -> Usherd {
+    pub(crate) fn launch(self) -> Usherd {
         let configuration = self.folder.write("usherd.toml", self.text());
         let log = self.folder.path().join("log");
         let limit = self.descriptors.map(|limit| format!("--nofile={limit}:{limit}"));
@@ -110,33 +110,33 @@ impl Setup {
 }
 
 /// Mode 0600: a secret that others may read is warned about.
-pub fn restrict(path: &str) {
+pub(crate) fn restrict(path: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("our own file");
 }
 
 /// An entry of `server` for a URL, with further settings (each ending in a comma).
-pub fn server(url: &str, settings: &str) -> String {
+pub(crate) fn server(url: &str, settings: &str) -> String {
     format!("{{ url = \"{url}\", {settings} }}").replace(", }", " }").replace(",  }", " }")
 }
 
 /// `tls = …` of a listener with the test certificate.
-pub fn listener_tls() -> String {
+pub(crate) fn listener_tls() -> String {
     let (certificate, key) = certificates().server();
     format!("tls = {{ cert_file = \"{}\", key_file = \"{}\" }}", certificate.display(), key.display())
 }
 
 /// A running daemon; ended, and its log shown when the test fails, on drop.
-pub struct Usherd {
-    pub folder: Folder,
+pub(crate) struct Usherd {
+    pub(crate) folder: Folder,
     server: String,
-    pub process: Process,
+    pub(crate) process: Process,
     asked_to_end: bool,
 }
 
 impl Usherd {
     /// The answer to a line on the control socket.
-    pub fn control(&self, request: &str) -> Option<Value> {
+    pub(crate) fn control(&self, request: &str) -> Option<Value> {
         let stream = UnixStream::connect(self.folder.path().join("control")).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
         (&stream).write_all(format!("{request}\n").as_bytes()).ok()?;
@@ -149,12 +149,12 @@ impl Usherd {
         self.control("{\"command\":\"status\"}").filter(|status| status["ok"] == true)
     }
 
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.try_status().unwrap_or_else(|| panic!("the daemon gives no status\n{}", self.process.output()))
     }
 
     /// Waits until the status is as `wanted`, and gives it.
-    pub fn until(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let start = std::time::Instant::now();
         while start.elapsed() < Duration::from_secs(20) {
@@ -170,7 +170,7 @@ impl Usherd {
     }
 
     /// The port of listener `index` (in the order of the file).
-    pub fn port(&self, index: usize) -> u16 {
+    pub(crate) fn port(&self, index: usize) -> u16 {
         let status = self.status();
         let address = status["listeners"][index]["address"].as_str().unwrap_or_default().to_owned();
         let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port != 0);
@@ -178,47 +178,52 @@ impl Usherd {
     }
 
     /// Listener `index` over plain TCP.
-    pub fn plain(&self, index: usize) -> Target {
+    pub(crate) fn plain(&self, index: usize) -> Target {
         Target::plain(self.port(index))
     }
 
-    pub fn start_tls(&self, index: usize) -> Target {
+    pub(crate) fn start_tls(&self, index: usize) -> Target {
         Target::StartTls(([127, 0, 0, 1], self.port(index)).into(), certificates().ca())
     }
 
-    pub fn ldaps(&self, index: usize) -> Target {
+    pub(crate) fn ldaps(&self, index: usize) -> Target {
         Target::Ldaps(([127, 0, 0, 1], self.port(index)).into(), certificates().ca())
     }
 
     /// A unix socket in the daemon's folder.
-    pub fn unix(&self, name: &str) -> PathBuf {
+    pub(crate) fn unix(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The server of a directory in the status, by its place in the file.
-    pub fn server_state(&self, index: usize) -> String {
+    pub(crate) fn server_state(&self, index: usize) -> String {
         self.status()["directories"][0]["servers"][index]["state"].as_str().unwrap_or("?").to_owned()
     }
 
     /// Writes a new file over the old one (the same `[server]`).
-    pub fn rewrite(&self, setup: &str) {
+    pub(crate) fn rewrite(&self, setup: &str) {
         let workers = if self.server.contains("workers") { "" } else { "workers = 2\n" };
         self.folder.write("usherd.toml", format!("[server]\ncontrol = \"control\"\n{workers}{}\n{setup}", self.server));
     }
 
     /// Runs `usherd ARGS` against this daemon.
-    pub fn command(&self, args: &[&str]) -> Output {
+    pub(crate) fn command(&self, args: &[&str]) -> Output {
         let control = self.folder.file("control");
         run(BINARY, &[args, &["--control", &control]].concat(), Duration::from_secs(60))
     }
 
-    pub fn terminate(&mut self) {
+    /// Its end will not be a surprise.
+    pub(crate) fn expect_end(&mut self) {
         self.asked_to_end = true;
+    }
+
+    pub(crate) fn terminate(&mut self) {
+        self.expect_end();
         self.process.signal("TERM");
     }
 
     /// SIGTERM; it must end with 0 within the limit.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.terminate();
         let status = self.process.wait(Duration::from_secs(10));
         assert_eq!(status.code(), Some(0), "the daemon's end: {status}\n{}", self.process.output());
