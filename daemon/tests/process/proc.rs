@@ -139,12 +139,18 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -
 
 /// As [`run`], with environment variables.
 pub(crate) fn run_with<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&str, &str)], limit: Duration) -> Output {
+    run_reading(program, args, env, Path::new("/dev/null"), limit)
+}
+
+/// As [`run_with`], with a file as standard input.
+pub(crate) fn run_reading<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&str, &str)], input: &Path, limit: Duration) -> Output {
     require(program);
+    let input = File::open(input).expect("the input can be read");
     let folder = Folder::new("run");
     let open = |name| File::create(folder.path().join(name)).expect("the output file can be written");
     let mut command = Command::new("/usr/bin/setpriv");
     command.args(["--pdeathsig", "KILL", "--", program]).args(args).envs(env.iter().copied());
-    command.stdin(Stdio::null()).stdout(open("out")).stderr(open("err"));
+    command.stdin(input).stdout(open("out")).stderr(open("err"));
     let mut child = spawn(command).unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
     let start = Instant::now();
     let status = loop {
