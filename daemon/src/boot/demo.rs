@@ -58,7 +58,13 @@ fn plan(args: &Demo) -> Result<Plan, String> {
             let server = Arc::make_mut(server);
             server.name = name.to_owned();
             let stamp = (0, text.len() as u64);
-            server.target = Target::Local { file: PathBuf::from(name), stamp, text: Some(Arc::clone(&text)) };
+            let (file, text) = (PathBuf::from(format!("{name} (demo)")), Some(Arc::clone(&text)));
+            server.target = Target::Local {
+                file,
+                stamp,
+                text,
+                base: Some(BASE.to_owned()),
+            };
         }
     }
     Ok(plan)
@@ -66,7 +72,11 @@ fn plan(args: &Demo) -> Result<Plan, String> {
 
 fn welcome(args: &Demo, plan: &Plan) {
     let bold = |text: &str| {
-        if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+        if std::io::stdout().is_terminal() {
+            format!("\x1b[1m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     };
     let url = format!("ldap://{}", args.listen.trim_start_matches("ldap://"));
     let someone = "uid=USER,ou=people,dc=example,dc=com";
@@ -106,7 +116,12 @@ struct Play {
 
 impl Play {
     fn new(every: Duration) -> Self {
-        Play { every, turn: 0, dead: None, begun: false }
+        Play {
+            every,
+            turn: 0,
+            dead: None,
+            begun: false,
+        }
     }
 
     fn act(&mut self, workers: &[Worker]) -> Option<Duration> {
@@ -122,7 +137,11 @@ impl Play {
                 Some(self.every)
             }
             None => {
-                let name = if self.turn.is_multiple_of(2) { NAMES[0] } else { NAMES[1] };
+                let name = if self.turn.is_multiple_of(2) {
+                    NAMES[0]
+                } else {
+                    NAMES[1]
+                };
                 self.turn += 1;
                 self.dead = Some(name);
                 tell(workers, name, false);
@@ -136,6 +155,10 @@ fn tell(workers: &[Worker], server: &str, alive: bool) {
     let word = if alive { "is back" } else { "is dead" };
     tracing::info!("{server} {word}");
     for worker in workers {
-        let _ = worker.enqueue(Job::Alive { directory: DIRECTORY.to_owned(), server: server.to_owned(), alive });
+        let _ = worker.enqueue(Job::Alive {
+            directory: DIRECTORY.to_owned(),
+            server: server.to_owned(),
+            alive,
+        });
     }
 }
