@@ -107,12 +107,6 @@ impl Message {
         elements(&self.content).into_iter().find(|(tag, _)| *tag == wanted).map(|(_, content)| content.to_vec())
     }
 
-    /// objectName of a search entry.
-    pub(crate) fn dn(&self) -> String {
-        assert_eq!(self.tag, ops::SEARCH_ENTRY, "no entry: {self:?}");
-        String::from_utf8_lossy(elements(&self.content)[0].1).into_owned()
-    }
-
     /// The values of an attribute of a search entry.
     pub(crate) fn values(&self, attribute: &str) -> Vec<String> {
         assert_eq!(self.tag, ops::SEARCH_ENTRY, "no entry: {self:?}");

@@ -173,3 +173,18 @@ fn a_daemon_without_servers_is_healthy_but_not_ready() {
     assert_eq!(get(admin, "/readyz").map(|(fine, _)| fine), Some(false));
     usherd.stop();
 }
+
+#[test]
+fn two_listeners_at_port_0_are_two() {
+    let slapd = Slapd::start();
+    let tls = crate::usherd::listener_tls();
+    let two = format!(
+        "[[listen]]\naddress = \"ldap://127.0.0.1:0\"\ndirectory = \"corp\"\n\n\
+         [[listen]]\naddress = \"ldaps://127.0.0.1:0\"\ndirectory = \"corp\"\n{tls}\n"
+    );
+    let usherd = Setup::new().directory("corp", "", &[server(&slapd.url(), "")]).section(&two).start();
+    for target in [usherd.plain(0), usherd.ldaps(1)] {
+        assert_eq!(Client::bound(&target, &user(1), &password(1)).whoami(), format!("dn:{}", user(1)));
+    }
+    usherd.stop();
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::client::{Client, Message};
-use crate::ops::{self, Search, and, approximately, at_least, at_most, equal, extensible, not, or, pieces, present};
+use crate::ops::{self, Search, and, at_least, at_most, equal, extensible, not, or, pieces, present};
 use crate::slapd::{BASE, PEOPLE, Slapd, ldif, password, user};
 use crate::usherd::{Setup, Usherd};
 
@@ -20,6 +20,8 @@ fn local() -> Usherd {
     setup.section(&directory).listen("ldap", "127.0.0.1:0", "directory = \"corp\"").start()
 }
 
+/// Not here: approximate match, which slapd does by sound (every "userN" sounds alike) and the local directory as equality;
+/// structuralObjectClass, which the local directory has only where the LDIF says it.
 fn filters() -> Vec<(&'static str, Vec<u8>)> {
     let uid = |number: usize| equal("uid", &format!("user{number}"));
     vec![
@@ -49,7 +51,6 @@ fn filters() -> Vec<(&'static str, Vec<u8>)> {
         ("numbers are numbers", equal("uidNumber", "010042")),
         ("a number that is none", equal("uidNumber", "many")),
         ("not a number that is none", and(&[not(equal("uidNumber", "many")), uid(3)])),
-        ("approximately", approximately("uid", "user31")),
         ("and", and(&[uid(5), equal("sn", "Surname5")])),
         ("and of nothing", and(&[and(&[]), uid(4)])),
         ("or", or(&[uid(5), uid(6), uid(7)])),
@@ -69,7 +70,6 @@ fn filters() -> Vec<(&'static str, Vec<u8>)> {
         ("members", and(&[equal("memberUid", "user77"), equal("memberUid", "user127")])),
         ("a group id", and(&[equal("gidNumber", "20007"), equal("objectClass", "posixGroup")])),
         ("entryDN", equal("entryDN", &user(14))),
-        ("structural class", and(&[equal("structuralObjectClass", "inetOrgPerson"), uid(15)])),
         ("parents", and(&[equal("hasSubordinates", "TRUE"), equal("ou", "people")])),
         ("mail, an IA5 string", equal("mail", "USER16@EXAMPLE.COM")),
         ("home, exactly", equal("homeDirectory", "/home/user17")),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::certificates::certificates;
 use crate::client::Target;
-use crate::proc::{Folder, Process, run, wait_for};
+use crate::proc::{Folder, Process, free_port, run, wait_for};
 use crate::slapd::{BASE, USHERD};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_usherd");
@@ -57,6 +57,8 @@ impl Setup {
 
     /// A listener; `lines` are further settings.
     pub(crate) fn listen(mut self, protocol: &str, address: &str, lines: &str) -> Self {
+        let port = if self.rest.contains("127.0.0.1:0\"") { free_port() } else { 0 };
+        let address = address.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
         let _ = write!(self.rest, "[[listen]]\nprotocol = \"{protocol}\"\naddress = \"{address}\"\n{lines}\n\n");
         self
     }
