@@ -71,6 +71,7 @@ fn plan(args: &Demo) -> Result<Plan, String> {
 }
 
 fn welcome(args: &Demo, plan: &Plan) {
+    let someone = somebody(plan).unwrap_or_else(|| "nobody".to_owned());
     let bold = |text: &str| {
         if std::io::stdout().is_terminal() {
             format!("\x1b[1m{text}\x1b[0m")
@@ -79,7 +80,6 @@ fn welcome(args: &Demo, plan: &Plan) {
         }
     };
     let url = format!("ldap://{}", args.listen.trim_start_matches("ldap://"));
-    let someone = "uid=USER,ou=people,dc=example,dc=com";
     let kills = if args.every.is_zero() {
         String::new()
     } else {
@@ -93,7 +93,7 @@ fn welcome(args: &Demo, plan: &Plan) {
         "\n{}\n{} people live in two directories, \"north\" and \"south\", behind one balancer at {url}\n{kills}\n\
          {}\n  ldapsearch -x -LLL -H {url} -b {BASE} '(sn=a*)' cn mail\n  \
          ldapsearch -x -LLL -H {url} -b {BASE} -s base '(objectClass=*)' '*' +\n  \
-         ldapwhoami -x -H {url} -D {someone} -w USER-demo      (any uid from a search; the password is uid-demo)\n  \
+         ldapwhoami -x -H {url} -D uid={someone},ou=people,{BASE} -w {someone}-demo\n  \
          usherd bench ldap {url} --base {BASE} --filter '(uid=*a)' --duration 5s\n  \
          usherd status --control {}\n  curl -s http://{}/metrics | grep usherd_\n\nCtrl-C ends it.\n",
         bold("usherd demo"),
@@ -104,6 +104,17 @@ fn welcome(args: &Demo, plan: &Plan) {
     );
     // Whoever started it into a closed pipe does not read it.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// One of those who live in the directories.
+fn somebody(plan: &Plan) -> Option<String> {
+    let server = plan.directories.get(DIRECTORY)?.tiers.first()?.servers.first()?;
+    let Target::Local { text: Some(text), .. } = &server.target else {
+        return None;
+    };
+    text.lines()
+        .find_map(|line| line.strip_prefix("uid: "))
+        .map(str::to_owned)
 }
 
 /// Who is dead, and who is next.

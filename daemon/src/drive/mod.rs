@@ -205,7 +205,7 @@ impl Drive {
     fn job(&mut self, job: Job) {
         match job {
             Job::Accept(accepted) => self.accepted(accepted),
-            Job::Plan(plan) => self.apply(plan),
+            Job::Plan(plan) => self.apply(&plan),
             Job::Report(to) => {
                 let _ = to.try_send(self.report());
             }

@@ -7,7 +7,7 @@ use wire::ldap::grammar::Scope;
 use wire::ldap::message::{self, SearchSpec};
 use wire::ldap::result::{code, read_result};
 
-use super::super::{Bounds, Directory, people};
+use super::super::Bounds;
 use super::{ADA, BASE, Client, GRACE, PEOPLE, attribute_names, messages};
 
 /// Filters, and the first values of the names they find in the tests' file.
@@ -290,67 +290,4 @@ fn a_deep_filter_is_answered_without_recursion() {
     };
     let (code, found) = client.search_spec(&spec);
     assert_eq!((code, found.len()), (0, 1));
-}
-
-/// How long one-entry searches take among 10,000: `cargo test --release -p usherd-engine -- --ignored --nocapture search_speed`
-#[test]
-#[ignore = "a measurement, for release builds"]
-fn search_speed() {
-    let text = people::people(10_000, BASE, 3);
-    let loading = std::time::Instant::now();
-    let directory = Directory::load(text.as_bytes(), "demo", Some(BASE), 0).unwrap();
-    println!("loaded {} entries in {:?}", directory.entries(), loading.elapsed());
-    let mut client = Client::of(directory);
-    let (_, found) = client.search(BASE, Scope::Subtree, "(objectClass=person)", &["uid"]);
-    let uids: Vec<_> = found.into_iter().map(|(_, a)| a[0].1[0].clone()).collect();
-    for (what, make, attributes) in [
-        (
-            "uid, all attributes",
-            (|uid| format!("(uid={uid})")) as fn(&str) -> String,
-            &[] as &[&str],
-        ),
-        (
-            "class and uid, three attributes",
-            |uid| format!("(&(objectClass=person)(uid={uid}))"),
-            &["cn", "mail", "uid"],
-        ),
-        (
-            "substring of cn",
-            |uid| format!("(cn=*{}*)", uid.get(1..4).unwrap()),
-            &["1.1"],
-        ),
-    ] {
-        let frames: Vec<_> = uids
-            .iter()
-            .step_by(if what.contains("substring") { 100 } else { 1 })
-            .map(|uid| {
-                let filter = filter::parse(&make(uid)).unwrap();
-                let mut frame = Vec::new();
-                let spec = SearchSpec {
-                    base: BASE.as_bytes(),
-                    scope: Scope::Subtree,
-                    deref: 0,
-                    size_limit: 0,
-                    time_limit: 0,
-                    types_only: false,
-                    filter: &filter,
-                    attributes,
-                };
-                message::write_search(&mut frame, 7, &spec);
-                frame
-            })
-            .collect();
-        let mut out = Vec::with_capacity(1 << 20);
-        let started = std::time::Instant::now();
-        for frame in &frames {
-            out.clear();
-            client
-                .directory
-                .answer(&mut client.session, frame, &mut out, &client.bounds);
-        }
-        println!(
-            "{what}: {:?} each",
-            started.elapsed() / u32::try_from(frames.len()).unwrap()
-        );
-    }
 }
