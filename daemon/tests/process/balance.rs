@@ -19,7 +19,10 @@ fn shares(usherd: &Usherd, pair: &[Slapd; 2], clients: usize, asked: usize) -> [
         let mut counts = [0, 0];
         for _ in 0..asked / clients {
             let said = client.one(&ops::compare(&code_dn("which"), "cn", "x")).diagnostic();
-            let index = ports.iter().position(|port| *port == said).unwrap_or_else(|| panic!("neither server says {said:?}"));
+            let index = ports
+                .iter()
+                .position(|port| *port == said)
+                .unwrap_or_else(|| panic!("neither server says {said:?}"));
             counts[index] += 1;
         }
         counts
@@ -41,11 +44,17 @@ fn both_up(usherd: &Usherd) {
 #[test]
 fn weights_of_ten_to_one_are_kept_within_five_percent() {
     let pair = [Slapd::start(), Slapd::start()];
-    let servers = [server(&pair[0].url(), "weight = 10,"), server(&pair[1].url(), "weight = 1,")];
+    let servers = [
+        server(&pair[0].url(), "weight = 10,"),
+        server(&pair[1].url(), "weight = 1,"),
+    ];
     let usherd = Setup::corp("policy = \"weighted\"", &servers).start();
     both_up(&usherd);
     let [heavy, light] = shares(&usherd, &pair, 8, 4_400);
-    assert!(heavy.abs_diff(4_000) <= 200 && light.abs_diff(400) <= 20, "{heavy} : {light}");
+    assert!(
+        heavy.abs_diff(4_000) <= 200 && light.abs_diff(400) <= 20,
+        "{heavy} : {light}"
+    );
     usherd.stop();
 }
 
@@ -58,7 +67,10 @@ fn equal_servers_share_within_sixty_to_forty_under_every_policy() {
         let usherd = Setup::corp(&format!("policy = \"{policy}\""), &servers).start();
         both_up(&usherd);
         let [first, second] = shares(&usherd, &pair, 16, 3_200);
-        assert!(first.min(second) * 10 >= (first + second) * 4, "{policy}: {first} : {second}");
+        assert!(
+            first.min(second) * 10 >= (first + second) * 4,
+            "{policy}: {first} : {second}"
+        );
         usherd.stop();
     }
 }
@@ -68,7 +80,10 @@ fn more_binders_than_bind_connections_wait_and_none_is_refused() {
     let _machine = alone();
     let slapd = Slapd::start();
     let usherd = Setup::corp("", &[server(&slapd.url(), "bind_connections_max = 2,")]).start();
-    let load = Load { rebinds: 1_000, ..Load::new(&[usherd.plain(0)], 48, 1) };
+    let load = Load {
+        rebinds: 1_000,
+        ..Load::new(&[usherd.plain(0)], 48, 1)
+    };
     let tally = load.run(3_000, &AtomicBool::new(false));
     tally.assert_untroubled();
     assert_eq!(tally.busy, 0, "{tally:#?}");
@@ -103,10 +118,17 @@ fn a_search_past_its_deadline_gets_3_and_everything_else_11_on_time() {
                 let took = start.elapsed();
                 assert_eq!(answer.last().map(Message::code), Some(*code), "{answer:?}");
                 let (least, most) = (Duration::from_millis(*after - 20), Duration::from_millis(*after + 400));
-                assert!(took >= least && took <= most, "{took:?} instead of {after} ms: {answer:?}");
+                assert!(
+                    took >= least && took <= most,
+                    "{took:?} instead of {after} ms: {answer:?}"
+                );
                 // The late answer of the server, which comes at 3 s, must reach nobody.
                 client.expect_silence(Duration::from_millis(2_500));
-                let who = if op[0] == 0x60 { String::new() } else { format!("dn:{}", user(3)) };
+                let who = if op[0] == 0x60 {
+                    String::new()
+                } else {
+                    format!("dn:{}", user(3))
+                };
                 assert_eq!(client.whoami(), who);
             });
         }
@@ -118,7 +140,10 @@ fn a_search_past_its_deadline_gets_3_and_everything_else_11_on_time() {
 fn what_cannot_be_sent_by_its_deadline_gets_51_and_the_rest_is_served() {
     let slapd = Slapd::start();
     let lines = "search_timeout = \"1200ms\"";
-    let entry = server(&slapd.url(), "connections = 1, connections_max = 1, connection_pending_max = 1,");
+    let entry = server(
+        &slapd.url(),
+        "connections = 1, connections_max = 1, connection_pending_max = 1,",
+    );
     let usherd = Setup::corp(lines, &[entry]).server("workers = 1").start();
     let mut first = Client::connect(&usherd.plain(0));
     let mut second = Client::connect(&usherd.plain(0));
@@ -127,8 +152,17 @@ fn what_cannot_be_sent_by_its_deadline_gets_51_and_the_rest_is_served() {
     std::thread::sleep(Duration::from_millis(100));
     let start = Instant::now();
     assert_eq!(second.call(&quick).len(), 2, "it waits, then is served");
-    assert!(start.elapsed() > Duration::from_millis(500), "it cannot have waited: {:?}", start.elapsed());
-    assert_eq!(first.collect(holding, PATIENCE).map(|all| all.last().map(Message::code)), Ok(Some(0)));
+    assert!(
+        start.elapsed() > Duration::from_millis(500),
+        "it cannot have waited: {:?}",
+        start.elapsed()
+    );
+    assert_eq!(
+        first
+            .collect(holding, PATIENCE)
+            .map(|all| all.last().map(Message::code)),
+        Ok(Some(0))
+    );
     let holding = first.send(&ops::compare(&code_dn("slow6"), "cn", "x"));
     std::thread::sleep(Duration::from_millis(100));
     let start = Instant::now();

@@ -24,7 +24,11 @@ pub(crate) fn int(tag: u8, value: i64) -> Vec<u8> {
     let octets = value.to_be_bytes();
     let mut skip = 0;
     while skip < 7 {
-        let redundant = if octets[skip] == 0 { octets[skip + 1] < 0x80 } else { octets[skip] == 0xFF && octets[skip + 1] >= 0x80 };
+        let redundant = if octets[skip] == 0 {
+            octets[skip + 1] < 0x80
+        } else {
+            octets[skip] == 0xFF && octets[skip + 1] >= 0x80
+        };
         if !redundant {
             break;
         }
@@ -50,7 +54,10 @@ pub(crate) fn take(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
         let count = usize::from(first & 0x7F);
         assert!((1..=4).contains(&count), "a server sent a length of {count} octets");
         let octets = bytes.get(2..2 + count)?;
-        (2 + count, octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)))
+        (
+            2 + count,
+            octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)),
+        )
     };
     Some((tag, bytes.get(header..header + length)?, header + length))
 }
@@ -67,6 +74,12 @@ pub(crate) fn elements(mut content: &[u8]) -> Vec<(u8, &[u8])> {
 }
 
 pub(crate) fn value(content: &[u8]) -> i64 {
-    let start = if content.first().is_some_and(|first| *first >= 0x80) { -1 } else { 0 };
-    content.iter().fold(start, |value, octet| value << 8 | i64::from(*octet))
+    let start = if content.first().is_some_and(|first| *first >= 0x80) {
+        -1
+    } else {
+        0
+    };
+    content
+        .iter()
+        .fold(start, |value, octet| value << 8 | i64::from(*octet))
 }

@@ -32,7 +32,10 @@ impl Certificates {
     }
 
     fn pair(&self, name: &str) -> (PathBuf, PathBuf) {
-        (self.folder.path().join(format!("{name}.crt")), self.folder.path().join(format!("{name}.key")))
+        (
+            self.folder.path().join(format!("{name}.crt")),
+            self.folder.path().join(format!("{name}.key")),
+        )
     }
 }
 
@@ -53,25 +56,60 @@ const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", 
 
 fn authority(folder: &Path, name: &str, subject: &str) {
     let (key, certificate) = (path(folder, name, "key"), path(folder, name, "crt"));
-    let mut args = vec!["req", "-x509", "-days", "2", "-subj", subject, "-keyout", &key, "-out", &certificate];
+    let mut args = vec![
+        "req",
+        "-x509",
+        "-days",
+        "2",
+        "-subj",
+        subject,
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ];
     args.extend(KEY);
     openssl(&args);
 }
 
 fn server(folder: &Path, name: &str) {
-    let (key, certificate, request) = (path(folder, name, "key"), path(folder, name, "crt"), path(folder, name, "csr"));
+    let (key, certificate, request) = (
+        path(folder, name, "key"),
+        path(folder, name, "crt"),
+        path(folder, name, "csr"),
+    );
     let mut args = vec!["req", "-subj", "/CN=localhost", "-keyout", &key, "-out", &request];
     args.extend(KEY);
     openssl(&args);
     let extensions = path(folder, name, "ext");
-    std::fs::write(&extensions, "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").expect("a file");
+    std::fs::write(
+        &extensions,
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n",
+    )
+    .expect("a file");
     let (ca, ca_key) = (path(folder, "ca", "crt"), path(folder, "ca", "key"));
-    let sign = ["x509", "-req", "-days", "2", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"];
+    let sign = [
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        &request,
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+    ];
     openssl(&[&sign[..], &["-extfile", &extensions, "-out", &certificate]].concat());
 }
 
 fn path(folder: &Path, name: &str, kind: &str) -> String {
-    folder.join(format!("{name}.{kind}")).to_str().expect("temporary paths are UTF-8").to_owned()
+    folder
+        .join(format!("{name}.{kind}"))
+        .to_str()
+        .expect("temporary paths are UTF-8")
+        .to_owned()
 }
 
 fn openssl(args: &[&str]) {

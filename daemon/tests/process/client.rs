@@ -71,7 +71,15 @@ impl Message {
         assert_eq!(tag, 0x02, "a server sent no message id: {}", content.escape_ascii());
         let body = content[skip..].to_vec();
         let (tag, inner, _) = take(&body).expect("a protocolOp");
-        Some((Self { id: value(id), tag, content: inner.to_vec(), body }, used))
+        Some((
+            Self {
+                id: value(id),
+                tag,
+                content: inner.to_vec(),
+                body,
+            },
+            used,
+        ))
     }
 
     /// Whether it ends its operation.
@@ -95,7 +103,8 @@ impl Message {
 
     /// responseName of an extended response.
     pub(crate) fn response_name(&self) -> Option<String> {
-        self.tagged(0x8A).map(|name| String::from_utf8_lossy(&name).into_owned())
+        self.tagged(0x8A)
+            .map(|name| String::from_utf8_lossy(&name).into_owned())
     }
 
     /// responseValue of an extended response.
@@ -104,7 +113,10 @@ impl Message {
     }
 
     fn tagged(&self, wanted: u8) -> Option<Vec<u8>> {
-        elements(&self.content).into_iter().find(|(tag, _)| *tag == wanted).map(|(_, content)| content.to_vec())
+        elements(&self.content)
+            .into_iter()
+            .find(|(tag, _)| *tag == wanted)
+            .map(|(_, content)| content.to_vec())
     }
 
     /// The values of an attribute of a search entry.
@@ -112,14 +124,21 @@ impl Message {
         assert_eq!(self.tag, ops::SEARCH_ENTRY, "no entry: {self:?}");
         let attributes = elements(elements(&self.content)[1].1);
         let pairs = attributes.into_iter().map(|(_, pair)| elements(pair));
-        let found = pairs.into_iter().find(|pair| pair[0].1.eq_ignore_ascii_case(attribute.as_bytes()));
+        let found = pairs
+            .into_iter()
+            .find(|pair| pair[0].1.eq_ignore_ascii_case(attribute.as_bytes()));
         let values = found.map_or_else(Vec::new, |pair| elements(pair[1].1));
-        values.into_iter().map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect()
+        values
+            .into_iter()
+            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+            .collect()
     }
 
     /// Whether it is a notice of disconnection (RFC 4511 4.4.1).
     pub(crate) fn is_disconnection(&self) -> bool {
-        self.id == 0 && self.tag == ops::EXTENDED_RESPONSE && self.response_name().as_deref() == Some(ops::OID_DISCONNECTION)
+        self.id == 0
+            && self.tag == ops::EXTENDED_RESPONSE
+            && self.response_name().as_deref() == Some(ops::OID_DISCONNECTION)
     }
 }
 
@@ -157,7 +176,12 @@ impl Client {
             Target::Ldaps(address, ca) => tls(tcp(address)?, ca)?,
             Target::StartTls(address, _) => Stream::Tcp(tcp(address)?),
         };
-        let mut client = Self { stream: Some(stream), inbox: Vec::new(), taken: 0, next_id: 1 };
+        let mut client = Self {
+            stream: Some(stream),
+            inbox: Vec::new(),
+            taken: 0,
+            next_id: 1,
+        };
         if let Target::StartTls(_, ca) = target {
             client.start_tls(ca)?;
         }
@@ -175,15 +199,24 @@ impl Client {
 
     /// The TLS handshake alone, on a connection whose server has already agreed.
     pub(crate) fn protect(&mut self, ca: &std::path::Path) -> std::io::Result<()> {
-        let Some(Stream::Tcp(stream)) = self.stream.take() else { panic!("StartTLS needs plain TCP") };
+        let Some(Stream::Tcp(stream)) = self.stream.take() else {
+            panic!("StartTLS needs plain TCP")
+        };
         self.stream = Some(tls(stream, ca)?);
         Ok(())
     }
 
     /// The certificate that the server showed.
     pub(crate) fn peer_certificate(&self) -> Vec<u8> {
-        let Some(Stream::Tls(stream)) = &self.stream else { panic!("no TLS here") };
-        stream.conn.peer_certificates().and_then(<[_]>::first).expect("a certificate").to_vec()
+        let Some(Stream::Tls(stream)) = &self.stream else {
+            panic!("no TLS here")
+        };
+        stream
+            .conn
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .expect("a certificate")
+            .to_vec()
     }
 
     /// A connection bound as `dn`.
@@ -276,7 +309,8 @@ impl Client {
 
     /// A request and all its messages, the final one last. Messages with another id fail the test.
     pub(crate) fn call(&mut self, op: &[u8]) -> Vec<Message> {
-        self.try_call(op).unwrap_or_else(|gone| panic!("no answer to {}: {gone:?}", op.escape_ascii()))
+        self.try_call(op)
+            .unwrap_or_else(|gone| panic!("no answer to {}: {gone:?}", op.escape_ascii()))
     }
 
     /// As [`Client::call`], for connections that may be closed.
@@ -363,7 +397,10 @@ fn tls(stream: TcpStream, ca: &std::path::Path) -> std::io::Result<Stream> {
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = builder.expect("TLS 1.2 and 1.3").with_root_certificates(roots).with_no_client_auth();
+    let config = builder
+        .expect("TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
     let connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
     stream.set_read_timeout(Some(PATIENCE))?;

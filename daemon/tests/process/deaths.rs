@@ -11,7 +11,9 @@ use crate::slapd::{Slapd, password, user};
 use crate::usherd::{Setup, Usherd, server};
 
 fn up(usherd: &Usherd, index: usize) {
-    usherd.until("the server is up", |status| status["directories"][0]["servers"][index]["state"] == "up");
+    usherd.until("the server is up", |status| {
+        status["directories"][0]["servers"][index]["state"] == "up"
+    });
 }
 
 fn front(pair: &[Slapd; 2], lines: &str) -> Usherd {
@@ -54,13 +56,25 @@ fn servers_killed_under_load_leave_no_duplicate_no_late_no_missing_result_and_re
     let mut pair = Slapd::mirror();
     let usherd = front(&pair, "retry_max = \"1s\"");
     let kills = setting("USHERD_TEST_KILLS", 10);
-    let load = Load { abandoned: 20, ..Load::new(&[usherd.plain(0)], 64, 8) };
+    let load = Load {
+        abandoned: 20,
+        ..Load::new(&[usherd.plain(0)], 64, 8)
+    };
     let tally = under_kills(&load, &mut pair, &usherd, kills);
     tally.assert_lawful();
-    assert_eq!(tally.disconnections, 0, "clients are not closed when a server dies: {tally:#?}");
-    assert!(tally.reads > 1_000 * kills as u64, "too few to say anything: {tally:#?}");
+    assert_eq!(
+        tally.disconnections, 0,
+        "clients are not closed when a server dies: {tally:#?}"
+    );
+    assert!(
+        tally.reads > 1_000 * kills as u64,
+        "too few to say anything: {tally:#?}"
+    );
     assert!(tally.read_errors * 1_000 < tally.reads, "0.1 % of reads: {tally:#?}");
-    eprintln!("{kills} kills: {} operations, {} abandoned, {} read errors, slowest {:?}", tally.operations, tally.abandoned, tally.read_errors, tally.slowest);
+    eprintln!(
+        "{kills} kills: {} operations, {} abandoned, {} read errors, slowest {:?}",
+        tally.operations, tally.abandoned, tally.read_errors, tally.slowest
+    );
     usherd.stop();
 }
 
@@ -70,7 +84,12 @@ fn every_answer_of_a_mixed_run_reaches_who_asked() {
     let mut pair = Slapd::mirror();
     let usherd = front(&pair, "retry_max = \"1s\"");
     let operations = setting("USHERD_TEST_OPERATIONS", 20_000) as u64;
-    let load = Load { abandoned: 30, rebinds: 20, writes: 100, ..Load::new(&[usherd.plain(0)], 32, 8) };
+    let load = Load {
+        abandoned: 30,
+        rebinds: 20,
+        writes: 100,
+        ..Load::new(&[usherd.plain(0)], 32, 8)
+    };
     let calm = load.run(operations / 2, &AtomicBool::new(false));
     calm.assert_untroubled();
     assert!(calm.binds > operations / 200, "{calm:#?}");
@@ -88,7 +107,12 @@ fn with_identity_pinned_too_nothing_is_misdelivered_when_servers_die() {
     let _machine = alone();
     let mut pair = Slapd::mirror();
     let usherd = front(&pair, "identity = \"pinned\"\nretry_max = \"1s\"");
-    let load = Load { abandoned: 20, rebinds: 10, writes: 50, ..Load::new(&[usherd.plain(0)], 16, 8) };
+    let load = Load {
+        abandoned: 20,
+        rebinds: 10,
+        writes: 50,
+        ..Load::new(&[usherd.plain(0)], 16, 8)
+    };
     load.run(2_000, &AtomicBool::new(false)).assert_untroubled();
     let tally = under_kills(&load, &mut pair, &usherd, 4);
     tally.assert_lawful();
@@ -129,7 +153,10 @@ fn a_write_is_never_done_twice_and_never_lost_when_it_was_confirmed() {
             up(&usherd, 0);
         }
         stop.store(true, Ordering::Relaxed);
-        writers.into_iter().map(|writer| writer.join().expect("a writer")).collect()
+        writers
+            .into_iter()
+            .map(|writer| writer.join().expect("a writer"))
+            .collect()
     });
     let mut direct = Client::connect(&slapd.plain());
     let mut total = 0;
@@ -138,7 +165,10 @@ fn a_write_is_never_done_twice_and_never_lost_when_it_was_confirmed() {
         let there = found[0].values("title");
         let lost: Vec<_> = done.iter().filter(|value| !there.contains(value)).collect();
         assert!(lost.is_empty(), "confirmed and lost: {lost:?}");
-        let refused: Vec<_> = there.iter().filter(|value| !done.contains(value) && !doubtful.contains(value)).collect();
+        let refused: Vec<_> = there
+            .iter()
+            .filter(|value| !done.contains(value) && !doubtful.contains(value))
+            .collect();
         assert!(refused.is_empty(), "answered 52 (not done) and yet done: {refused:?}");
         total += done.len();
     }
@@ -150,9 +180,15 @@ fn a_write_is_never_done_twice_and_never_lost_when_it_was_confirmed() {
 fn a_frozen_server_keeps_nobody_waiting_is_ejected_within_two_seconds_and_comes_back_by_itself() {
     let _machine = alone();
     let pair = Slapd::mirror();
-    let usherd = front(&pair, "search_timeout = \"4s\"\noperation_timeout = \"4s\"\nretry_max = \"1s\"");
+    let usherd = front(
+        &pair,
+        "search_timeout = \"4s\"\noperation_timeout = \"4s\"\nretry_max = \"1s\"",
+    );
     let seconds = setting("USHERD_TEST_FREEZE_SECONDS", 6) as u64;
-    let load = Load { rest: Duration::from_millis(5), ..Load::new(&[usherd.plain(0)], 32, 4) };
+    let load = Load {
+        rest: Duration::from_millis(5),
+        ..Load::new(&[usherd.plain(0)], 32, 4)
+    };
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| load.run(u64::MAX, &stop));
@@ -181,11 +217,20 @@ fn a_frozen_server_keeps_nobody_waiting_is_ejected_within_two_seconds_and_comes_
         stop.store(true, Ordering::Relaxed);
         let tally = running.join().expect("the load ran");
         tally.assert_lawful();
-        assert!(out.is_some_and(|out| out < Duration::from_secs(2)), "ejected after {out:?} {tally:#?}");
+        assert!(
+            out.is_some_and(|out| out < Duration::from_secs(2)),
+            "ejected after {out:?} {tally:#?}"
+        );
         assert!(back.is_some(), "never came back by itself {tally:#?}");
-        assert!(tally.slowest < Duration::from_millis(4_700), "someone waited beyond the operation timeout: {tally:#?}");
+        assert!(
+            tally.slowest < Duration::from_millis(4_700),
+            "someone waited beyond the operation timeout: {tally:#?}"
+        );
         assert_eq!((tally.disconnections, tally.busy), (0, 0), "{tally:#?}");
-        eprintln!("frozen for {seconds} s: out after {out:?}, back after {back:?}, slowest {:?}, read errors {}", tally.slowest, tally.read_errors);
+        eprintln!(
+            "frozen for {seconds} s: out after {out:?}, back after {back:?}, slowest {:?}, read errors {}",
+            tally.slowest, tally.read_errors
+        );
     });
     usherd.stop();
 }
@@ -198,7 +243,9 @@ fn without_any_server_clients_are_told_at_once_and_served_again_when_one_is_back
     let op = ops::search(&user(2), ops::BASE, &present("uid"), &["description"]);
     assert_eq!(client.call(&op).len(), 2);
     slapd.kill();
-    usherd.until("it is down", |status| status["directories"][0]["servers"][0]["state"] != "up");
+    usherd.until("it is down", |status| {
+        status["directories"][0]["servers"][0]["state"] != "up"
+    });
     let start = Instant::now();
     let answer = client.call(&op);
     assert_eq!(answer.last().map(Message::code), Some(52), "{answer:?}");

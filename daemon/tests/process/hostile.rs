@@ -18,7 +18,11 @@ fn front(lines: &str) -> (Slapd, Usherd) {
     let slapd = Slapd::start();
     let usherd = Setup::corp("", &[server(&slapd.url(), "")]);
     let tls = listener_tls();
-    let usherd = usherd.listen("ldap", "127.0.0.1:0", &format!("directory = \"corp\"\nstarttls = true\n{tls}\n{lines}"));
+    let usherd = usherd.listen(
+        "ldap",
+        "127.0.0.1:0",
+        &format!("directory = \"corp\"\nstarttls = true\n{tls}\n{lines}"),
+    );
     (slapd, usherd.start())
 }
 
@@ -35,8 +39,14 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
     shorter[1] -= 2;
     let controls = |inner: &[u8]| message(2, &[search.clone(), tlv(0xA0, inner)].concat());
     vec![
-        ("no LDAPMessage at all", b"GET / HTTP/1.1\r\nHost: ldap\r\n\r\n".to_vec()),
-        ("a TLS hello on a plain port", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(8)),
+        (
+            "no LDAPMessage at all",
+            b"GET / HTTP/1.1\r\nHost: ldap\r\n\r\n".to_vec(),
+        ),
+        (
+            "a TLS hello on a plain port",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(8),
+        ),
         ("an empty message", tlv(0x30, &[])),
         ("no operation", seq(0x30, &[int(0x02, 2)])),
         ("an id of nine octets", seq(0x30, &[tlv(0x02, &[1; 9]), search.clone()])),
@@ -46,44 +56,153 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
         ("an id above 2^31 - 1", message(1 << 31, &search)),
         ("an id that is a string", seq(0x30, &[text("2"), search.clone()])),
         ("an unknown operation", message(2, &tlv(0x7E, &[]))),
-        ("a response as a request", message(2, &seq(0x65, &[int(0x0A, 0), text(""), text("")]))),
-        ("a notice of disconnection", message(0, &seq(0x78, &[int(0x0A, 2), text(""), text("")]))),
+        (
+            "a response as a request",
+            message(2, &seq(0x65, &[int(0x0A, 0), text(""), text("")])),
+        ),
+        (
+            "a notice of disconnection",
+            message(0, &seq(0x78, &[int(0x0A, 2), text(""), text("")])),
+        ),
         ("indefinite length", vec![0x30, 0x80, 0x02, 0x01, 0x02, 0x00, 0x00]),
-        ("a length of 4 GiB", vec![0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 0x02, 0x01]),
-        ("a length of eight octets", vec![0x30, 0x88, 0, 0, 0, 0, 0, 0, 0, 5, 2, 1, 2, 0x42, 0]),
-        ("a tag of several octets", vec![0x3F, 0x81, 0x01, 0x03, 0x02, 0x01, 0x02]),
+        (
+            "a length of 4 GiB",
+            vec![0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 0x02, 0x01],
+        ),
+        (
+            "a length of eight octets",
+            vec![0x30, 0x88, 0, 0, 0, 0, 0, 0, 0, 5, 2, 1, 2, 0x42, 0],
+        ),
+        (
+            "a tag of several octets",
+            vec![0x3F, 0x81, 0x01, 0x03, 0x02, 0x01, 0x02],
+        ),
         ("a search cut short", message(2, &shorter)),
-        ("a search with more behind", message(2, &tlv(0x63, &[&search[2..], &[4, 0][..]].concat()))),
-        ("an inner length beyond the outer", message(2, &[0x63, 0x05, 0x04, 0x20, b'd', b'c', b'='])),
-        ("a scope that is none", message(2, &ops::search(BASE, 9, &present("cn"), &[]))),
-        ("dereferencing that is none", message(2, &ops::Search { dereference: 7, ..ops::Search::default() }.op(BASE, 0, &present("cn"), &[]))),
-        ("a negative size limit", message(2, &ops::Search { size_limit: -1, ..ops::Search::default() }.op(BASE, 0, &present("cn"), &[]))),
-        ("a filter that is none", message(2, &ops::search(BASE, ops::SUB, &tlv(0xAF, b"x"), &[]))),
-        ("a not of nothing", message(2, &ops::search(BASE, ops::SUB, &tlv(0xA2, &[]), &[]))),
-        ("a not of two", message(2, &ops::search(BASE, ops::SUB, &tlv(0xA2, &present("cn").repeat(2)), &[]))),
-        ("substrings of nothing", message(2, &ops::search(BASE, ops::SUB, &seq(0xA4, &[text("cn"), tlv(0x30, &[])]), &[]))),
-        ("two initial substrings", message(2, &ops::search(BASE, ops::SUB, &seq(0xA4, &[text("cn"), tlv(0x30, &tlv(0x80, b"a").repeat(2))]), &[]))),
-        ("an empty extensible match", message(2, &ops::search(BASE, ops::SUB, &tlv(0xA9, &[]), &[]))),
-        ("a boolean of two octets", message(2, &seq(0x6C, &[text(BASE), text("dc=x"), tlv(0x01, &[1, 1])]))),
+        (
+            "a search with more behind",
+            message(2, &tlv(0x63, &[&search[2..], &[4, 0][..]].concat())),
+        ),
+        (
+            "an inner length beyond the outer",
+            message(2, &[0x63, 0x05, 0x04, 0x20, b'd', b'c', b'=']),
+        ),
+        (
+            "a scope that is none",
+            message(2, &ops::search(BASE, 9, &present("cn"), &[])),
+        ),
+        (
+            "dereferencing that is none",
+            message(
+                2,
+                &ops::Search {
+                    dereference: 7,
+                    ..ops::Search::default()
+                }
+                .op(BASE, 0, &present("cn"), &[]),
+            ),
+        ),
+        (
+            "a negative size limit",
+            message(
+                2,
+                &ops::Search {
+                    size_limit: -1,
+                    ..ops::Search::default()
+                }
+                .op(BASE, 0, &present("cn"), &[]),
+            ),
+        ),
+        (
+            "a filter that is none",
+            message(2, &ops::search(BASE, ops::SUB, &tlv(0xAF, b"x"), &[])),
+        ),
+        (
+            "a not of nothing",
+            message(2, &ops::search(BASE, ops::SUB, &tlv(0xA2, &[]), &[])),
+        ),
+        (
+            "a not of two",
+            message(
+                2,
+                &ops::search(BASE, ops::SUB, &tlv(0xA2, &present("cn").repeat(2)), &[]),
+            ),
+        ),
+        (
+            "substrings of nothing",
+            message(
+                2,
+                &ops::search(BASE, ops::SUB, &seq(0xA4, &[text("cn"), tlv(0x30, &[])]), &[]),
+            ),
+        ),
+        (
+            "two initial substrings",
+            message(
+                2,
+                &ops::search(
+                    BASE,
+                    ops::SUB,
+                    &seq(0xA4, &[text("cn"), tlv(0x30, &tlv(0x80, b"a").repeat(2))]),
+                    &[],
+                ),
+            ),
+        ),
+        (
+            "an empty extensible match",
+            message(2, &ops::search(BASE, ops::SUB, &tlv(0xA9, &[]), &[])),
+        ),
+        (
+            "a boolean of two octets",
+            message(2, &seq(0x6C, &[text(BASE), text("dc=x"), tlv(0x01, &[1, 1])])),
+        ),
         ("a filter 2,000 deep", deep(2_000)),
         ("a filter 100,000 deep", deep(100_000)),
         ("controls that are no sequence", controls(&text("x"))),
         ("a control without an OID", controls(&seq(0x30, &[boolean(true)]))),
-        ("a control with more behind", controls(&seq(0x30, &[text("1.2.3"), boolean(true), text("x"), text("y")]))),
-        ("bytes behind the controls", message(2, &[search.clone(), tlv(0xA0, &[]), vec![0x04, 0x00]].concat())),
+        (
+            "a control with more behind",
+            controls(&seq(0x30, &[text("1.2.3"), boolean(true), text("x"), text("y")])),
+        ),
+        (
+            "bytes behind the controls",
+            message(2, &[search.clone(), tlv(0xA0, &[]), vec![0x04, 0x00]].concat()),
+        ),
         ("a compare without its assertion", message(2, &seq(0x6E, &[text(BASE)]))),
         ("an add without attributes", message(2, &seq(0x68, &[text(BASE)]))),
-        ("an add of an attribute without values", message(2, &ops::add("cn=x", &[("cn", &[])]))),
-        ("a change of an unknown kind", message(2, &ops::modify(BASE, &[(9, "cn", &["x"])]))),
-        ("a rename without its flag", message(2, &seq(0x6C, &[text(BASE), text("cn=x")]))),
+        (
+            "an add of an attribute without values",
+            message(2, &ops::add("cn=x", &[("cn", &[])])),
+        ),
+        (
+            "a change of an unknown kind",
+            message(2, &ops::modify(BASE, &[(9, "cn", &["x"])])),
+        ),
+        (
+            "a rename without its flag",
+            message(2, &seq(0x6C, &[text(BASE), text("cn=x")])),
+        ),
         ("an unbind with content", message(2, &tlv(0x42, b"x"))),
         ("an abandon of nine octets", message(2, &tlv(0x50, &[1; 9]))),
-        ("a bind without a version", message(2, &seq(0x60, &[text(""), tlv(0x80, b"")]))),
-        ("a bind by an unknown way", message(2, &seq(0x60, &[int(0x02, 3), text(""), tlv(0x8F, b"")]))),
+        (
+            "a bind without a version",
+            message(2, &seq(0x60, &[text(""), tlv(0x80, b"")])),
+        ),
+        (
+            "a bind by an unknown way",
+            message(2, &seq(0x60, &[int(0x02, 3), text(""), tlv(0x8F, b"")])),
+        ),
         ("an extended request without an OID", message(2, &tlv(0x77, &[]))),
-        ("a Cancel of nothing", message(2, &ops::extended(ops::OID_CANCEL, Some(b"")))),
-        ("a Cancel of nonsense", message(2, &ops::extended(ops::OID_CANCEL, Some(b"\x30\x03\x04\x01x")))),
-        ("a password change of nonsense", message(2, &ops::extended(ops::OID_PASSWORD_MODIFY, Some(b"\x30\x7f\x80")))),
+        (
+            "a Cancel of nothing",
+            message(2, &ops::extended(ops::OID_CANCEL, Some(b""))),
+        ),
+        (
+            "a Cancel of nonsense",
+            message(2, &ops::extended(ops::OID_CANCEL, Some(b"\x30\x03\x04\x01x"))),
+        ),
+        (
+            "a password change of nonsense",
+            message(2, &ops::extended(ops::OID_PASSWORD_MODIFY, Some(b"\x30\x7f\x80"))),
+        ),
     ]
 }
 
@@ -91,8 +210,14 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
 fn twenty_malformed_requests_a_second_are_noticed_by_no_other_client() {
     let _machine = alone();
     let (_slapd, usherd) = front("");
-    let load = Load { abandoned: 10, ..Load::new(&[usherd.plain(0), usherd.plain(1)], 16, 4) };
-    let load = Load { rest: Duration::from_millis(2), ..load };
+    let load = Load {
+        abandoned: 10,
+        ..Load::new(&[usherd.plain(0), usherd.plain(1)], 16, 4)
+    };
+    let load = Load {
+        rest: Duration::from_millis(2),
+        ..load
+    };
     let stop = AtomicBool::new(false);
     let target = usherd.plain(1);
     let kinds = malformed();
@@ -144,7 +269,12 @@ fn each_malformed_request_is_answered_or_its_sender_closed_within_two_seconds() 
 #[test]
 fn malformed_controls_are_refused_on_every_operation() {
     let (_slapd, usherd) = front("");
-    let paged = |value: Option<Vec<u8>>| [(ops::OID_PROXIED, true, value), ("1.2.840.113556.1.4.319", true, Some(b"\x30\x7f".to_vec()))];
+    let paged = |value: Option<Vec<u8>>| {
+        [
+            (ops::OID_PROXIED, true, value),
+            ("1.2.840.113556.1.4.319", true, Some(b"\x30\x7f".to_vec())),
+        ]
+    };
     for op in [
         ops::search(&user(1), ops::BASE, &present("uid"), &[]),
         ops::compare(&user(1), "cn", "x"),
@@ -182,17 +312,27 @@ fn a_partial_request_is_closed_after_its_time_and_an_idle_bound_client_stays() {
     let bytes = message(1, &ops::bind(&user(1), &password(1)));
     partial.send_raw(&bytes[..5]).expect("sent");
     partial.until_closed(Duration::from_secs(4));
-    assert!(start.elapsed() >= Duration::from_millis(800), "closed too early: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(800),
+        "closed too early: {:?}",
+        start.elapsed()
+    );
     // One octet now and then does not keep it open for ever.
     let start = Instant::now();
     let mut trickle = TcpStream::connect(("127.0.0.1", usherd.port(1))).expect("connected");
-    trickle.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    trickle
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .expect("a timeout");
     let closed = bytes.iter().any(|octet| {
         let sent = trickle.write_all(&[*octet]).is_ok();
         let read = trickle.read(&mut [0; 64]);
         !sent || matches!(read, Ok(0)) || read.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
     });
-    assert!(closed && start.elapsed() < Duration::from_secs(4), "trickled on for {:?}", start.elapsed());
+    assert!(
+        closed && start.elapsed() < Duration::from_secs(4),
+        "trickled on for {:?}",
+        start.elapsed()
+    );
     // A TLS handshake that does not go on, likewise.
     let mut hello = Client::connect(&usherd.plain(1));
     hello.send_raw(&message(1, &ops::start_tls())).expect("sent");
@@ -207,12 +347,17 @@ fn plain_text_behind_starttls_is_never_taken_for_what_came_inside() {
     let (_slapd, usherd) = front("");
     let injected = message(2, &ops::bind(&user(5), &password(5)));
     let mut client = Client::connect(&usherd.plain(1));
-    client.send_raw(&[message(1, &ops::start_tls()), injected].concat()).expect("sent");
+    client
+        .send_raw(&[message(1, &ops::start_tls()), injected].concat())
+        .expect("sent");
     match client.receive(Duration::from_secs(5)) {
         // Agreed: then the injected bytes must spoil the handshake, not become a request.
         Ok(answer) if answer.id == 1 && answer.code() == 0 => {
             let protected = client.protect(&certificates().ca());
-            assert!(protected.is_err(), "the handshake went on although plain text came before it");
+            assert!(
+                protected.is_err(),
+                "the handshake went on although plain text came before it"
+            );
         }
         Ok(answer) => assert_ne!(answer.code(), 0, "{answer:?}"),
         Err(gone) => assert_eq!(gone, crate::client::Gone::Closed),
@@ -223,18 +368,29 @@ fn plain_text_behind_starttls_is_never_taken_for_what_came_inside() {
 #[test]
 fn starttls_is_refused_when_it_cannot_be() {
     let (_slapd, usherd) = front("");
-    let Target::StartTls(_, ca) = usherd.start_tls(1) else { panic!("StartTLS") };
+    let Target::StartTls(_, ca) = usherd.start_tls(1) else {
+        panic!("StartTLS")
+    };
     let mut plain = Client::connect(&usherd.plain(0));
     assert_eq!(plain.one(&ops::start_tls()).code(), 52, "this listener has none");
     let mut twice = Client::connect(&usherd.start_tls(1));
     assert_eq!(twice.one(&ops::start_tls()).code(), 1, "TLS is there already");
     assert_eq!(twice.whoami(), "");
     let mut busy = Client::connect(&usherd.plain(1));
-    let slow = busy.send(&ops::search(&crate::slapd::code_dn("slow1"), ops::BASE, &present("cn"), &[]));
+    let slow = busy.send(&ops::search(
+        &crate::slapd::code_dn("slow1"),
+        ops::BASE,
+        &present("cn"),
+        &[],
+    ));
     let asked = busy.send(&ops::start_tls());
     let answer = busy.receive(Duration::from_secs(5)).expect("an answer");
     assert_eq!((answer.id, answer.code()), (asked, 1), "operations are pending");
-    assert_eq!(busy.collect(slow, Duration::from_secs(5)).map(|all| all.last().map(Message::code)), Ok(Some(0)));
+    assert_eq!(
+        busy.collect(slow, Duration::from_secs(5))
+            .map(|all| all.last().map(Message::code)),
+        Ok(Some(0))
+    );
     busy.start_tls(&ca).expect("now it may be");
     busy.bind(&user(1), &password(1));
     usherd.stop();

@@ -15,7 +15,12 @@ fn front() -> (Slapd, Usherd) {
 
 /// A search that slapd answers after so many seconds.
 fn slow(seconds: u32) -> Vec<u8> {
-    ops::search(&code_dn(&format!("slow{seconds}")), ops::BASE, &present("objectClass"), &[])
+    ops::search(
+        &code_dn(&format!("slow{seconds}")),
+        ops::BASE,
+        &present("objectClass"),
+        &[],
+    )
 }
 
 fn quick() -> Vec<u8> {
@@ -69,7 +74,12 @@ fn an_empty_password_is_refused_and_leaves_nobody() {
 fn a_client_may_not_bring_its_own_proxied_authorization() {
     let (_slapd, usherd) = front();
     let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
-    for claim in [format!("dn:{}", user(2)), String::new(), format!("dn:{}", EDITOR.0), "u:admin".to_owned()] {
+    for claim in [
+        format!("dn:{}", user(2)),
+        String::new(),
+        format!("dn:{}", EDITOR.0),
+        "u:admin".to_owned(),
+    ] {
         for critical in [true, false] {
             let control = [(ops::OID_PROXIED, critical, Some(claim.clone().into_bytes()))];
             let asked = [
@@ -85,7 +95,11 @@ fn a_client_may_not_bring_its_own_proxied_authorization() {
             ];
             for op in asked {
                 let answer = client.call(&with_controls(&op, &control));
-                assert_eq!(answer.last().map(crate::client::Message::code), Some(53), "{claim:?} {answer:?}");
+                assert_eq!(
+                    answer.last().map(crate::client::Message::code),
+                    Some(53),
+                    "{claim:?} {answer:?}"
+                );
             }
             client.bind(&user(1), &password(1));
         }
@@ -111,19 +125,31 @@ fn a_reused_message_id_harms_only_its_sender() {
     let waiting = other.send(&slow(1));
     for op in [slow(1), ops::bind(&user(3), &password(3)), ops::whoami()] {
         let mut client = Client::connect(&usherd.plain(0));
-        client.send_raw(&[message(5, &slow(2)), message(5, &op)].concat()).expect("sent");
+        client
+            .send_raw(&[message(5, &slow(2)), message(5, &op)].concat())
+            .expect("sent");
         let said = client.until_closed(Duration::from_secs(5));
-        assert!(said.iter().any(crate::client::Message::is_disconnection), "no notice of disconnection: {said:?}");
+        assert!(
+            said.iter().any(crate::client::Message::is_disconnection),
+            "no notice of disconnection: {said:?}"
+        );
     }
     let mut client = Client::connect(&usherd.plain(0));
     let bind = ops::bind(&user(3), &password(3));
-    client.send_raw(&[message(1, &bind), message(1, &bind)].concat()).expect("sent");
+    client
+        .send_raw(&[message(1, &bind), message(1, &bind)].concat())
+        .expect("sent");
     // The second is a reuse in time when it is looked at only after the first was answered: then both are binds.
     match client.collect(1, PATIENCE) {
         Ok(first) => assert_eq!(first[0].code(), 0, "{first:?}"),
         Err(gone) => assert_eq!(gone, crate::client::Gone::Closed),
     }
-    assert_eq!(other.collect(waiting, PATIENCE).map(|all| all.last().map(crate::client::Message::code)), Ok(Some(0)));
+    assert_eq!(
+        other
+            .collect(waiting, PATIENCE)
+            .map(|all| all.last().map(crate::client::Message::code)),
+        Ok(Some(0))
+    );
     assert_eq!(other.whoami(), format!("dn:{}", user(2)));
     usherd.stop();
 }
@@ -139,7 +165,11 @@ fn a_message_id_may_be_reused_as_soon_as_its_operation_is_answered() {
         assert_eq!(found[0].values("description"), [format!("token-{number}")]);
     }
     client.send_raw(&message(i64::from(i32::MAX), &quick())).expect("sent");
-    assert_eq!(client.collect(i64::from(i32::MAX), PATIENCE).map(|all| all.len()), Ok(2), "the greatest id (RFC 4511 4.1.1.1)");
+    assert_eq!(
+        client.collect(i64::from(i32::MAX), PATIENCE).map(|all| all.len()),
+        Ok(2),
+        "the greatest id (RFC 4511 4.1.1.1)"
+    );
     usherd.stop();
 }
 
@@ -148,12 +178,23 @@ fn an_operation_during_a_bind_is_answered_after_it_and_as_its_identity() {
     let (_slapd, usherd) = front();
     for _ in 0..20 {
         let mut client = Client::connect(&usherd.plain(0));
-        let bytes = [message(1, &ops::bind(&user(4), &password(4))), message(2, &ops::whoami()), message(3, &quick())];
+        let bytes = [
+            message(1, &ops::bind(&user(4), &password(4))),
+            message(2, &ops::whoami()),
+            message(3, &quick()),
+        ];
         client.send_raw(&bytes.concat()).expect("sent");
-        assert_eq!(client.receive(PATIENCE).map(|answer| (answer.id, answer.code())), Ok((1, 0)));
+        assert_eq!(
+            client.receive(PATIENCE).map(|answer| (answer.id, answer.code())),
+            Ok((1, 0))
+        );
         let mut later: Vec<_> = (0..3).map(|_| client.receive(PATIENCE).expect("an answer")).collect();
         later.sort_by_key(|message| message.id);
-        assert_eq!(later[0].response_value().as_deref(), Some(format!("dn:{}", user(4)).as_bytes()), "{later:?}");
+        assert_eq!(
+            later[0].response_value().as_deref(),
+            Some(format!("dn:{}", user(4)).as_bytes()),
+            "{later:?}"
+        );
         assert_eq!(later[1].values("description"), ["token-9"]);
     }
     usherd.stop();
@@ -181,9 +222,15 @@ fn an_abandoned_bind_leaves_nobody_and_the_next_one_counts() {
     let end = Instant::now() + Duration::from_secs(4);
     let who = client.send(&ops::whoami());
     loop {
-        let answer = client.receive(end.saturating_duration_since(Instant::now())).expect("who am I? is answered");
+        let answer = client
+            .receive(end.saturating_duration_since(Instant::now()))
+            .expect("who am I? is answered");
         if answer.id == who {
-            assert_ne!(answer.response_value(), Some(format!("dn:{}", user(1)).into_bytes()), "{answer:?}");
+            assert_ne!(
+                answer.response_value(),
+                Some(format!("dn:{}", user(1)).into_bytes()),
+                "{answer:?}"
+            );
             break;
         }
         assert_eq!(answer.id, bind, "{answer:?}");
@@ -206,7 +253,12 @@ fn abandons_are_silent_and_harmless_whatever_they_name() {
     let abandoned = client.send(&slow(2));
     client.send(&ops::abandon(abandoned));
     client.send(&ops::abandon(abandoned));
-    assert_eq!(client.collect(slow_one, PATIENCE).map(|all| all.last().map(crate::client::Message::code)), Ok(Some(0)));
+    assert_eq!(
+        client
+            .collect(slow_one, PATIENCE)
+            .map(|all| all.last().map(crate::client::Message::code)),
+        Ok(Some(0))
+    );
     client.expect_silence(Duration::from_millis(2_000));
     assert_eq!(client.whoami(), format!("dn:{}", user(1)));
     usherd.stop();
@@ -220,12 +272,27 @@ fn cancel_is_answered_for_itself_and_for_what_it_cancelled() {
     let victim = client.send(&slow(6));
     std::thread::sleep(Duration::from_millis(200));
     let cancel = client.send(&ops::cancel(victim));
-    let mut answers = [client.receive(PATIENCE).expect("one"), client.receive(PATIENCE).expect("the other")];
+    let mut answers = [
+        client.receive(PATIENCE).expect("one"),
+        client.receive(PATIENCE).expect("the other"),
+    ];
     answers.sort_by_key(|message| message.id);
-    assert_eq!((answers[0].id, answers[0].code()), (victim, 118), "canceled: {answers:?}");
+    assert_eq!(
+        (answers[0].id, answers[0].code()),
+        (victim, 118),
+        "canceled: {answers:?}"
+    );
     assert_eq!((answers[1].id, answers[1].code()), (cancel, 0), "{answers:?}");
-    assert!(start.elapsed() < Duration::from_secs(5), "not before the operation's own end: {:?}", start.elapsed());
-    assert_eq!(client.one(&ops::cancel(victim)).code(), 119, "noSuchOperation, for it is over");
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "not before the operation's own end: {:?}",
+        start.elapsed()
+    );
+    assert_eq!(
+        client.one(&ops::cancel(victim)).code(),
+        119,
+        "noSuchOperation, for it is over"
+    );
     assert_eq!(client.one(&ops::cancel(4_711)).code(), 119);
     let own = client.id();
     client.send_raw(&message(own, &ops::cancel(own))).expect("sent");
@@ -240,7 +307,10 @@ fn a_bind_cannot_be_cancelled() {
     let mut client = Client::connect(&usherd.plain(0));
     let bind = client.send(&ops::bind(&code_dn("slowbad"), "x"));
     let cancel = client.send(&ops::cancel(bind));
-    let mut answers = [client.receive(PATIENCE).expect("one"), client.receive(PATIENCE).expect("the other")];
+    let mut answers = [
+        client.receive(PATIENCE).expect("one"),
+        client.receive(PATIENCE).expect("the other"),
+    ];
     answers.sort_by_key(|message| message.id);
     assert_eq!((answers[0].id, answers[0].code()), (bind, 49), "{answers:?}");
     // Known to be uncancellable while it runs (121); a request behind a bind is served after it, when it is over (119).
@@ -257,7 +327,9 @@ fn an_unbind_closes_and_its_operations_are_given_up() {
     client.send(&ops::unbind());
     let said = client.until_closed(Duration::from_secs(2));
     assert!(said.is_empty(), "an unbind has no answer: {said:?}");
-    usherd.until("the server has nothing pending", |status| status["directories"][0]["servers"][0]["pending"] == 0);
+    usherd.until("the server has nothing pending", |status| {
+        status["directories"][0]["servers"][0]["pending"] == 0
+    });
     usherd.stop();
 }
 
@@ -265,7 +337,9 @@ fn an_unbind_closes_and_its_operations_are_given_up() {
 fn with_identity_pinned_a_bind_belongs_to_its_client() {
     let slapd = Slapd::start();
     let usherd = Setup::corp("identity = \"pinned\"", &[server(&slapd.url(), "")]).start();
-    let mut clients: Vec<Client> = (1..=10).map(|n| Client::bound(&usherd.plain(0), &user(n), &password(n))).collect();
+    let mut clients: Vec<Client> = (1..=10)
+        .map(|n| Client::bound(&usherd.plain(0), &user(n), &password(n)))
+        .collect();
     for _ in 0..3 {
         for (index, client) in clients.iter_mut().enumerate() {
             assert_eq!(client.whoami(), format!("dn:{}", user(index + 1)));
@@ -273,7 +347,12 @@ fn with_identity_pinned_a_bind_belongs_to_its_client() {
     }
     let answer = clients[4].one(&ops::modify(&user(5), &[(ops::REPLACE, "title", &["Pinned"])]));
     assert_eq!(answer.code(), 0, "{answer:?}");
-    assert_eq!(clients[4].one(&ops::modify(&user(6), &[(ops::REPLACE, "title", &["x"])])).code(), 50);
+    assert_eq!(
+        clients[4]
+            .one(&ops::modify(&user(6), &[(ops::REPLACE, "title", &["x"])]))
+            .code(),
+        50
+    );
     let found = clients[5].call(&ops::search(&user(5), ops::BASE, &present("uid"), &["modifiersName"]));
     assert_eq!(found[0].values("modifiersName"), [user(5)]);
     assert_eq!(clients[0].one(&ops::bind(&user(1), "wrong")).code(), 49);
@@ -291,10 +370,16 @@ fn with_identity_pinned_a_bind_belongs_to_its_client() {
 #[test]
 fn with_identity_pinned_a_lost_server_is_never_replaced_by_another_identity() {
     let mut slapd = Slapd::start();
-    let usherd = Setup::corp("identity = \"pinned\"\nretry_max = \"500ms\"", &[server(&slapd.url(), "")]).start();
+    let usherd = Setup::corp(
+        "identity = \"pinned\"\nretry_max = \"500ms\"",
+        &[server(&slapd.url(), "")],
+    )
+    .start();
     let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
     slapd.revive();
-    usherd.until("the server is up again", |status| status["directories"][0]["servers"][0]["state"] == "up");
+    usherd.until("the server is up again", |status| {
+        status["directories"][0]["servers"][0]["state"] == "up"
+    });
     // Closed, or told that the bind is gone; but never served as nobody or as somebody else without being told.
     if let Ok(answer) = client.try_call(&ops::whoami()) {
         assert_ne!(answer[0].code(), 0, "served on as {:?}", answer[0].response_value());

@@ -37,7 +37,16 @@ impl Load {
     pub(crate) fn new(targets: &[Target], clients: usize, depth: usize) -> Self {
         let targets = targets.to_vec();
         let (rest, patience) = (Duration::ZERO, Duration::from_secs(30));
-        Self { targets, clients, depth, abandoned: 0, rebinds: 0, writes: 0, rest, patience }
+        Self {
+            targets,
+            clients,
+            depth,
+            abandoned: 0,
+            rebinds: 0,
+            writes: 0,
+            rest,
+            patience,
+        }
     }
 
     /// Runs until `stop` says so, or until `operations` were sent.
@@ -46,7 +55,9 @@ impl Load {
         let mut total = Tally::default();
         std::thread::scope(|scope| {
             let left = &left;
-            let workers: Vec<_> = (0..self.clients).map(|index| scope.spawn(move || self.client(index, left, stop))).collect();
+            let workers: Vec<_> = (0..self.clients)
+                .map(|index| scope.spawn(move || self.client(index, left, stop)))
+                .collect();
             for worker in workers {
                 total.merge(worker.join().expect("a load client panicked"));
             }
@@ -114,7 +125,10 @@ impl Tally {
             *sum += more;
         }
         self.slowest = self.slowest.max(other.slowest);
-        other.codes.into_iter().for_each(|(code, count)| *self.codes.entry(code).or_default() += count);
+        other
+            .codes
+            .into_iter()
+            .for_each(|(code, count)| *self.codes.entry(code).or_default() += count);
         self.notes.extend(other.notes);
         self.notes.truncate(12);
     }
@@ -128,7 +142,12 @@ impl Tally {
     /// As [`Tally::assert_lawful`], and nobody noticed anything at all.
     pub(crate) fn assert_untroubled(&self) {
         self.assert_lawful();
-        let troubles = [self.read_errors, self.write_errors, self.bind_errors, self.disconnections];
+        let troubles = [
+            self.read_errors,
+            self.write_errors,
+            self.bind_errors,
+            self.disconnections,
+        ];
         assert_eq!(troubles, [0; 4], "read, write, bind errors, disconnections: {self:#?}");
     }
 }
@@ -211,13 +230,21 @@ impl<'a> Asker<'a> {
         let mut bytes = Vec::new();
         let mut more = true;
         while !self.binding && self.under_way() < self.load.depth {
-            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+            if left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_err()
+            {
                 more = false;
                 break;
             }
             self.ask(&mut bytes);
         }
-        if !bytes.is_empty() && self.client.as_mut().is_some_and(|client| client.send_raw(&bytes).is_err()) {
+        if !bytes.is_empty()
+            && self
+                .client
+                .as_mut()
+                .is_some_and(|client| client.send_raw(&bytes).is_err())
+        {
             self.disconnected();
             return more;
         }
@@ -243,7 +270,9 @@ impl<'a> Asker<'a> {
         let mut bytes = Vec::new();
         let who = self.any_user();
         self.push(Kind::Bind(who, true), &mut bytes);
-        self.client.as_mut().is_some_and(|client| client.send_raw(&bytes).is_ok())
+        self.client
+            .as_mut()
+            .is_some_and(|client| client.send_raw(&bytes).is_ok())
     }
 
     /// One more operation, perhaps abandoned at once.
@@ -253,7 +282,9 @@ impl<'a> Asker<'a> {
         if dice < self.load.rebinds || self.identity.is_none() {
             // A bind abandons what is under way (RFC 4511 4.2.1): the server need not answer it any more.
             let fence = self.number + 1;
-            self.pending.values_mut().for_each(|pending| _ = pending.fence.get_or_insert(fence));
+            self.pending
+                .values_mut()
+                .for_each(|pending| _ = pending.fence.get_or_insert(fence));
             let right = self.identity.is_none() || self.below(8) > 0;
             self.push(Kind::Bind(who, right), bytes);
             return;
@@ -263,7 +294,10 @@ impl<'a> Asker<'a> {
             _ if dice < writes => Kind::Delete(who),
             0 | 1 => Kind::Compare(true),
             2 => Kind::Compare(false),
-            3 => Kind::WhoAmI(self.identity.map_or_else(String::new, |number| format!("dn:{}", user(number)))),
+            3 => Kind::WhoAmI(
+                self.identity
+                    .map_or_else(String::new, |number| format!("dn:{}", user(number))),
+            ),
             _ => Kind::Search(who),
         };
         let id = self.push(kind, bytes);
@@ -285,9 +319,12 @@ impl<'a> Asker<'a> {
         self.tally.operations += 1;
         let who = self.any_user();
         let op = match &kind {
-            Kind::Search(number) => {
-                ops::search(PEOPLE, ops::SUB, &ops::equal("uid", &format!("user{number}")), &["description"])
-            }
+            Kind::Search(number) => ops::search(
+                PEOPLE,
+                ops::SUB,
+                &ops::equal("uid", &format!("user{number}")),
+                &["description"],
+            ),
             Kind::Compare(truth) => {
                 let token = if *truth { who } else { who + 1 };
                 ops::compare(&user(who), "description", &format!("token-{token}"))
@@ -297,14 +334,23 @@ impl<'a> Asker<'a> {
             Kind::Bind(number, right) => {
                 self.binding = true;
                 self.tally.binds += 1;
-                ops::bind(&user(*number), &if *right { password(*number) } else { "wrong".to_owned() })
+                ops::bind(
+                    &user(*number),
+                    &if *right { password(*number) } else { "wrong".to_owned() },
+                )
             }
         };
         if matches!(kind, Kind::Search(_) | Kind::Compare(_) | Kind::WhoAmI(_)) {
             self.tally.reads += 1;
         }
         bytes.extend(message(id, &op));
-        let pending = Pending { kind, sent: Instant::now(), entries: 0, fence: None, number: self.number };
+        let pending = Pending {
+            kind,
+            sent: Instant::now(),
+            entries: 0,
+            fence: None,
+            number: self.number,
+        };
         self.pending.insert(id, pending);
         id
     }
@@ -331,7 +377,11 @@ impl<'a> Asker<'a> {
             return self.disconnected();
         }
         let Some(pending) = self.pending.get_mut(&message.id) else {
-            let counter = if message.is_final() { &mut self.tally.duplicate } else { &mut self.tally.late };
+            let counter = if message.is_final() {
+                &mut self.tally.duplicate
+            } else {
+                &mut self.tally.late
+            };
             *counter += 1;
             return self.note(format!("for nothing under way: {message:?}"));
         };
@@ -346,7 +396,9 @@ impl<'a> Asker<'a> {
             }
             return;
         }
-        let Some(pending) = self.pending.remove(&message.id) else { return };
+        let Some(pending) = self.pending.remove(&message.id) else {
+            return;
+        };
         self.free.push(message.id);
         self.settle(&pending, message);
         self.pass_fences(pending.number);
@@ -355,7 +407,12 @@ impl<'a> Asker<'a> {
     /// What was abandoned before request `number`, which is answered now, is over.
     fn pass_fences(&mut self, number: u64) {
         let over = |pending: &Pending| pending.fence.is_some_and(|fence| fence <= number);
-        let ids: Vec<i64> = self.pending.iter().filter(|(_, pending)| over(pending)).map(|(id, _)| *id).collect();
+        let ids: Vec<i64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| over(pending))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             self.pending.remove(&id);
             self.free.push(id);
@@ -389,7 +446,10 @@ impl<'a> Asker<'a> {
         // An abandoned operation may have been stopped half-way; only a wrong kind of answer would be somebody else's.
         if !right && (pending.fence.is_none() || tag != message.tag) {
             self.tally.misdelivered += 1;
-            self.note(format!("asked {:?} ({} entries), got {message:?}", pending.kind, pending.entries));
+            self.note(format!(
+                "asked {:?} ({} entries), got {message:?}",
+                pending.kind, pending.entries
+            ));
         }
         match pending.kind {
             Kind::Bind(number, _) => {
@@ -401,7 +461,12 @@ impl<'a> Asker<'a> {
             _ => self.tally.read_errors += u64::from(failed && pending.fence.is_none()),
         }
         if failed && pending.fence.is_none() {
-            self.note(format!("{:?} after {:?}: {code} {}", pending.kind, pending.sent.elapsed(), message.diagnostic()));
+            self.note(format!(
+                "{:?} after {:?}: {code} {}",
+                pending.kind,
+                pending.sent.elapsed(),
+                message.diagnostic()
+            ));
         }
     }
 
@@ -409,8 +474,12 @@ impl<'a> Asker<'a> {
     fn expire(&mut self) {
         let patience = self.load.patience;
         let missing = |pending: &Pending| pending.fence.is_none() && pending.sent.elapsed() > patience;
-        let missing: Vec<String> =
-            self.pending.values().filter(|pending| missing(pending)).map(|pending| format!("{:?}", pending.kind)).collect();
+        let missing: Vec<String> = self
+            .pending
+            .values()
+            .filter(|pending| missing(pending))
+            .map(|pending| format!("{:?}", pending.kind))
+            .collect();
         if !missing.is_empty() {
             self.tally.unanswered += missing.len() as u64;
             self.note(format!("never answered: {missing:?}"));

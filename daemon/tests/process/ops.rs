@@ -94,7 +94,15 @@ pub(crate) fn approximately(attribute: &str, value: &str) -> Vec<u8> {
 pub(crate) fn pieces(attribute: &str, pattern: &str) -> Vec<u8> {
     let parts: Vec<&str> = pattern.split('*').collect();
     let last = parts.len() - 1;
-    let tag = |index| if index == 0 { 0x80 } else if index == last { 0x82 } else { 0x81 };
+    let tag = |index| {
+        if index == 0 {
+            0x80
+        } else if index == last {
+            0x82
+        } else {
+            0x81
+        }
+    };
     let pieces = parts.iter().enumerate().filter(|(_, part)| !part.is_empty());
     let pieces: Vec<Vec<u8>> = pieces.map(|(index, part)| tlv(tag(index), part.as_bytes())).collect();
     seq(0xA4, &[text(attribute), seq(0x30, &pieces)])
@@ -137,7 +145,10 @@ fn attribute(name: &str, values: &[&str]) -> Vec<u8> {
 }
 
 pub(crate) fn add(dn: &str, attributes: Attributes<'_>) -> Vec<u8> {
-    let list: Vec<Vec<u8>> = attributes.iter().map(|(name, values)| attribute(name, values)).collect();
+    let list: Vec<Vec<u8>> = attributes
+        .iter()
+        .map(|(name, values)| attribute(name, values))
+        .collect();
     seq(0x68, &[text(dn), seq(0x30, &list)])
 }
 
@@ -184,6 +195,9 @@ pub(crate) fn cancel(id: i64) -> Vec<u8> {
 /// RFC 3062.
 pub(crate) fn password_modify(user: Option<&str>, old: Option<&str>, new: Option<&str>) -> Vec<u8> {
     let fields = [(0x80, user), (0x81, old), (0x82, new)];
-    let parts: Vec<Vec<u8>> = fields.iter().filter_map(|(tag, field)| field.map(|field| tlv(*tag, field.as_bytes()))).collect();
+    let parts: Vec<Vec<u8>> = fields
+        .iter()
+        .filter_map(|(tag, field)| field.map(|field| tlv(*tag, field.as_bytes())))
+        .collect();
     extended(OID_PASSWORD_MODIFY, Some(&seq(0x30, &parts)))
 }

@@ -15,7 +15,12 @@ fn slapd_answers_on_all_its_transports() {
     for target in [slapd.plain(), slapd.start_tls(), slapd.ldaps(), slapd.ldapi()] {
         let mut client = Client::bound(&target, &user(7), &password(7));
         assert_eq!(client.whoami(), format!("dn:{}", user(7)));
-        let found = client.call(&ops::search(PEOPLE, ops::SUB, &ops::equal("uid", "user42"), &["description"]));
+        let found = client.call(&ops::search(
+            PEOPLE,
+            ops::SUB,
+            &ops::equal("uid", "user42"),
+            &["description"],
+        ));
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(found[0].values("description"), ["token-42"]);
         assert_eq!(found[1].code(), 0);
@@ -31,7 +36,11 @@ fn slapd_lets_usherd_act_for_others_and_only_usherd() {
     };
     let mut usherd = Client::bound(&slapd.plain(), USHERD.0, USHERD.1);
     let answer = usherd.one(&op(&user(3)));
-    assert_eq!(answer.response_value().as_deref(), Some(format!("dn:{}", user(3)).as_bytes()), "{answer:?}");
+    assert_eq!(
+        answer.response_value().as_deref(),
+        Some(format!("dn:{}", user(3)).as_bytes()),
+        "{answer:?}"
+    );
     let mut other = Client::bound(&slapd.plain(), &user(3), &password(3));
     assert_eq!(other.one(&op(&user(4))).code(), 123, "authorizationDenied");
 }
@@ -41,13 +50,21 @@ fn slapd_has_slow_and_failing_names() {
     let slapd = Slapd::start();
     let mut client = Client::connect(&slapd.plain());
     let start = std::time::Instant::now();
-    let slow = client.call(&ops::search(&code_dn("slow1"), ops::BASE, &ops::present("objectClass"), &[]));
+    let slow = client.call(&ops::search(
+        &code_dn("slow1"),
+        ops::BASE,
+        &ops::present("objectClass"),
+        &[],
+    ));
     assert_eq!(slow.last().map(crate::client::Message::code), Some(0));
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     assert_eq!(client.one(&ops::compare(&code_dn("busy"), "cn", "x")).code(), 51);
     assert_eq!(client.one(&ops::compare(&code_dn("which"), "cn", "x")).code(), 32);
     assert_eq!(client.one(&ops::bind(&code_dn("slowbad"), "x")).code(), 49);
-    assert_eq!(client.try_call(&ops::compare(&code_dn("severed"), "cn", "x")), Err(Gone::Closed));
+    assert_eq!(
+        client.try_call(&ops::compare(&code_dn("severed"), "cn", "x")),
+        Err(Gone::Closed)
+    );
 }
 
 #[test]
@@ -78,8 +95,19 @@ fn the_mirror_passes_changes_on_in_both_directions_also_after_a_kill() {
 #[test]
 fn the_load_finds_nothing_wrong_with_slapd_itself() {
     let slapd = Slapd::start();
-    let load = Load { rebinds: 5, writes: 50, ..Load::new(&[slapd.plain(), slapd.ldaps(), slapd.ldapi()], 8, 8) };
+    let load = Load {
+        rebinds: 5,
+        writes: 50,
+        ..Load::new(&[slapd.plain(), slapd.ldaps(), slapd.ldapi()], 8, 8)
+    };
     let tally = load.run(5_000, &AtomicBool::new(false));
-    assert_eq!((tally.misdelivered, tally.unanswered, tally.disconnections), (0, 0, 0), "{tally:#?}");
-    assert!(tally.reads > 4_000 && tally.binds >= 8 && tally.operations >= 5_000, "{tally:#?}");
+    assert_eq!(
+        (tally.misdelivered, tally.unanswered, tally.disconnections),
+        (0, 0, 0),
+        "{tally:#?}"
+    );
+    assert!(
+        tally.reads > 4_000 && tally.binds >= 8 && tally.operations >= 5_000,
+        "{tally:#?}"
+    );
 }

@@ -34,7 +34,10 @@ pub(crate) fn require(program: &str) {
     if Path::new(program).exists() {
         return;
     }
-    let package = PACKAGES.iter().find(|(path, _)| *path == program).map_or("(unknown)", |(_, package)| *package);
+    let package = PACKAGES
+        .iter()
+        .find(|(path, _)| *path == program)
+        .map_or("(unknown)", |(_, package)| *package);
     panic!("these tests need {program}: apt-get install {package}");
 }
 
@@ -62,13 +65,27 @@ impl Process {
     /// Starts `program` with `args`; both its outputs go to `output` (appended).
     pub(crate) fn start<S: AsRef<OsStr>>(program: &str, args: &[S], output: &Path) -> Self {
         require(program);
-        let file = File::options().create(true).append(true).open(output).expect("the output file can be written");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(output)
+            .expect("the output file can be written");
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL", "--", program]).args(args);
-        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a descriptor")).stderr(file);
-        let name = Path::new(program).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a descriptor"))
+            .stderr(file);
+        let name = Path::new(program)
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let child = spawn(command).unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
-        Self { name, child, output: output.to_owned(), ended: None }
+        Self {
+            name,
+            child,
+            output: output.to_owned(),
+            ended: None,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -78,8 +95,16 @@ impl Process {
     /// Sends a signal by number or name, as kill(1) takes it.
     pub(crate) fn signal(&self, signal: &str) {
         assert!(self.ended.is_none(), "{} has ended", self.name);
-        let done = Command::new("/bin/kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
-        assert!(done.expect("kill runs").success(), "{} (pid {}) takes no {signal}", self.name, self.pid());
+        let done = Command::new("/bin/kill")
+            .arg(format!("-{signal}"))
+            .arg(self.pid().to_string())
+            .status();
+        assert!(
+            done.expect("kill runs").success(),
+            "{} (pid {}) takes no {signal}",
+            self.name,
+            self.pid()
+        );
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -105,7 +130,12 @@ impl Process {
             if let Some(status) = self.ended() {
                 return status;
             }
-            assert!(start.elapsed() < limit, "{} did not end within {limit:?}\n{}", self.name, self.output());
+            assert!(
+                start.elapsed() < limit,
+                "{} did not end within {limit:?}\n{}",
+                self.name,
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -118,8 +148,14 @@ impl Process {
     /// A figure in KiB from /proc/PID/status, such as `VmRSS` or `VmHWM`.
     pub(crate) fn memory_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("the kernel gives it");
-        line.split_whitespace().nth(1).and_then(|figure| figure.parse().ok()).expect("a number of KiB")
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(field))
+            .expect("the kernel gives it");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|figure| figure.parse().ok())
+            .expect("a number of KiB")
     }
 }
 
@@ -143,13 +179,22 @@ pub(crate) fn run_with<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&str,
 }
 
 /// As [`run_with`], with a file as standard input.
-pub(crate) fn run_reading<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&str, &str)], input: &Path, limit: Duration) -> Output {
+pub(crate) fn run_reading<S: AsRef<OsStr>>(
+    program: &str,
+    args: &[S],
+    env: &[(&str, &str)],
+    input: &Path,
+    limit: Duration,
+) -> Output {
     require(program);
     let input = File::open(input).expect("the input can be read");
     let folder = Folder::new("run");
     let open = |name| File::create(folder.path().join(name)).expect("the output file can be written");
     let mut command = Command::new("/usr/bin/setpriv");
-    command.args(["--pdeathsig", "KILL", "--", program]).args(args).envs(env.iter().copied());
+    command
+        .args(["--pdeathsig", "KILL", "--", program])
+        .args(args)
+        .envs(env.iter().copied());
     command.stdin(input).stdout(open("out")).stderr(open("err"));
     let mut child = spawn(command).unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
     let start = Instant::now();
@@ -165,16 +210,31 @@ pub(crate) fn run_reading<S: AsRef<OsStr>>(program: &str, args: &[S], env: &[(&s
         std::thread::sleep(Duration::from_millis(3));
     };
     let read = |name| fs::read(folder.path().join(name)).expect("its output can be read");
-    let output = Output { status: status.unwrap_or(ExitStatus::from_raw(9)), stdout: read("out"), stderr: read("err") };
-    assert!(status.is_some(), "{program} did not end within {limit:?}\n{}", shown(&output));
+    let output = Output {
+        status: status.unwrap_or(ExitStatus::from_raw(9)),
+        stdout: read("out"),
+        stderr: read("err"),
+    };
+    assert!(
+        status.is_some(),
+        "{program} did not end within {limit:?}\n{}",
+        shown(&output)
+    );
     output
 }
 
 /// An output for people.
 pub(crate) fn shown(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     let mut text = String::new();
-    let _ = write!(text, "{}\n--- standard output\n{out}\n--- standard error\n{err}", output.status);
+    let _ = write!(
+        text,
+        "{}\n--- standard output\n{out}\n--- standard error\n{err}",
+        output.status
+    );
     text
 }
 
@@ -191,7 +251,11 @@ fn spawn(command: Command) -> std::io::Result<Child> {
         Mutex::new(orders)
     });
     let (answer, made) = channel();
-    MAKER.lock().unwrap_or_else(PoisonError::into_inner).send((command, answer)).expect("the maker lives");
+    MAKER
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .send((command, answer))
+        .expect("the maker lives");
     made.recv().expect("the maker answers")
 }
 
@@ -212,7 +276,11 @@ impl Folder {
 
     /// The path of `name` in it, as text.
     pub(crate) fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("temporary paths are UTF-8").to_owned()
+        self.0
+            .join(name)
+            .to_str()
+            .expect("temporary paths are UTF-8")
+            .to_owned()
     }
 
     /// Writes a file into it and gives its path.
@@ -237,8 +305,16 @@ pub(crate) fn root() -> &'static Path {
         let path = std::env::temp_dir().join(format!("usherd-t{}", std::process::id()));
         fs::create_dir_all(&path).expect("a temporary folder can be made");
         let mut janitor = Command::new("/bin/sh");
-        janitor.args(["-c", "cat >/dev/null; [ -n \"$USHERD_TEST_KEEP\" ] || rm -rf -- \"$1\"", "janitor"]);
-        janitor.arg(&path).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        janitor.args([
+            "-c",
+            "cat >/dev/null; [ -n \"$USHERD_TEST_KEEP\" ] || rm -rf -- \"$1\"",
+            "janitor",
+        ]);
+        janitor
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // Its standard input stays open as long as this process: the handle is never dropped.
         Box::leak(Box::new(janitor.spawn().expect("sh runs")));
         path
@@ -270,7 +346,9 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 /// A number from the environment, for runs longer than the normal one.
 pub(crate) fn setting(name: &str, normal: usize) -> usize {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text}: a whole number is needed")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: a whole number is needed")),
         Err(_) => normal,
     }
 }

@@ -95,7 +95,12 @@ impl Slapd {
         fs::copy(template().path().join("data/data.mdb"), data.join("data.mdb")).expect("the template can be copied");
         folder.write("slapd.conf", configuration(&folder, server_id, port, database));
         let process = Self::spawn(&folder, port, tls_port);
-        Self { folder, port, tls_port, process }
+        Self {
+            folder,
+            port,
+            tls_port,
+            process,
+        }
     }
 
     fn spawn(folder: &Folder, port: u16, tls_port: u16) -> Process {
@@ -111,10 +116,16 @@ impl Slapd {
         let name = || format!("slapd answers on port {}\n{}", self.port, self.process.output());
         let op = ops::search(BASE, ops::BASE, &ops::present("objectClass"), &["1.1"]);
         let answers = || Client::try_connect(&self.plain()).ok()?.try_call(&op).ok();
-        wait_for("slapd starts", Duration::from_secs(20), || answers().or_else(|| {
-            assert!(self.process.output().is_empty() || !self.process.output().contains("slapd stopped"), "{}", name());
-            None
-        }));
+        wait_for("slapd starts", Duration::from_secs(20), || {
+            answers().or_else(|| {
+                assert!(
+                    self.process.output().is_empty() || !self.process.output().contains("slapd stopped"),
+                    "{}",
+                    name()
+                );
+                None
+            })
+        });
     }
 
     pub(crate) fn plain(&self) -> Target {
@@ -211,7 +222,12 @@ fn codes() -> Vec<(&'static str, u32, u32, String)> {
         ("unwilling", 53, 0, "text=\"not today\"".to_owned()),
         ("other", 80, 0, "text=\"it broke\"".to_owned()),
         ("loop", 54, 0, format!("matched=\"{BASE}\" text=\"round and round\"")),
-        ("referred", 10, 0, "ref=\"ldap://elsewhere.example.com/dc=example\"".to_owned()),
+        (
+            "referred",
+            10,
+            0,
+            "ref=\"ldap://elsewhere.example.com/dc=example\"".to_owned(),
+        ),
         ("severed", 0, 0, "flags=pre-disconnect".to_owned()),
     ]
 }
@@ -226,7 +242,7 @@ fn configuration(folder: &Folder, server_id: usize, port: u16, database: &str) -
         text,
         "modulepath /usr/lib/ldap\nmoduleload back_mdb\nmoduleload syncprov\nmoduleload retcode\nallow bind_v2\n\
          TLSCACertificateFile {ca}\nTLSCertificateFile {certificate}\nTLSCertificateKeyFile {key}\n\
-         authz-policy to\nsizelimit unlimited\ntimelimit unlimited\npassword-hash {{CLEARTEXT}}\nthreads 8",
+         authz-policy to\nsizelimit unlimited\ntimelimit unlimited\npassword-hash {{CLEARTEXT}}",
         ca = certificates().ca().display(),
         certificate = certificate.display(),
         key = key.display(),
@@ -249,9 +265,16 @@ fn configuration(folder: &Folder, server_id: usize, port: u16, database: &str) -
         first = user(1),
     );
     text.push_str(database);
-    let _ = writeln!(text, "overlay syncprov\noverlay retcode\nretcode-parent \"ou=codes,{BASE}\"");
+    let _ = writeln!(
+        text,
+        "overlay syncprov\noverlay retcode\nretcode-parent \"ou=codes,{BASE}\""
+    );
     for (name, code, seconds, rest) in codes() {
-        let sleep = if seconds > 0 { format!("sleeptime={seconds}") } else { String::new() };
+        let sleep = if seconds > 0 {
+            format!("sleeptime={seconds}")
+        } else {
+            String::new()
+        };
         let _ = writeln!(text, "retcode-item \"cn={name}\" {code:#04x} {sleep} {rest}");
     }
     // Which server answered: its port is the diagnostic message.
@@ -291,7 +314,10 @@ pub(crate) fn ldif() -> String {
         editor_password = EDITOR.1,
     );
     for unit in ["people", "groups", "photos", "scratch"] {
-        let _ = write!(text, "dn: ou={unit},{BASE}\nobjectClass: organizationalUnit\nou: {unit}\n\n");
+        let _ = write!(
+            text,
+            "dn: ou={unit},{BASE}\nobjectClass: organizationalUnit\nou: {unit}\n\n"
+        );
     }
     for number in 1..=USERS {
         let _ = write!(
@@ -308,7 +334,11 @@ pub(crate) fn ldif() -> String {
         );
     }
     for group in 0..50 {
-        let _ = write!(text, "dn: cn=group{group},ou=groups,{BASE}\nobjectClass: posixGroup\ncn: group{group}\ngidNumber: {}\n", 20_000 + group);
+        let _ = write!(
+            text,
+            "dn: cn=group{group},ou=groups,{BASE}\nobjectClass: posixGroup\ncn: group{group}\ngidNumber: {}\n",
+            20_000 + group
+        );
         (1..=200).for_each(|step| _ = writeln!(text, "memberUid: user{}", (group + step * 50 - 1) % USERS + 1));
         text.push('\n');
     }

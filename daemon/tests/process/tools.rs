@@ -25,7 +25,11 @@ fn urls(slapd: &Slapd, usherd: &Usherd) -> [(String, String, Option<&'static str
     [
         (slapd.url(), at("ldap", 0), None),
         (slapd.url(), at("ldap", 1), Some("-ZZ")),
-        (slapd.ldaps_url().replace("localhost", "127.0.0.1"), at("ldaps", 2), None),
+        (
+            slapd.ldaps_url().replace("localhost", "127.0.0.1"),
+            at("ldaps", 2),
+            None,
+        ),
         (slapd.ldapi_url(), format!("ldapi://{socket}"), None),
     ]
 }
@@ -33,15 +37,26 @@ fn urls(slapd: &Slapd, usherd: &Usherd) -> [(String, String, Option<&'static str
 fn fronts(servers: &[String]) -> Usherd {
     let tls = listener_tls();
     Setup::corp("", servers)
-        .listen("ldap", "127.0.0.1:0", &format!("directory = \"corp\"\nstarttls = true\n{tls}"))
+        .listen(
+            "ldap",
+            "127.0.0.1:0",
+            &format!("directory = \"corp\"\nstarttls = true\n{tls}"),
+        )
         .listen("ldaps", "127.0.0.1:0", &format!("directory = \"corp\"\n{tls}"))
         .listen("ldap", "unix:ldapi", "directory = \"corp\"")
         .start()
 }
 
 fn same(direct: &Output, through: &Output, what: &str) {
-    let equal = direct.status.code() == through.status.code() && direct.stdout == through.stdout && direct.stderr == through.stderr;
-    assert!(equal, "{what}\n=== slapd: {}\n=== usherd: {}", shown(direct), shown(through));
+    let equal = direct.status.code() == through.status.code()
+        && direct.stdout == through.stdout
+        && direct.stderr == through.stderr;
+    assert!(
+        equal,
+        "{what}\n=== slapd: {}\n=== usherd: {}",
+        shown(direct),
+        shown(through)
+    );
 }
 
 #[test]
@@ -53,10 +68,22 @@ fn reading_tools_say_through_usherd_what_they_say_directly() {
     let cases: &[(&str, &[&str], i32)] = &[
         ("ldapsearch", &["-LLL", "-b", PEOPLE, "(uid=user1*7)"], 0),
         ("ldapsearch", &["-LLL", "-b", BASE, "-s", "one", "*", "+"], 0),
-        ("ldapsearch", &["-LLL", "-b", BASE, "-z", "5", "(objectClass=person)", "uid"], 4),
-        ("ldapsearch", &["-LLL", "-b", "uid=nobody,ou=people,dc=example,dc=com"], 32),
+        (
+            "ldapsearch",
+            &["-LLL", "-b", BASE, "-z", "5", "(objectClass=person)", "uid"],
+            4,
+        ),
+        (
+            "ldapsearch",
+            &["-LLL", "-b", "uid=nobody,ou=people,dc=example,dc=com"],
+            32,
+        ),
         ("ldapsearch", &["-LLL", "-b", "cn=nothing,dc=example,dc=org"], 32),
-        ("ldapsearch", &["-LLL", "-b", "ou=secret,dc=example,dc=com", "description"], 0),
+        (
+            "ldapsearch",
+            &["-LLL", "-b", "ou=secret,dc=example,dc=com", "description"],
+            0,
+        ),
         ("ldapwhoami", &[], 0),
         ("ldapcompare", &[&one, "description:token-1"], 6),
         ("ldapcompare", &[&one, "description:token-2"], 5),
@@ -66,12 +93,25 @@ fn reading_tools_say_through_usherd_what_they_say_directly() {
         for (name, args, code) in cases {
             let args = [tls.as_slice(), args].concat();
             let wanted = tool(name, &direct, (&one, &secret), &args);
-            assert_eq!(wanted.status.code(), Some(*code), "the case itself: {name} {args:?} {}", shown(&wanted));
-            same(&wanted, &tool(name, &through, (&one, &secret), &args), &format!("{name} {args:?} at {through}"));
+            assert_eq!(
+                wanted.status.code(),
+                Some(*code),
+                "the case itself: {name} {args:?} {}",
+                shown(&wanted)
+            );
+            same(
+                &wanted,
+                &tool(name, &through, (&one, &secret), &args),
+                &format!("{name} {args:?} at {through}"),
+            );
         }
         let wanted = tool("ldapwhoami", &direct, (&one, "wrong"), tls.as_slice());
         assert_eq!(wanted.status.code(), Some(49), "{}", shown(&wanted));
-        same(&wanted, &tool("ldapwhoami", &through, (&one, "wrong"), tls.as_slice()), &through);
+        same(
+            &wanted,
+            &tool("ldapwhoami", &through, (&one, "wrong"), tls.as_slice()),
+            &through,
+        );
     }
     usherd.stop();
 }
@@ -81,12 +121,23 @@ fn writing_tools_do_through_usherd_what_they_do_directly() {
     let (behind, twin) = (Slapd::start(), Slapd::start());
     let usherd = fronts(&[server(&behind.url(), "")]);
     let file = |name: &str, text: &str| usherd.folder.write(name, text);
-    for (front, ((direct, _, tls), (_, through, _))) in urls(&twin, &usherd).into_iter().zip(urls(&behind, &usherd)).enumerate() {
+    for (front, ((direct, _, tls), (_, through, _))) in
+        urls(&twin, &usherd).into_iter().zip(urls(&behind, &usherd)).enumerate()
+    {
         let dn = format!("uid=new{front},ou=scratch,{BASE}");
         let moved = format!("uid=moved{front},ou=groups,{BASE}");
-        let add = file("add.ldif", &format!("dn: {dn}\nobjectClass: inetOrgPerson\nuid: new{front}\ncn: New\nsn: New\n"));
-        let change = file("change.ldif", &format!("dn: {dn}\nchangetype: modify\nreplace: title\ntitle: Reader\n-\nadd: sn\nsn: Newer\n-\n"));
-        let broken = file("broken.ldif", &format!("dn: {dn}\nchangetype: modify\nadd: nosuchattribute\nnosuchattribute: x\n-\n"));
+        let add = file(
+            "add.ldif",
+            &format!("dn: {dn}\nobjectClass: inetOrgPerson\nuid: new{front}\ncn: New\nsn: New\n"),
+        );
+        let change = file(
+            "change.ldif",
+            &format!("dn: {dn}\nchangetype: modify\nreplace: title\ntitle: Reader\n-\nadd: sn\nsn: Newer\n-\n"),
+        );
+        let broken = file(
+            "broken.ldif",
+            &format!("dn: {dn}\nchangetype: modify\nadd: nosuchattribute\nnosuchattribute: x\n-\n"),
+        );
         let (rdn, parent) = (format!("uid=moved{front}"), format!("ou=groups,{BASE}"));
         let steps: &[(&str, &[&str], i32)] = &[
             ("ldapadd", &["-f", &add], 0),
@@ -102,15 +153,33 @@ fn writing_tools_do_through_usherd_what_they_do_directly() {
         for (name, args, code) in steps {
             let args = [tls.as_slice(), args].concat();
             let wanted = tool(name, &direct, EDITOR, &args);
-            assert_eq!(wanted.status.code(), Some(*code), "the case itself: {name} {args:?} {}", shown(&wanted));
-            same(&wanted, &tool(name, &through, EDITOR, &args), &format!("{name} {args:?} at {through}"));
+            assert_eq!(
+                wanted.status.code(),
+                Some(*code),
+                "the case itself: {name} {args:?} {}",
+                shown(&wanted)
+            );
+            same(
+                &wanted,
+                &tool(name, &through, EDITOR, &args),
+                &format!("{name} {args:?} at {through}"),
+            );
         }
         let number = 40 + front;
         let passwords = ["-a", &password(number), "-s", "changed"];
-        let output = tool("ldappasswd", &through, (&user(number), &password(number)), &[tls.as_slice(), &passwords].concat());
+        let output = tool(
+            "ldappasswd",
+            &through,
+            (&user(number), &password(number)),
+            &[tls.as_slice(), &passwords].concat(),
+        );
         assert!(output.status.success(), "{}", shown(&output));
         let new = tool("ldapwhoami", &behind.url(), (&user(number), "changed"), &[]);
-        assert!(new.status.success(), "the password was not changed on the server: {}", shown(&new));
+        assert!(
+            new.status.success(),
+            "the password was not changed on the server: {}",
+            shown(&new)
+        );
     }
     usherd.stop();
 }
@@ -121,7 +190,12 @@ fn the_administrator_of_a_server_is_itself_through_usherd_too() {
     let usherd = fronts(&[server(&slapd.url(), "")]);
     let url = format!("ldap://127.0.0.1:{}", usherd.port(0));
     let said = tool("ldapwhoami", &url, ADMIN, &[]);
-    assert_eq!(String::from_utf8_lossy(&said.stdout), format!("dn:{}\n", ADMIN.0), "{}", shown(&said));
+    assert_eq!(
+        String::from_utf8_lossy(&said.stdout),
+        format!("dn:{}\n", ADMIN.0),
+        "{}",
+        shown(&said)
+    );
     usherd.stop();
 }
 
@@ -138,7 +212,14 @@ fn python_ldap_keeps_hundreds_of_operations_outstanding_and_abandons_some() {
         }
         // At most 100 operations per client are taken at once by default (client_pending_max).
         for outstanding in ["100", "400"] {
-            let args = [script, &url, &user(3), &password(3), &operations.to_string(), outstanding];
+            let args = [
+                script,
+                &url,
+                &user(3),
+                &password(3),
+                &operations.to_string(),
+                outstanding,
+            ];
             let env = [("LDAPTLS_CACERT", ca.as_str()), ("PYTHONDONTWRITEBYTECODE", "1")];
             let output = run_with("/usr/bin/python3", &args, &env, Duration::from_secs(120));
             let missing = String::from_utf8_lossy(&output.stderr).contains("No module named 'ldap'");

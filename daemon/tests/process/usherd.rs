@@ -29,12 +29,19 @@ impl Setup {
         let folder = Folder::new("usherd");
         let secret = folder.write("usherd.secret", format!("{}\n", USHERD.1));
         restrict(&secret);
-        Self { folder, server: String::new(), rest: String::new(), descriptors: None }
+        Self {
+            folder,
+            server: String::new(),
+            rest: String::new(),
+            descriptors: None,
+        }
     }
 
     /// One directory `corp` behind one plain listener, which is what most tests need.
     pub(crate) fn corp(lines: &str, servers: &[String]) -> Self {
-        Self::new().directory("corp", lines, servers).listen("ldap", "127.0.0.1:0", "directory = \"corp\"")
+        Self::new()
+            .directory("corp", lines, servers)
+            .listen("ldap", "127.0.0.1:0", "directory = \"corp\"")
     }
 
     /// Lines of `[server]`; workers = 2 and the control socket are there.
@@ -48,18 +55,31 @@ impl Setup {
         let identity = if lines.contains("identity =") {
             String::new()
         } else {
-            format!("identity = \"proxied\"\nbind_dn = \"{}\"\nbind_password_file = \"usherd.secret\"\n", USHERD.0)
+            format!(
+                "identity = \"proxied\"\nbind_dn = \"{}\"\nbind_password_file = \"usherd.secret\"\n",
+                USHERD.0
+            )
         };
         let servers = servers.join(",\n  ");
-        let _ = write!(self.rest, "[directory.{name}]\nbase = \"{BASE}\"\n{identity}{lines}\nserver = [\n  {servers}\n]\n\n");
+        let _ = write!(
+            self.rest,
+            "[directory.{name}]\nbase = \"{BASE}\"\n{identity}{lines}\nserver = [\n  {servers}\n]\n\n"
+        );
         self
     }
 
     /// A listener; `lines` are further settings.
     pub(crate) fn listen(mut self, protocol: &str, address: &str, lines: &str) -> Self {
-        let port = if self.rest.contains("127.0.0.1:0\"") { free_port() } else { 0 };
+        let port = if self.rest.contains("127.0.0.1:0\"") {
+            free_port()
+        } else {
+            0
+        };
         let address = address.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
-        let _ = write!(self.rest, "[[listen]]\nprotocol = \"{protocol}\"\naddress = \"{address}\"\n{lines}\n\n");
+        let _ = write!(
+            self.rest,
+            "[[listen]]\nprotocol = \"{protocol}\"\naddress = \"{address}\"\n{lines}\n\n"
+        );
         self
     }
 
@@ -76,8 +96,15 @@ impl Setup {
     }
 
     fn text(&self) -> String {
-        let workers = if self.server.contains("workers") { "" } else { "workers = 2\n" };
-        format!("[server]\ncontrol = \"control\"\n{workers}{}\n{}", self.server, self.rest)
+        let workers = if self.server.contains("workers") {
+            ""
+        } else {
+            "workers = 2\n"
+        };
+        format!(
+            "[server]\ncontrol = \"control\"\n{workers}{}\n{}",
+            self.server, self.rest
+        )
     }
 
     /// Starts the daemon and waits until it says it is ready.
@@ -100,8 +127,13 @@ impl Setup {
         } else {
             Process::start(BINARY, &args, &log)
         };
-        let mut usherd = Usherd { folder: self.folder, server: self.server, process, asked_to_end: false };
-        wait_for("the daemon's control socket answers", Duration::from_secs(20), || {
+        let mut usherd = Usherd {
+            folder: self.folder,
+            server: self.server,
+            process,
+            asked_to_end: false,
+        };
+        wait_for("the daemon's control socket answers", Duration::from_secs(60), || {
             if let Some(status) = usherd.process.ended() {
                 panic!("the daemon ended: {status}\n{}", usherd.process.output());
             }
@@ -119,13 +151,19 @@ pub(crate) fn restrict(path: &str) {
 
 /// An entry of `server` for a URL, with further settings (each ending in a comma).
 pub(crate) fn server(url: &str, settings: &str) -> String {
-    format!("{{ url = \"{url}\", {settings} }}").replace(", }", " }").replace(",  }", " }")
+    format!("{{ url = \"{url}\", {settings} }}")
+        .replace(", }", " }")
+        .replace(",  }", " }")
 }
 
 /// `tls = …` of a listener with the test certificate.
 pub(crate) fn listener_tls() -> String {
     let (certificate, key) = certificates().server();
-    format!("tls = {{ cert_file = \"{}\", key_file = \"{}\" }}", certificate.display(), key.display())
+    format!(
+        "tls = {{ cert_file = \"{}\", key_file = \"{}\" }}",
+        certificate.display(),
+        key.display()
+    )
 }
 
 /// A running daemon; ended, and its log shown when the test fails, on drop.
@@ -148,11 +186,13 @@ impl Usherd {
     }
 
     fn try_status(&self) -> Option<Value> {
-        self.control("{\"command\":\"status\"}").filter(|status| status["ok"] == true)
+        self.control("{\"command\":\"status\"}")
+            .filter(|status| status["ok"] == true)
     }
 
     pub(crate) fn status(&self) -> Value {
-        self.try_status().unwrap_or_else(|| panic!("the daemon gives no status\n{}", self.process.output()))
+        self.try_status()
+            .unwrap_or_else(|| panic!("the daemon gives no status\n{}", self.process.output()))
     }
 
     /// Waits until the status is as `wanted`, and gives it.
@@ -174,8 +214,15 @@ impl Usherd {
     /// The port of listener `index` (in the order of the file).
     pub(crate) fn port(&self, index: usize) -> u16 {
         let status = self.status();
-        let address = status["listeners"][index]["address"].as_str().unwrap_or_default().to_owned();
-        let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+        let address = status["listeners"][index]["address"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let port = address
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .filter(|port| *port != 0);
         port.unwrap_or_else(|| panic!("listener {index} has no port\n{status:#}"))
     }
 
@@ -199,19 +246,33 @@ impl Usherd {
 
     /// The server of a directory in the status, by its place in the file.
     pub(crate) fn server_state(&self, index: usize) -> String {
-        self.status()["directories"][0]["servers"][index]["state"].as_str().unwrap_or("?").to_owned()
+        self.status()["directories"][0]["servers"][index]["state"]
+            .as_str()
+            .unwrap_or("?")
+            .to_owned()
     }
 
     /// Writes a new file over the old one (the same `[server]`).
     pub(crate) fn rewrite(&self, setup: &str) {
-        let workers = if self.server.contains("workers") { "" } else { "workers = 2\n" };
-        self.folder.write("usherd.toml", format!("[server]\ncontrol = \"control\"\n{workers}{}\n{setup}", self.server));
+        let workers = if self.server.contains("workers") {
+            ""
+        } else {
+            "workers = 2\n"
+        };
+        self.folder.write(
+            "usherd.toml",
+            format!("[server]\ncontrol = \"control\"\n{workers}{}\n{setup}", self.server),
+        );
     }
 
     /// Runs `usherd ARGS` against this daemon.
     pub(crate) fn command(&self, args: &[&str]) -> Output {
         let control = self.folder.file("control");
-        run(BINARY, &[args, &["--control", &control]].concat(), Duration::from_secs(60))
+        run(
+            BINARY,
+            &[args, &["--control", &control]].concat(),
+            Duration::from_secs(60),
+        )
     }
 
     /// Its end will not be a surprise.
@@ -228,7 +289,12 @@ impl Usherd {
     pub(crate) fn stop(mut self) {
         self.terminate();
         let status = self.process.wait(Duration::from_secs(10));
-        assert_eq!(status.code(), Some(0), "the daemon's end: {status}\n{}", self.process.output());
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "the daemon's end: {status}\n{}",
+            self.process.output()
+        );
         self.no_panics();
     }
 
@@ -245,11 +311,18 @@ impl Drop for Usherd {
             let output = self.process.output();
             let lines: Vec<&str> = output.lines().collect();
             eprintln!("--- the daemon said (last lines of {}):", lines.len());
-            lines.iter().skip(lines.len().saturating_sub(40)).for_each(|line| eprintln!("{line}"));
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(40))
+                .for_each(|line| eprintln!("{line}"));
             return;
         }
         if let Some(status) = self.process.ended() {
-            assert!(self.asked_to_end, "the daemon ended by itself: {status}\n{}", self.process.output());
+            assert!(
+                self.asked_to_end,
+                "the daemon ended by itself: {status}\n{}",
+                self.process.output()
+            );
         }
         self.no_panics();
     }
