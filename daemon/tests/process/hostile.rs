@@ -26,27 +26,26 @@ fn front(lines: &str) -> (Slapd, Usherd) {
     (slapd, usherd.start())
 }
 
+/// A name for people, and octets.
+type Kind = (&'static str, Vec<u8>);
+
 /// Requests that are not what RFC 4511 allows, each complete as BER elements go (or never to be).
-fn malformed() -> Vec<(&'static str, Vec<u8>)> {
-    let search = ops::search(BASE, ops::SUB, &present("cn"), &[]);
-    let deep = |depth: usize| {
-        let mut filter = present("cn");
-        (0..depth).for_each(|_| filter = tlv(0xA2, &filter));
-        message(2, &ops::search(BASE, ops::SUB, &filter, &[]))
-    };
-    let mut shorter = ops::search(BASE, ops::SUB, &equal("cn", "x"), &[]);
-    shorter.truncate(shorter.len() - 2);
-    shorter[1] -= 2;
-    let controls = |inner: &[u8]| message(2, &[search.clone(), tlv(0xA0, inner)].concat());
+fn malformed() -> Vec<Kind> {
+    [envelopes(), lengths(), searches(), filters(), controls(), others()].concat()
+}
+
+fn some_search() -> Vec<u8> {
+    ops::search(BASE, ops::SUB, &present("cn"), &[])
+}
+
+fn envelopes() -> Vec<Kind> {
+    let search = some_search();
     vec![
         (
             "no LDAPMessage at all",
             b"GET / HTTP/1.1\r\nHost: ldap\r\n\r\n".to_vec(),
         ),
-        (
-            "a TLS hello on a plain port",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(8),
-        ),
+        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(8)),
         ("an empty message", tlv(0x30, &[])),
         ("no operation", seq(0x30, &[int(0x02, 2)])),
         ("an id of nine octets", seq(0x30, &[tlv(0x02, &[1; 9]), search.clone()])),
@@ -54,23 +53,30 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
         ("a negative id", message(-5, &search)),
         ("id 0", message(0, &search)),
         ("an id above 2^31 - 1", message(1 << 31, &search)),
-        ("an id that is a string", seq(0x30, &[text("2"), search.clone()])),
+        ("an id that is a string", seq(0x30, &[text("2"), search])),
         ("an unknown operation", message(2, &tlv(0x7E, &[]))),
         (
-            "a response as a request",
+            "a response",
             message(2, &seq(0x65, &[int(0x0A, 0), text(""), text("")])),
         ),
-        (
-            "a notice of disconnection",
-            message(0, &seq(0x78, &[int(0x0A, 2), text(""), text("")])),
-        ),
+        ("a notice", message(0, &seq(0x78, &[int(0x0A, 2), text(""), text("")]))),
+    ]
+}
+
+fn lengths() -> Vec<Kind> {
+    let search = some_search();
+    let mut shorter = ops::search(BASE, ops::SUB, &equal("cn", "x"), &[]);
+    shorter.truncate(shorter.len() - 2);
+    shorter[1] -= 2;
+    let longer = [&search[2..], &[4, 0][..]].concat();
+    vec![
         ("indefinite length", vec![0x30, 0x80, 0x02, 0x01, 0x02, 0x00, 0x00]),
         (
             "a length of 4 GiB",
             vec![0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 0x02, 0x01],
         ),
         (
-            "a length of eight octets",
+            "eight octets of length",
             vec![0x30, 0x88, 0, 0, 0, 0, 0, 0, 0, 5, 2, 1, 2, 0x42, 0],
         ),
         (
@@ -78,131 +84,91 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
             vec![0x3F, 0x81, 0x01, 0x03, 0x02, 0x01, 0x02],
         ),
         ("a search cut short", message(2, &shorter)),
+        ("a search with more behind", message(2, &tlv(0x63, &longer))),
         (
-            "a search with more behind",
-            message(2, &tlv(0x63, &[&search[2..], &[4, 0][..]].concat())),
-        ),
-        (
-            "an inner length beyond the outer",
+            "inner beyond outer",
             message(2, &[0x63, 0x05, 0x04, 0x20, b'd', b'c', b'=']),
         ),
-        (
-            "a scope that is none",
-            message(2, &ops::search(BASE, 9, &present("cn"), &[])),
-        ),
+    ]
+}
+
+fn searches() -> Vec<Kind> {
+    let any = present("cn");
+    let normal = ops::Search::default();
+    let dereference = ops::Search {
+        dereference: 7,
+        ..normal
+    };
+    let size_limit = ops::Search {
+        size_limit: -1,
+        ..normal
+    };
+    vec![
+        ("a scope that is none", message(2, &ops::search(BASE, 9, &any, &[]))),
         (
             "dereferencing that is none",
-            message(
-                2,
-                &ops::Search {
-                    dereference: 7,
-                    ..ops::Search::default()
-                }
-                .op(BASE, 0, &present("cn"), &[]),
-            ),
+            message(2, &dereference.op(BASE, 0, &any, &[])),
         ),
-        (
-            "a negative size limit",
-            message(
-                2,
-                &ops::Search {
-                    size_limit: -1,
-                    ..ops::Search::default()
-                }
-                .op(BASE, 0, &present("cn"), &[]),
-            ),
-        ),
-        (
-            "a filter that is none",
-            message(2, &ops::search(BASE, ops::SUB, &tlv(0xAF, b"x"), &[])),
-        ),
-        (
-            "a not of nothing",
-            message(2, &ops::search(BASE, ops::SUB, &tlv(0xA2, &[]), &[])),
-        ),
-        (
-            "a not of two",
-            message(
-                2,
-                &ops::search(BASE, ops::SUB, &tlv(0xA2, &present("cn").repeat(2)), &[]),
-            ),
-        ),
-        (
-            "substrings of nothing",
-            message(
-                2,
-                &ops::search(BASE, ops::SUB, &seq(0xA4, &[text("cn"), tlv(0x30, &[])]), &[]),
-            ),
-        ),
-        (
-            "two initial substrings",
-            message(
-                2,
-                &ops::search(
-                    BASE,
-                    ops::SUB,
-                    &seq(0xA4, &[text("cn"), tlv(0x30, &tlv(0x80, b"a").repeat(2))]),
-                    &[],
-                ),
-            ),
-        ),
-        (
-            "an empty extensible match",
-            message(2, &ops::search(BASE, ops::SUB, &tlv(0xA9, &[]), &[])),
-        ),
-        (
-            "a boolean of two octets",
-            message(2, &seq(0x6C, &[text(BASE), text("dc=x"), tlv(0x01, &[1, 1])])),
-        ),
-        ("a filter 2,000 deep", deep(2_000)),
-        ("a filter 100,000 deep", deep(100_000)),
-        ("controls that are no sequence", controls(&text("x"))),
-        ("a control without an OID", controls(&seq(0x30, &[boolean(true)]))),
-        (
-            "a control with more behind",
-            controls(&seq(0x30, &[text("1.2.3"), boolean(true), text("x"), text("y")])),
-        ),
+        ("a negative size limit", message(2, &size_limit.op(BASE, 0, &any, &[]))),
+    ]
+}
+
+fn filters() -> Vec<Kind> {
+    let with = |filter: &[u8]| message(2, &ops::search(BASE, ops::SUB, filter, &[]));
+    let deep = |depth: usize| (0..depth).fold(present("cn"), |filter, _| tlv(0xA2, &filter));
+    let pieces = |pieces: &[u8]| seq(0xA4, &[text("cn"), tlv(0x30, pieces)]);
+    vec![
+        ("a filter that is none", with(&tlv(0xAF, b"x"))),
+        ("a not of nothing", with(&tlv(0xA2, &[]))),
+        ("a not of two", with(&tlv(0xA2, &present("cn").repeat(2)))),
+        ("substrings of nothing", with(&pieces(&[]))),
+        ("two initial substrings", with(&pieces(&tlv(0x80, b"a").repeat(2)))),
+        ("an empty extensible match", with(&tlv(0xA9, &[]))),
+        ("a filter 2,000 deep", with(&deep(2_000))),
+        ("a filter 100,000 deep", with(&deep(100_000))),
+    ]
+}
+
+fn controls() -> Vec<Kind> {
+    let with = |inner: &[u8]| message(2, &[some_search(), tlv(0xA0, inner)].concat());
+    let longer = seq(0x30, &[text("1.2.3"), boolean(true), text("x"), text("y")]);
+    vec![
+        ("controls that are no sequence", with(&text("x"))),
+        ("a control without an OID", with(&seq(0x30, &[boolean(true)]))),
+        ("a control with more behind", with(&longer)),
         (
             "bytes behind the controls",
-            message(2, &[search.clone(), tlv(0xA0, &[]), vec![0x04, 0x00]].concat()),
+            message(2, &[some_search(), tlv(0xA0, &[]), vec![4, 0]].concat()),
         ),
+    ]
+}
+
+fn others() -> Vec<Kind> {
+    let cancel = |value: &[u8]| message(2, &ops::extended(ops::OID_CANCEL, Some(value)));
+    let password = ops::extended(ops::OID_PASSWORD_MODIFY, Some(b"\x30\x7f\x80"));
+    let renames = |flag: &[u8]| message(2, &tlv(0x6C, &[text(BASE), text("dc=x"), flag.to_vec()].concat()));
+    let bind = |parts: &[Vec<u8>]| message(2, &seq(0x60, parts));
+    vec![
+        ("a boolean of two octets", renames(&tlv(0x01, &[1, 1]))),
+        ("a rename without its flag", renames(&[])),
         ("a compare without its assertion", message(2, &seq(0x6E, &[text(BASE)]))),
         ("an add without attributes", message(2, &seq(0x68, &[text(BASE)]))),
-        (
-            "an add of an attribute without values",
-            message(2, &ops::add("cn=x", &[("cn", &[])])),
-        ),
+        ("an add without values", message(2, &ops::add("cn=x", &[("cn", &[])]))),
         (
             "a change of an unknown kind",
             message(2, &ops::modify(BASE, &[(9, "cn", &["x"])])),
         ),
-        (
-            "a rename without its flag",
-            message(2, &seq(0x6C, &[text(BASE), text("cn=x")])),
-        ),
         ("an unbind with content", message(2, &tlv(0x42, b"x"))),
         ("an abandon of nine octets", message(2, &tlv(0x50, &[1; 9]))),
-        (
-            "a bind without a version",
-            message(2, &seq(0x60, &[text(""), tlv(0x80, b"")])),
-        ),
+        ("a bind without a version", bind(&[text(""), tlv(0x80, b"")])),
         (
             "a bind by an unknown way",
-            message(2, &seq(0x60, &[int(0x02, 3), text(""), tlv(0x8F, b"")])),
+            bind(&[int(0x02, 3), text(""), tlv(0x8F, b"")]),
         ),
         ("an extended request without an OID", message(2, &tlv(0x77, &[]))),
-        (
-            "a Cancel of nothing",
-            message(2, &ops::extended(ops::OID_CANCEL, Some(b""))),
-        ),
-        (
-            "a Cancel of nonsense",
-            message(2, &ops::extended(ops::OID_CANCEL, Some(b"\x30\x03\x04\x01x"))),
-        ),
-        (
-            "a password change of nonsense",
-            message(2, &ops::extended(ops::OID_PASSWORD_MODIFY, Some(b"\x30\x7f\x80"))),
-        ),
+        ("a Cancel of nothing", cancel(b"")),
+        ("a Cancel of nonsense", cancel(b"\x30\x03\x04\x01x")),
+        ("a password change of nonsense", message(2, &password)),
     ]
 }
 

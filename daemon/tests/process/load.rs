@@ -215,7 +215,7 @@ impl<'a> Asker<'a> {
         usize::try_from(self.below(USERS as u64)).expect("small") + 1
     }
 
-    fn note(&mut self, text: String) {
+    fn note(&mut self, text: &str) {
         if self.tally.notes.len() < 3 {
             self.tally.notes.push(format!("client {}: {text}", self.index));
         }
@@ -261,7 +261,7 @@ impl<'a> Asker<'a> {
         let target = &self.load.targets[self.index % self.load.targets.len()];
         let Ok(client) = Client::try_connect(target) else {
             self.tally.disconnections += 1;
-            self.note("cannot connect".to_owned());
+            self.note("cannot connect");
             return false;
         };
         self.client = Some(client);
@@ -373,7 +373,7 @@ impl<'a> Asker<'a> {
 
     fn took(&mut self, message: &Message) {
         if message.is_disconnection() {
-            self.note(format!("notice of disconnection: {}", message.diagnostic()));
+            self.note(&format!("notice of disconnection: {}", message.diagnostic()));
             return self.disconnected();
         }
         let Some(pending) = self.pending.get_mut(&message.id) else {
@@ -383,7 +383,7 @@ impl<'a> Asker<'a> {
                 &mut self.tally.late
             };
             *counter += 1;
-            return self.note(format!("for nothing under way: {message:?}"));
+            return self.note(&format!("for nothing under way: {message:?}"));
         };
         if !message.is_final() {
             pending.entries += 1;
@@ -392,7 +392,7 @@ impl<'a> Asker<'a> {
             if !right {
                 let kind = pending.kind.clone();
                 self.tally.misdelivered += 1;
-                self.note(format!("asked {kind:?}, got {message:?}"));
+                self.note(&format!("asked {kind:?}, got {message:?}"));
             }
             return;
         }
@@ -446,7 +446,7 @@ impl<'a> Asker<'a> {
         // An abandoned operation may have been stopped half-way; only a wrong kind of answer would be somebody else's.
         if !right && (pending.fence.is_none() || tag != message.tag) {
             self.tally.misdelivered += 1;
-            self.note(format!(
+            self.note(&format!(
                 "asked {:?} ({} entries), got {message:?}",
                 pending.kind, pending.entries
             ));
@@ -461,7 +461,7 @@ impl<'a> Asker<'a> {
             _ => self.tally.read_errors += u64::from(failed && pending.fence.is_none()),
         }
         if failed && pending.fence.is_none() {
-            self.note(format!(
+            self.note(&format!(
                 "{:?} after {:?}: {code} {}",
                 pending.kind,
                 pending.sent.elapsed(),
@@ -482,7 +482,7 @@ impl<'a> Asker<'a> {
             .collect();
         if !missing.is_empty() {
             self.tally.unanswered += missing.len() as u64;
-            self.note(format!("never answered: {missing:?}"));
+            self.note(&format!("never answered: {missing:?}"));
             self.pending.clear();
             self.client = None;
             self.binding = false;
@@ -491,7 +491,7 @@ impl<'a> Asker<'a> {
 
     fn disconnected(&mut self) {
         self.tally.disconnections += 1;
-        self.note("the connection was closed".to_owned());
+        self.note("the connection was closed");
         for (_, pending) in self.pending.drain().filter(|(_, pending)| pending.fence.is_none()) {
             match pending.kind {
                 Kind::Bind(..) => self.tally.bind_errors += 1,

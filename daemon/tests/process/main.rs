@@ -4,6 +4,8 @@
 //! environment: `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`;
 //! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
 
+#![cfg(test)]
+
 mod balance;
 mod ber;
 mod certificates;
