@@ -124,9 +124,11 @@ impl Session {
                 Some(open) => Next::Cancel(*open),
                 None => Next::Done,
             },
-            Kind::ReplyPart | Kind::ReplyDone | Kind::Error => {
-                self.broken(ErrorCode::Protocol, "a client calls and cancels, and says nothing else", out)
-            }
+            Kind::ReplyPart | Kind::ReplyDone | Kind::Error => self.broken(
+                ErrorCode::Protocol,
+                "a client calls and cancels, and says nothing else",
+                out,
+            ),
         }
     }
 
@@ -238,7 +240,12 @@ impl Session {
             return Next::Done;
         }
         if frame.payload.len() > settings.payload_bytes_max {
-            self.error(frame.call, ErrorCode::TooLarge, "the request is larger than allowed", out);
+            self.error(
+                frame.call,
+                ErrorCode::TooLarge,
+                "the request is larger than allowed",
+                out,
+            );
             return Next::Done;
         }
         Next::Call(Call {
@@ -258,7 +265,12 @@ impl Session {
 
     fn error(&self, id: u32, code: ErrorCode, text: &str, out: &mut Vec<u8>) {
         let room = self.frame_bytes_max.saturating_sub(ERROR_BYTES);
-        rpc::write_error(out, id, code, text.get(..text.floor_char_boundary(room)).unwrap_or(text));
+        rpc::write_error(
+            out,
+            id,
+            code,
+            text.get(..text.floor_char_boundary(room)).unwrap_or(text),
+        );
     }
 }
 
@@ -266,7 +278,10 @@ impl Session {
 fn say(reason: Reason, sent: bool) -> (ErrorCode, &'static str) {
     match reason {
         Reason::Canceled => (ErrorCode::Canceled, "the caller canceled it"),
-        Reason::Deadline => (ErrorCode::Deadline, "the program did not answer in time and was interrupted"),
+        Reason::Deadline => (
+            ErrorCode::Deadline,
+            "the program did not answer in time and was interrupted",
+        ),
         Reason::QueueTimeout => (ErrorCode::QueueTimeout, "no program was free in time"),
         Reason::QueueFull => (ErrorCode::QueueFull, "too many calls wait for this service"),
         Reason::Unavailable => (ErrorCode::Unavailable, "no program can be run"),

@@ -128,7 +128,11 @@ fn the_hello_tells_our_bound_and_comes_first_and_once() {
     let (mut session, mut out) = (Session::new(), Vec::new());
     take(&mut session, &hello(1 << 20), &mut out);
     assert_eq!(said(&out), [Said::Hello(20 + 255 + 4096 + 100)]);
-    for frames in [vec![hello(4096), hello(4096)], vec![call(1, b""), hello(4096)], vec![hello(63)]] {
+    for frames in [
+        vec![hello(4096), hello(4096)],
+        vec![call(1, b""), hello(4096)],
+        vec![hello(63)],
+    ] {
         let (mut session, mut out) = (Session::new(), Vec::new());
         let last = frames.iter().map(|frame| take(&mut session, frame, &mut out)).last();
         assert_eq!(last, Some("close"));
@@ -163,7 +167,11 @@ fn what_breaks_the_rules_ends_the_connection() {
         let last = frames.iter().map(|frame| take(&mut session, frame, &mut out)).last();
         assert_eq!(last, Some("close"));
         assert_eq!(said(&out), [Said::Error(0, ErrorCode::Protocol)]);
-        assert_eq!(take(&mut session, &call(5, b""), &mut out), "done", "nothing more is taken");
+        assert_eq!(
+            take(&mut session, &call(5, b""), &mut out),
+            "done",
+            "nothing more is taken"
+        );
         assert_eq!(session.leave().len(), frames.len() - 1, "what is open is canceled");
     }
     let (mut session, mut out) = (Session::new(), Vec::new());
@@ -197,12 +205,20 @@ fn a_call_that_a_program_had_is_never_told_to_try_again() {
         (Reason::Canceled, ErrorCode::Canceled),
         (Reason::Deadline, ErrorCode::Deadline),
         (Reason::ShuttingDown, ErrorCode::Crashed { status: -2 }),
-        (Reason::UpstreamLost { delivered: false }, ErrorCode::Crashed { status: -2 }),
+        (
+            Reason::UpstreamLost { delivered: false },
+            ErrorCode::Crashed { status: -2 },
+        ),
     ] {
         assert_eq!(say(reason, true).0, code);
         assert!(!code.reached_nobody());
     }
-    for reason in [Reason::QueueFull, Reason::QueueTimeout, Reason::Unavailable, Reason::ShuttingDown] {
+    for reason in [
+        Reason::QueueFull,
+        Reason::QueueTimeout,
+        Reason::Unavailable,
+        Reason::ShuttingDown,
+    ] {
         assert!(say(reason, false).0.reached_nobody(), "{reason:?}");
     }
 }
