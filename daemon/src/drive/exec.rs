@@ -16,7 +16,7 @@ use std::sync::Arc;
 use engine::core::{Cause, Pool, Reason, Settlement, Ticket, UpstreamId, Verdict};
 use mio::unix::pipe;
 use wire::rpc::ErrorCode;
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use super::Drive;
 use super::pools::{Caller, Place};
@@ -24,7 +24,7 @@ use super::report::ServiceReport;
 use super::rpc::Answer;
 use crate::config::plan;
 use crate::spawner::{Program, Spawner};
-pub use programs::{End, Programs, Run, RunRef, Wish};
+pub use programs::{End, Programs, Run, RunRef, WIPED_BYTES_MAX, Wish};
 
 /// Reads or writes of one pipe in one turn, of [`super::SCRATCH_BYTES`] each: others have their turn then.
 const ROUNDS: usize = 16;
@@ -223,7 +223,7 @@ impl Drive {
         };
         if done {
             program.close_stdin(self.poll.registry());
-            found.input = Zeroizing::default();
+            programs::wipe(&mut found.input);
             found.written = 0;
         }
     }
@@ -240,7 +240,9 @@ impl Drive {
         let mut scratch = std::mem::take(&mut self.scratch);
         let (output, most) = (&mut found.output, found.output_max);
         let mut excess = found.excess;
+        let mut largest = 0;
         let out = read_pipe(&mut program.stdout, &mut scratch, |bytes| {
+            largest = largest.max(bytes.len());
             excess |= output.len() + bytes.len() > most;
             if !excess {
                 output.extend_from_slice(bytes);
@@ -250,7 +252,7 @@ impl Drive {
         let err = read_pipe(&mut program.stderr, &mut scratch, |bytes| keep_tail(errors, bytes));
         if excess && !found.excess {
             found.excess = true;
-            found.output = Zeroizing::default();
+            programs::wipe(&mut found.output);
             program.kill();
         }
         for (pipe, piped) in [(&mut program.stdout, &out), (&mut program.stderr, &err)] {
@@ -260,8 +262,9 @@ impl Drive {
                 let _ = registry.deregister(&mut pipe);
             }
         }
-        // What a program answers is nobody else's business.
-        zeroize::Zeroize::zeroize(scratch.as_mut_slice());
+        if largest < scratch.len() {
+            scratch.get_mut(..largest).unwrap_or_default().zeroize();
+        }
         self.scratch = scratch;
         out == Piped::More || err == Piped::More
     }

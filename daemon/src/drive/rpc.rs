@@ -13,6 +13,7 @@ use zeroize::Zeroize;
 
 use super::Drive;
 use super::conn::{ConnRef, Kind};
+use super::exec::WIPED_BYTES_MAX;
 use super::pools::Caller;
 use super::timers::span;
 use crate::config::plan::Face;
@@ -92,8 +93,10 @@ impl Drive {
                     self.handshaken(at);
                 }
                 self.rpc_bytes(at, scratch.get(..n).unwrap_or_default(), held);
-                // A request may hold a password.
-                scratch.get_mut(..n).unwrap_or_default().zeroize();
+                if n < scratch.len() {
+                    // A request may hold a password.
+                    scratch.get_mut(..n).unwrap_or_default().zeroize();
+                }
             }
         }
         self.scratch = scratch;
@@ -278,7 +281,7 @@ impl Drive {
         {
             flight.bytes.clear();
             flight.bytes.extend_from_slice(call.payload);
-            flight.sensitive = true;
+            flight.sensitive = call.payload.len() <= WIPED_BYTES_MAX;
         }
         if let Some(conn) = self.conns.get_mut(at)
             && let Kind::Rpc(client) = &mut conn.kind

@@ -6,10 +6,12 @@
 
 use engine::core::{Ticket, UpstreamId};
 use mio::Token;
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use crate::spawner::Program;
 
+/// What is larger than this holds no password, and is not wiped.
+pub const WIPED_BYTES_MAX: usize = 64 * 1024;
 const PROGRAM: usize = 1 << (usize::BITS - 2);
 
 /// Names a run for good.
@@ -53,12 +55,12 @@ pub struct Run {
     pub upstream: UpstreamId,
     /// The request.
     pub ticket: Ticket,
-    /// What is written to its standard input. It may hold a secret.
-    pub input: Zeroizing<Vec<u8>>,
+    /// What is written to its standard input.
+    pub input: Vec<u8>,
     /// How much of it has been written.
     pub written: usize,
     /// What it has written to its standard output.
-    pub output: Zeroizing<Vec<u8>>,
+    pub output: Vec<u8>,
     /// Its bound, in bytes.
     pub output_max: usize,
     /// It wrote more than that, and was killed.
@@ -92,9 +94,9 @@ impl Run {
             pool,
             upstream,
             ticket,
-            input: Zeroizing::new(input),
+            input,
             written: 0,
-            output: Zeroizing::default(),
+            output: Vec::new(),
             output_max,
             excess: false,
             errors: Vec::new(),
@@ -104,6 +106,22 @@ impl Run {
             again: false,
         }
     }
+}
+
+impl Drop for Run {
+    /// Requests and answers may hold secrets.
+    fn drop(&mut self) {
+        wipe(&mut self.input);
+        wipe(&mut self.output);
+    }
+}
+
+/// Empties a buffer that may hold a secret.
+pub fn wipe(bytes: &mut Vec<u8>) {
+    if bytes.len() <= WIPED_BYTES_MAX {
+        bytes.zeroize();
+    }
+    *bytes = Vec::new();
 }
 
 impl Programs {
