@@ -15,7 +15,13 @@ static LOADED: Mutex<Option<HashMap<Key, Weak<Directory>>>> = Mutex::new(None);
 
 /// The directory of a local target, from memory where another worker has it already. The error names file and line.
 pub fn load(target: &Target) -> Result<Arc<Directory>, String> {
-    let Target::Local { file, stamp, text } = target else {
+    let Target::Local {
+        file,
+        stamp,
+        base,
+        text,
+    } = target
+    else {
         return Err("not a local directory".into());
     };
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +42,7 @@ pub fn load(target: &Target) -> Result<Arc<Directory>, String> {
             &read
         }
     };
-    let directory = Arc::new(Directory::load(bytes, &name, None, now).map_err(|error| error.to_string())?);
+    let directory = Arc::new(Directory::load(bytes, &name, base.as_deref(), now).map_err(|error| error.to_string())?);
     loaded.retain(|_, directory| directory.strong_count() > 0);
     loaded.insert(key, Arc::downgrade(&directory));
     Ok(directory)

@@ -164,9 +164,4 @@ impl Counts {
         self.malformed += other.malformed;
         self.slow_readers += other.slow_readers;
     }
-
-    /// All operations.
-    pub fn total(&self) -> u64 {
-        self.operations.iter().flatten().sum()
-    }
 }

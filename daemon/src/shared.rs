@@ -32,8 +32,6 @@ pub struct Shared {
     pub waiting_bytes: AtomicUsize,
     /// Their bound.
     pub waiting_bytes_max: AtomicUsize,
-    /// Clients' own connections to servers (identity pinned), all workers together.
-    pub pinned: AtomicUsize,
 }
 
 impl Shared {
@@ -44,7 +42,6 @@ impl Shared {
             clients: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(waiting_bytes_max),
-            pinned: AtomicUsize::new(0),
         }
     }
 

@@ -14,10 +14,16 @@ use wire::ldap::message::{self, ChangeSpec, SearchSpec, oid};
 use wire::ldap::{envelope, result};
 use wire::rpc;
 
+#[path = "../../fuzz/bodies/dn.rs"]
+mod dn_body;
 #[path = "../../fuzz/bodies/envelope.rs"]
 mod envelope_body;
+#[path = "../../fuzz/bodies/filter.rs"]
+mod filter_body;
 #[path = "../../fuzz/bodies/grammar.rs"]
 mod grammar_body;
+#[path = "../../fuzz/bodies/ldif.rs"]
+mod ldif_body;
 #[path = "../../fuzz/bodies/rpc.rs"]
 mod rpc_body;
 #[path = "../../fuzz/bodies/url.rs"]
@@ -31,6 +37,21 @@ fn envelope() {
 #[test]
 fn grammar() {
     replay("grammar", &[requests(), responses()].concat(), grammar_body::run);
+}
+
+#[test]
+fn dn() {
+    replay("dn", &names(), dn_body::run);
+}
+
+#[test]
+fn filter() {
+    replay("filter", &filters(), filter_body::run);
+}
+
+#[test]
+fn ldif() {
+    replay("ldif", &files(), ldif_body::run);
 }
 
 #[test]
@@ -233,6 +254,57 @@ fn urls() -> Vec<Vec<u8>> {
         "ldap://127.0.0.1:1389",
         "ldap://ldap1.example.net:6666/o=University%20of%20Michigan,c=US??sub?(cn=Babs%20Jensen)",
         "ldap:///dc=example?cn,mail?one??!e-bindname=cn=Manager%2cdc=example,x",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+fn names() -> Vec<Vec<u8>> {
+    [
+        "uid=ada,ou=people,dc=example,dc=com",
+        "OU=Sales + CN=J.  Smith , DC=example",
+        "CN=James \\\"Jim\\\" Smith\\, III,DC=net",
+        "CN=Before\\0dAfter,DC=example",
+        "1.3.6.1.4.1.1466.0=#04024869",
+        "CN=Lu\\C4\\8Di\\C4\\87,O=\\20a\\20,C=\\#x",
+        "o=Müller & Söhne",
+        "cn=",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+fn filters() -> Vec<Vec<u8>> {
+    let texts = [
+        "(&(objectClass=Person)(|(sn=Jensen)(cn=Babs J*)))",
+        "(o=univ*of*mich*)",
+        "(!(cn=Tim Howes))",
+        "(sn:dn:2.4.6.8.10:=Barney Rubble)",
+        "(:dn:caseExactMatch:=Dino)",
+        "(o=Parens \\28\\29\\2a\\5c\\00\\ff)",
+        "(uidNumber>=1)",
+        "(uidNumber<=1)",
+        "(cn~=é)",
+        "(&)",
+        "(cn;lang-de=*)",
+    ];
+    let encoded = texts.map(|text| wire::ldap::filter::parse(text).unwrap());
+    texts
+        .map(|text| text.as_bytes().to_vec())
+        .into_iter()
+        .chain(encoded)
+        .collect()
+}
+
+fn files() -> Vec<Vec<u8>> {
+    [
+        "version: 1\n# comment\n  goes on\ndn: dc=x\nobjectClass: domain\ndc: x\n\ndn:: dWlkPWFkYSxkYz14\nuid: a\n da\n",
+        "dn: a=1\r\nchangetype: add\r\na: 1\r\n",
+        "dn: a=1\nchangetype: delete\n",
+        "dn: a=1\nchangetype: modify\nadd: b\nb: 1\nb:: Mg==\n-\ndelete: c\n-\nreplace: d\n",
+        "dn: a=1\nchangetype: modrdn\nnewrdn: a=2\ndeleteoldrdn: 1\nnewsuperior: b=1\n",
+        "dn: a=1\nphoto:< file:///x\n",
+        "dn: a=1\ntitle;lang-de: é\n\n\n\n",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

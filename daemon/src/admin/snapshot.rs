@@ -96,6 +96,10 @@ pub struct Server {
     pub latency_us: u64,
     /// Its configured weight.
     pub weight: u32,
+    /// Clients' own connections to it (identity pinned), now.
+    pub pinned: u64,
+    /// Why the last attempt at a connection failed; empty where none did.
+    pub last_error: String,
 }
 
 /// Operations of one class that ended alike.

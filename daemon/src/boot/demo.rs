@@ -58,18 +58,28 @@ fn plan(args: &Demo) -> Result<Plan, String> {
             let server = Arc::make_mut(server);
             server.name = name.to_owned();
             let stamp = (0, text.len() as u64);
-            server.target = Target::Local { file: PathBuf::from(name), stamp, text: Some(Arc::clone(&text)) };
+            let (file, text) = (PathBuf::from(format!("{name} (demo)")), Some(Arc::clone(&text)));
+            server.target = Target::Local {
+                file,
+                stamp,
+                text,
+                base: Some(BASE.to_owned()),
+            };
         }
     }
     Ok(plan)
 }
 
 fn welcome(args: &Demo, plan: &Plan) {
+    let someone = somebody(plan).unwrap_or_else(|| "nobody".to_owned());
     let bold = |text: &str| {
-        if std::io::stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+        if std::io::stdout().is_terminal() {
+            format!("\x1b[1m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     };
     let url = format!("ldap://{}", args.listen.trim_start_matches("ldap://"));
-    let someone = "uid=USER,ou=people,dc=example,dc=com";
     let kills = if args.every.is_zero() {
         String::new()
     } else {
@@ -83,7 +93,7 @@ fn welcome(args: &Demo, plan: &Plan) {
         "\n{}\n{} people live in two directories, \"north\" and \"south\", behind one balancer at {url}\n{kills}\n\
          {}\n  ldapsearch -x -LLL -H {url} -b {BASE} '(sn=a*)' cn mail\n  \
          ldapsearch -x -LLL -H {url} -b {BASE} -s base '(objectClass=*)' '*' +\n  \
-         ldapwhoami -x -H {url} -D {someone} -w USER-demo      (any uid from a search; the password is uid-demo)\n  \
+         ldapwhoami -x -H {url} -D uid={someone},ou=people,{BASE} -w {someone}-demo\n  \
          usherd bench ldap {url} --base {BASE} --filter '(uid=*a)' --duration 5s\n  \
          usherd status --control {}\n  curl -s http://{}/metrics | grep usherd_\n\nCtrl-C ends it.\n",
         bold("usherd demo"),
@@ -96,6 +106,17 @@ fn welcome(args: &Demo, plan: &Plan) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
+/// One of those who live in the directories.
+fn somebody(plan: &Plan) -> Option<String> {
+    let server = plan.directories.get(DIRECTORY)?.tiers.first()?.servers.first()?;
+    let Target::Local { text: Some(text), .. } = &server.target else {
+        return None;
+    };
+    text.lines()
+        .find_map(|line| line.strip_prefix("uid: "))
+        .map(str::to_owned)
+}
+
 /// Who is dead, and who is next.
 struct Play {
     every: Duration,
@@ -106,7 +127,12 @@ struct Play {
 
 impl Play {
     fn new(every: Duration) -> Self {
-        Play { every, turn: 0, dead: None, begun: false }
+        Play {
+            every,
+            turn: 0,
+            dead: None,
+            begun: false,
+        }
     }
 
     fn act(&mut self, workers: &[Worker]) -> Option<Duration> {
@@ -122,7 +148,11 @@ impl Play {
                 Some(self.every)
             }
             None => {
-                let name = if self.turn.is_multiple_of(2) { NAMES[0] } else { NAMES[1] };
+                let name = if self.turn.is_multiple_of(2) {
+                    NAMES[0]
+                } else {
+                    NAMES[1]
+                };
                 self.turn += 1;
                 self.dead = Some(name);
                 tell(workers, name, false);
@@ -136,6 +166,10 @@ fn tell(workers: &[Worker], server: &str, alive: bool) {
     let word = if alive { "is back" } else { "is dead" };
     tracing::info!("{server} {word}");
     for worker in workers {
-        let _ = worker.enqueue(Job::Alive { directory: DIRECTORY.to_owned(), server: server.to_owned(), alive });
+        let _ = worker.enqueue(Job::Alive {
+            directory: DIRECTORY.to_owned(),
+            server: server.to_owned(),
+            alive,
+        });
     }
 }

@@ -130,7 +130,13 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         tracing::info!(address = %snapshot::show(&socket.address), protocol = snapshot::protocol(listener), "listening");
         acceptor.add(id, socket, Arc::clone(listener), workers_of(&plan, listener));
     }
-    let state = State { plan, lifecycle: Lifecycle::Running, bound, reloads: 0, reloads_failed: 0 };
+    let state = State {
+        plan,
+        lifecycle: Lifecycle::Running,
+        bound,
+        reloads: 0,
+        reloads_failed: 0,
+    };
     let state = Arc::new(Mutex::new(state));
     let (to_main, events) = channel();
     watch_signals(to_main.clone()).map_err(|error| vec![format!("signals cannot be watched: {error}")])?;
@@ -146,20 +152,34 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         snapshot: Box::new(move || reporter.snapshot()),
         command: Box::new(move |command| tell_main(&to_main, command)),
     };
-    let admin = admin.start(handle).map_err(|error| vec![format!("the admin thread cannot start: {error}")])?;
+    let admin = admin
+        .start(handle)
+        .map_err(|error| vec![format!("the admin thread cannot start: {error}")])?;
     if let Some(address) = admin.http_address {
         tracing::info!(%address, "admin");
     }
     tracing::info!(control = %admin.control.display(), workers = workers.len(), "started");
-    let daemon =
-        Daemon { workers, acceptor, state, shared, source, drain_started: None, stopping: false, late: false };
+    let daemon = Daemon {
+        workers,
+        acceptor,
+        state,
+        shared,
+        source,
+        drain_started: None,
+        stopping: false,
+        late: false,
+    };
     Ok((daemon, events, admin))
 }
 
 fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
     let (answer, answered) = sync_channel(1);
-    to_main.send(Event::Command(command, answer)).map_err(|_| "the daemon is ending".to_owned())?;
-    answered.recv_timeout(RELOAD_WAIT).unwrap_or_else(|_| Err("the daemon did not answer".to_owned()))
+    to_main
+        .send(Event::Command(command, answer))
+        .map_err(|_| "the daemon is ending".to_owned())?;
+    answered
+        .recv_timeout(RELOAD_WAIT)
+        .unwrap_or_else(|_| Err("the daemon did not answer".to_owned()))
 }
 
 fn watch_signals(to_main: Sender<Event>) -> std::io::Result<()> {
@@ -180,7 +200,11 @@ impl Daemon {
         let mut again = between(&self.workers);
         let mut called = Instant::now();
         while !self.is_over() {
-            let timeout = if self.drain_started.is_some() { Some(DRAIN_LOOK) } else { again };
+            let timeout = if self.drain_started.is_some() {
+                Some(DRAIN_LOOK)
+            } else {
+                again
+            };
             let event = match timeout {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(timeout) => events.recv_timeout(timeout),
@@ -204,7 +228,7 @@ impl Daemon {
         }
         self.acceptor.stop();
         for worker in &mut self.workers {
-            worker.kill(Kill::Now);
+            worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
         }
         tracing::info!("ended");
         if self.late { DRAIN_LATE } else { CLEAN }
@@ -265,13 +289,21 @@ impl Daemon {
 
     /// Raises the level of a drain that takes too long; notes one that is done.
     fn look_at_drain(&mut self) {
-        let (Some(started), Lifecycle::Draining(level)) = (self.drain_started, self.lifecycle()) else { return };
+        let (Some(started), Lifecycle::Draining(level)) = (self.drain_started, self.lifecycle()) else {
+            return;
+        };
         if self.shared.clients_total() == 0 {
             tracing::info!("drained");
             self.drain_started = None;
             return self.set_lifecycle(Lifecycle::Drained);
         }
-        let server = self.state.lock().unwrap_or_else(PoisonError::into_inner).plan.server.clone();
+        let server = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .plan
+            .server
+            .clone();
         match level {
             Drain::Gentle if started.elapsed() >= server.drain_gentle => {
                 self.late = self.stopping;
@@ -332,7 +364,12 @@ impl Daemon {
         let new = Arc::new(new);
         verify(&new).map_err(|why| why.join("; "))?;
         let known = |listener: &&Arc<Listener>| old.listeners.iter().any(|other| other.address == listener.address);
-        let fresh: Vec<Arc<Listener>> = new.listeners.iter().filter(|listener| !known(listener)).cloned().collect();
+        let fresh: Vec<Arc<Listener>> = new
+            .listeners
+            .iter()
+            .filter(|listener| !known(listener))
+            .cloned()
+            .collect();
         let sockets = bind_all(&fresh).map_err(|why| why.join("; "))?;
         self.apply(&old, &new, &fresh, sockets);
         Ok(())
@@ -352,15 +389,19 @@ impl Daemon {
         }
         for listener in &new.listeners {
             let id = listener_id(&listener.address);
-            self.acceptor.change(id, Arc::clone(listener), workers_of(new, listener));
+            self.acceptor
+                .change(id, Arc::clone(listener), workers_of(new, listener));
         }
         for (listener, (id, socket)) in fresh.iter().zip(sockets) {
             tracing::info!(address = %snapshot::show(&socket.address), "listening");
             state.bound.insert(id, socket.address.clone());
-            self.acceptor.add(id, socket, Arc::clone(listener), workers_of(new, listener));
+            self.acceptor
+                .add(id, socket, Arc::clone(listener), workers_of(new, listener));
         }
         self.acceptor.set_clients_max(clients_max(new));
-        self.shared.waiting_bytes_max.store(new.server.outbox_bytes_total, Ordering::Relaxed);
+        self.shared
+            .waiting_bytes_max
+            .store(new.server.outbox_bytes_total, Ordering::Relaxed);
         state.plan = Arc::clone(new);
     }
 }
@@ -428,12 +469,24 @@ fn raise_descriptor_limit() {
 /// What clients may have of the descriptors: 90 % unless configured, and never what servers and the admin side need.
 fn clients_max(plan: &Plan) -> usize {
     use rustix::process::{Resource, getrlimit};
-    let all = getrlimit(Resource::Nofile).current.and_then(|n| usize::try_from(n).ok()).unwrap_or(1 << 20);
-    let servers = plan.directories.values().flat_map(|directory| &directory.tiers).flat_map(|tier| &tier.servers);
-    let upstream: usize = servers.map(|server| server.connections_max + server.bind_connections_max).sum();
+    let all = getrlimit(Resource::Nofile)
+        .current
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(1 << 20);
+    let servers = plan
+        .directories
+        .values()
+        .flat_map(|directory| &directory.tiers)
+        .flat_map(|tier| &tier.servers);
+    let upstream: usize = servers
+        .map(|server| server.connections_max + server.bind_connections_max)
+        .sum();
     let programs: usize = plan.services.values().map(|service| service.max * 4).sum();
     let reserved = 32 + 8 * plan.server.workers + upstream + programs;
-    let pinned = plan.directories.values().any(|d| d.identity == config::plan::Identity::Pinned);
+    let pinned = plan
+        .directories
+        .values()
+        .any(|d| d.identity == config::plan::Identity::Pinned);
     let room = all.saturating_sub(reserved).min(all / 10 * 9).max(all / 4);
     // A pinned client has a connection to a server besides its own.
     let room = if pinned { room / 2 } else { room };

@@ -52,14 +52,29 @@ impl Reporter {
         let silent = self.inboxes.len().saturating_sub(reports.len());
         self.silent.store(silent as u64, Ordering::Relaxed);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let directories: Vec<Directory> =
-            state.plan.directories.values().map(|plan| directory(plan, &reports)).collect();
-        let services: Vec<Service> = reports.iter().flat_map(|report| &report.services).map(service).collect();
+        let directories: Vec<Directory> = state
+            .plan
+            .directories
+            .values()
+            .map(|plan| directory(plan, &reports))
+            .collect();
+        let services: Vec<Service> = reports
+            .iter()
+            .flat_map(|report| &report.services)
+            .map(service)
+            .collect();
         let stats = reports.iter().flat_map(|report| {
-            report.directories.iter().map(|d| d.stats).chain(report.services.iter().map(|s| s.stats))
+            report
+                .directories
+                .iter()
+                .map(|d| d.stats)
+                .chain(report.services.iter().map(|s| s.stats))
         });
         let stats = stats.fold(Stats::default(), add);
-        let ready = reports.iter().flat_map(|report| &report.directories).all(|directory| directory.ready);
+        let ready = reports
+            .iter()
+            .flat_map(|report| &report.directories)
+            .all(|directory| directory.ready);
         let lifecycle = match state.lifecycle {
             Lifecycle::Running if ready && silent == 0 => "ready",
             Lifecycle::Running => "starting",
@@ -75,7 +90,12 @@ impl Reporter {
             workers_silent: silent,
             clients: self.shared.clients_total() as u64,
             operations: directories.iter().flat_map(|d| &d.operations).map(|o| o.count).sum(),
-            listeners: state.plan.listeners.iter().map(|plan| listener(plan, &state, &reports)).collect(),
+            listeners: state
+                .plan
+                .listeners
+                .iter()
+                .map(|plan| listener(plan, &state, &reports))
+                .collect(),
             counters: Counters {
                 accepted: self.accepted.load(Ordering::Relaxed) as u64,
                 refusals: Vec::new(),
@@ -110,7 +130,10 @@ impl Reporter {
 }
 
 fn count(label: &str, count: u64) -> Count {
-    Count { label: label.to_owned(), count }
+    Count {
+        label: label.to_owned(),
+        count,
+    }
 }
 
 fn add(mut sum: Stats, other: Stats) -> Stats {
@@ -128,12 +151,18 @@ fn add(mut sum: Stats, other: Stats) -> Stats {
 
 fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> Listener {
     let id = listener_id(&plan.address);
-    let clients = reports.iter().flat_map(|report| &report.clients).filter(|(other, _)| *other == id);
+    let clients = reports
+        .iter()
+        .flat_map(|report| &report.clients)
+        .filter(|(other, _)| *other == id);
     let directory = match &plan.face {
         Face::Ldap { directory } => directory.clone(),
         Face::Rpc { .. } => String::new(),
     };
-    let ready = reports.iter().flat_map(|report| &report.directories).any(|d| d.name == directory && d.ready);
+    let ready = reports
+        .iter()
+        .flat_map(|report| &report.directories)
+        .any(|d| d.name == directory && d.ready);
     let word = match state.lifecycle {
         Lifecycle::Running if ready || directory.is_empty() => "ready",
         Lifecycle::Running => "starting",
@@ -150,18 +179,25 @@ fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> L
 }
 
 fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
-    let mine: Vec<&DirectoryReport> =
-        reports.iter().flat_map(|report| &report.directories).filter(|report| report.name == plan.name).collect();
+    let mine: Vec<&DirectoryReport> = reports
+        .iter()
+        .flat_map(|report| &report.directories)
+        .filter(|report| report.name == plan.name)
+        .collect();
     let mut counts = Counts::default();
     let mut servers: Vec<(Server, Health)> = Vec::new();
     for report in &mine {
         counts.add(&report.counts);
         for line in &report.servers {
-            match servers.iter_mut().find(|(server, _)| server.name == line.name && server.tier == line.tier) {
+            match servers
+                .iter_mut()
+                .find(|(server, _)| server.name == line.name && server.tier == line.tier + 1)
+            {
                 Some((server, health)) => {
                     server.connections += u64::from(line.connections);
                     server.bind_connections += u64::from(line.bind_connections);
                     server.pending += u64::from(line.pending);
+                    server.pinned += u64::from(line.pinned);
                     server.operations += line.operations;
                     server.failures += line.failures;
                     server.latency_us = server.latency_us.max(line.latency_us);
@@ -171,7 +207,7 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
                 None => servers.push((
                     Server {
                         name: line.name.clone(),
-                        tier: line.tier,
+                        tier: line.tier + 1,
                         state: state_word(line.health).to_owned(),
                         connections: u64::from(line.connections),
                         bind_connections: u64::from(line.bind_connections),
@@ -180,6 +216,8 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
                         failures: line.failures,
                         latency_us: line.latency_us,
                         weight: line.weight,
+                        pinned: u64::from(line.pinned),
+                        last_error: line.last_error.clone().unwrap_or_default(),
                     },
                     line.health,
                 )),
@@ -195,7 +233,12 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
     });
     Directory {
         name: plan.name.clone(),
-        identity: if plan.identity == plan::Identity::Proxied { "proxied" } else { "pinned" }.to_owned(),
+        identity: if plan.identity == plan::Identity::Proxied {
+            "proxied"
+        } else {
+            "pinned"
+        }
+        .to_owned(),
         queue: mine.iter().map(|report| report.queued as u64).sum(),
         servers: servers.into_iter().map(|(server, _)| server).collect(),
         operations: operations.collect(),

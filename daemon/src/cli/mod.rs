@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 clean, 1 could not start (or the daemon said no), 2 wrong usage, 3 drain deadline passed.
 
+mod bench;
 mod call;
 mod check;
 mod client;
@@ -25,8 +26,8 @@ pub const CONFIG_DEFAULT: &str = "/etc/usherd/usherd.toml";
 const ABOUT: &str = "Stands between the programs that ask identity questions and whatever can answer them";
 
 const LONG_ABOUT: &str = "\
-usherd (read: \"ushered\") stands between the programs that ask identity questions and whatever can answer them: LDAP
-servers, programs of your own, a directory in a file. It never blocks, never lets a slow answerer hurt anyone else, and
+usherd (read: \"ushered\") stands between the programs that ask identity questions and whatever can answer them: LDAP \
+servers, programs of your own, a directory in a file. It never blocks, never lets a slow answerer hurt anyone else, and \
 never delivers an answer twice or to the wrong asker.";
 
 const STORY: &str = "\
@@ -42,7 +43,7 @@ Exit codes: 0 clean, 1 could not start, 2 wrong usage, 3 drain deadline passed."
 
 /// Everything that can be typed.
 #[derive(Debug, Parser)]
-#[command(name = "usherd", version, about = ABOUT, long_about = LONG_ABOUT, after_help = STORY)]
+#[command(name = "usherd", bin_name = "usherd", version, about = ABOUT, long_about = LONG_ABOUT, after_help = STORY)]
 #[command(
     arg_required_else_help = true,
     subcommand_required = true,
@@ -88,6 +89,8 @@ pub enum Command {
     Ldap(LdapCommand),
     /// Send one request to a service and print the answer
     Call(call::Call),
+    /// Make load, and report rate, latencies, faults and the CPU time of a process
+    Bench(bench::Args),
     /// Show listeners, servers and services of a running daemon
     Status(status::Status),
     /// Read the configuration again; connections that the change does not concern stay
@@ -190,6 +193,7 @@ pub fn main() -> ExitCode {
         }
         Command::Check(check) => return check::run(&check),
         Command::Call(call) => call::run(&call),
+        Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),
         Command::Reload(target) => client::tell(&target, &serde_json::json!({ "command": "reload" }), "reloaded"),
         Command::Drain(drain) => {

@@ -188,7 +188,13 @@ fn listeners(
 
 fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &Folder) -> Option<plan::Listener> {
     let address = listen_address(p, listen);
-    let protocol = protocol(p, listen, address.as_ref().and_then(|address| address.value.scheme))?;
+    let Some(protocol) = protocol(p, listen, address.as_ref().and_then(|address| address.value.scheme)) else {
+        // What it speaks is unknown, but a directory that is named must exist all the same.
+        if let Some(directory) = &listen.directory {
+            named_directory(p, raw, directory);
+        }
+        return None;
+    };
     let face = face(p, raw, listen, protocol);
     let tls = listener_tls(p, listen, protocol, folder);
     let address = address.and_then(|found| place(p, listen, protocol, found, folder));
@@ -283,9 +289,8 @@ fn face(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, protocol: Prot
         p.error(&written.place, "`payload_bytes_max` is for rpc listeners")
             .help("the size of LDAP requests is `request_bytes_max` of the directory");
     }
-    let names = || raw.directories.iter().map(|(name, _)| name.value.as_str());
     let Some(directory) = &listen.directory else {
-        let mut names = names();
+        let mut names = raw.directories.iter().map(|(name, _)| name.value.as_str());
         if let (Some(only), None) = (names.next(), names.next()) {
             return Some(plan::Face::Ldap {
                 directory: only.to_owned(),
@@ -297,10 +302,16 @@ fn face(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, protocol: Prot
         }
         return None;
     };
+    named_directory(p, raw, directory).then(|| plan::Face::Ldap {
+        directory: directory.value.clone(),
+    })
+}
+
+/// Whether the directory that a listener names exists.
+fn named_directory(p: &mut Problems, raw: &Raw, directory: &At<String>) -> bool {
+    let names = || raw.directories.iter().map(|(name, _)| name.value.as_str());
     if names().any(|name| name == directory.value) {
-        return Some(plan::Face::Ldap {
-            directory: directory.value.clone(),
-        });
+        return true;
     }
     let problem = p.error(&directory.place, format!("there is no directory `{}`", directory.value));
     problem.label("no [directory.…] has this name");
@@ -309,7 +320,7 @@ fn face(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, protocol: Prot
         None if raw.directories.is_empty() => problem.help(format!("add a section [directory.{}]", directory.value)),
         None => problem.help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
     };
-    None
+    false
 }
 
 /// TLS of a listener; the outer none: something is wrong.

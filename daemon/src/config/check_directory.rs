@@ -247,6 +247,7 @@ fn local(
     Some(Target::Local {
         file: folder.path(&ldif.value),
         stamp,
+        base: base.map(ToOwned::to_owned),
         text: None,
     })
 }
@@ -375,19 +376,16 @@ fn check_bind(p: &mut Problems, section: &Place, raw: &raw::Bind, folder: &Folde
     }
 }
 
-/// A first look at a DN: servers know their schema better, but a slip should not wait for them.
+/// The form of a DN only: servers know their schema better.
 fn check_dn(p: &mut Problems, key: &str, dn: &At<String>) -> bool {
-    let parts_named = dn.value.split(',').next().is_some_and(|rdn| {
-        rdn.split_once('=').is_some_and(|(name, _)| {
-            let name = name.trim();
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.;".contains(c))
-        })
-    });
-    if parts_named {
-        return true;
-    }
+    let mut normal = Vec::new();
+    let why = match wire::ldap::dn::normalize(dn.value.as_bytes(), &wire::ldap::dn::CaseIgnore, &mut normal) {
+        Ok(()) if !normal.is_empty() => return true,
+        Ok(()) => "it is empty".to_owned(),
+        Err(error) => error.to_string(),
+    };
     p.error(&dn.place, format!("`{key}` is not a distinguished name"))
-        .label(format!("found \"{}\"", dn.value))
+        .label(why)
         .help("write it like \"cn=usherd,dc=example,dc=com\" (RFC 4514)");
     false
 }

@@ -177,7 +177,9 @@ pub enum Target {
         file: PathBuf,
         /// Its content's identity (modification time and length), so that a reload notices a changed file.
         stamp: (u64, u64),
-        /// Artificial answer for the demo: none in a configuration file.
+        /// Its naming context, where the directory names one; else the file's first entry.
+        base: Option<String>,
+        /// The demo's content, in place of the file's.
         text: Option<Arc<str>>,
     },
 }

@@ -46,9 +46,7 @@ impl<'t> Section<'t> {
 
     /// The place of a setting's value, or of the section where it is not written.
     pub fn place_of(&self, key: &str) -> Place {
-        self.table
-            .get(key)
-            .map_or_else(|| self.place.clone(), |value| place(value))
+        self.table.get(key).map_or_else(|| self.place.clone(), place)
     }
 
     /// Text.
@@ -73,7 +71,11 @@ impl<'t> Section<'t> {
     pub fn integer(&mut self, p: &mut Problems, key: &'static str, min: i64, max: i64) -> Option<At<i64>> {
         let value = self.ask(key)?;
         let DeValue::Integer(number) = value.get_ref() else {
-            return self.wrong(p, key, value, "a whole number", "");
+            let help = match value.get_ref() {
+                DeValue::String(text) if text.parse::<i64>().is_ok() => format!("write {text}, without quotes"),
+                _ => String::new(),
+            };
+            return self.wrong(p, key, value, "a whole number", &help);
         };
         match integer(number).filter(|number| (min..=max).contains(number)) {
             Some(number) => Some(At::new(number, place(value))),

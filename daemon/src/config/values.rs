@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use wire::ldap::url::Scheme;
+use wire::ldap::url::{Host, Url, UrlError};
+
 /// Longest path of a unix socket on Linux: `sun_path` has 108 bytes and ends with a zero.
 pub const UNIX_PATH_MAX: usize = 107;
 
@@ -70,10 +73,10 @@ pub fn show_duration(length: Duration) -> String {
     let ms = length.as_millis();
     match ms {
         0 if length.is_zero() => "0s".into(),
-        _ if ms % 86_400_000 == 0 => format!("{}d", ms / 86_400_000),
-        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        _ if ms.is_multiple_of(86_400_000) => format!("{}d", ms / 86_400_000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
         _ => format!("{ms}ms"),
     }
 }
@@ -82,9 +85,9 @@ pub fn show_duration(length: Duration) -> String {
 pub fn show_size(bytes: usize) -> String {
     match bytes {
         0 => "0".into(),
-        _ if bytes % (1 << 30) == 0 => format!("{}GiB", bytes >> 30),
-        _ if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
-        _ if bytes % (1 << 10) == 0 => format!("{}KiB", bytes >> 10),
+        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
         _ => format!("{bytes}"),
     }
 }
@@ -117,32 +120,6 @@ pub enum ListenPlace {
     Unix(PathBuf),
 }
 
-/// The scheme of an LDAP URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// Plain, or StartTLS.
-    Ldap,
-    /// TLS from the first byte.
-    Ldaps,
-    /// A unix socket.
-    Ldapi,
-}
-
-impl Scheme {
-    /// As written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scheme::Ldap => "ldap",
-            Scheme::Ldaps => "ldaps",
-            Scheme::Ldapi => "ldapi",
-        }
-    }
-
-    fn port(self) -> u16 {
-        if self == Scheme::Ldaps { 636 } else { 389 }
-    }
-}
-
 /// `[::]:389`, `127.0.0.1:1389`, `:389` and `*:389` (every address), `unix:/path`, `ldap://127.0.0.1:1389`, `ldaps://`,
 /// `ldapi://%2Frun%2Fusherd%2Fldapi`.
 ///
@@ -155,46 +132,67 @@ pub fn listen_address(text: &str) -> Result<ListenAddress, String> {
             place: ListenPlace::Unix(unix_path(path)?),
         });
     }
-    let Some((scheme, rest)) = split_scheme(text)? else {
-        if text.starts_with('/') {
-            return Err(format!("write \"unix:{text}\" for a unix socket"));
-        }
-        return Ok(ListenAddress {
-            scheme: None,
-            place: ListenPlace::Tcp(socket_address(text, None)?),
-        });
+    if text.starts_with('/') {
+        return Err(format!("write \"unix:{text}\" for a unix socket"));
+    }
+    if !text.contains("://") {
+        let place = ListenPlace::Tcp(socket_address(text)?);
+        return Ok(ListenAddress { scheme: None, place });
+    }
+    // Port 0 is for listeners alone: the kernel chooses. In a URL it would be a mistake.
+    let (text, chosen) = match text.trim_end_matches('/').strip_suffix(":0") {
+        Some(before) => (before, Some(0)),
+        None => (text, None),
     };
-    let authority = authority_only(rest)?;
-    let place = match scheme {
-        Scheme::Ldapi => ListenPlace::Unix(unix_path(&percent_decoded(authority)?)?),
-        Scheme::Ldap | Scheme::Ldaps => ListenPlace::Tcp(socket_address(authority, Some(scheme.port()))?),
+    let url = place_url(text)?;
+    let place = match (url.path, chosen.or(url.port).or(url.scheme.default_port())) {
+        (Some(path), _) => ListenPlace::Unix(unix_path(&path)?),
+        (None, Some(port)) => {
+            let ip = match url.host {
+                None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                Some(Host::Address(ip)) => ip,
+                Some(Host::Name(name)) => own_address(&name)?,
+            };
+            ListenPlace::Tcp(SocketAddr::new(ip, port))
+        }
+        (None, None) => {
+            return Err("the path of the socket is missing: write \"ldapi://%2Frun%2Fusherd%2Fldapi\"".into());
+        }
     };
     Ok(ListenAddress {
-        scheme: Some(scheme),
+        scheme: Some(url.scheme),
         place,
     })
 }
 
-/// An address with a port, or with the port of its scheme. Names are not looked up: a listener must not depend on DNS.
-fn socket_address(text: &str, port: Option<u16>) -> Result<SocketAddr, String> {
+/// An address with a port. Names are not looked up: a listener must not depend on DNS.
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let (host, port) = match (text.rsplit_once(':'), port) {
-        (Some((host, digits)), _) if !host.ends_with(':') && !digits.contains(']') => (host, port_number(digits)?),
-        (_, Some(port)) => (text, port),
-        (_, None) => {
-            return Err("the port is missing: write \"127.0.0.1:1389\", or \"[::]:389\" for every address".into());
-        }
+    let Some((host, digits)) = text.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) else {
+        return Err("the port is missing: write \"127.0.0.1:1389\", or \"[::]:389\" for every address".into());
     };
-    let ip = match host {
-        "" | "*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
-            format!("`{host}` is not an address of this machine: write \"127.0.0.1:PORT\", or \"[::]:PORT\" for every address")
-        })?,
+    let port = digits
+        .parse()
+        .map_err(|_| format!("`{digits}` is not a port (0 to 65535)"))?;
+    let ip = if host.is_empty() || host == "*" {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        own_address(host)?
     };
     Ok(SocketAddr::new(ip, port))
+}
+
+fn own_address(host: &str) -> Result<IpAddr, String> {
+    if host == "localhost" {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    host.parse().map_err(|_| {
+        format!(
+            "`{host}` is not an address of this machine: write \"127.0.0.1:PORT\", or \"[::]:PORT\" for every address"
+        )
+    })
 }
 
 /// Where a server is.
@@ -220,93 +218,36 @@ pub enum ServerPlace {
 /// # Errors
 /// What would be right.
 pub fn server_url(text: &str) -> Result<ServerUrl, String> {
-    let Some((scheme, rest)) = split_scheme(text)? else {
-        return Err(match text.strip_prefix("unix:") {
-            Some(path) => format!(
-                "write \"ldapi://{}\" for a server on a unix socket",
-                path.replace('/', "%2F")
-            ),
-            None => format!("the scheme is missing: write \"ldap://{text}\" or \"ldaps://{text}\""),
-        });
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Err(format!(
+            "write \"ldapi://{}\" for a server on a unix socket",
+            path.replace('/', "%2F")
+        ));
+    }
+    let url = place_url(text)?;
+    let port = url.port.or(url.scheme.default_port());
+    let place = match (url.path, url.host, port) {
+        (Some(path), _, _) => ServerPlace::Unix(unix_path(&path)?),
+        (None, Some(Host::Address(ip)), Some(port)) => ServerPlace::Tcp(ip.to_string(), port),
+        (None, Some(Host::Name(name)), Some(port)) => ServerPlace::Tcp(name, port),
+        (None, _, _) => return Err(format!("the host is missing: write \"{}://HOST\"", url.scheme.as_str())),
     };
-    let authority = authority_only(rest)?;
-    if scheme == Scheme::Ldapi {
-        let path = percent_decoded(authority)?;
-        return Ok(ServerUrl {
-            scheme,
-            place: ServerPlace::Unix(unix_path(&path)?),
-        });
-    }
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(inner) => {
-            let (host, after) = inner.split_once(']').ok_or("the `[` of an IPv6 address has no `]`")?;
-            let _: Ipv6Addr = host.parse().map_err(|_| format!("`{host}` is not an IPv6 address"))?;
-            let port = match after.strip_prefix(':') {
-                Some(digits) => port_number(digits)?,
-                None if after.is_empty() => scheme.port(),
-                None => return Err(format!("`{after}` after `]` is not a port")),
-            };
-            (host, port)
-        }
-        None if authority.matches(':').count() > 1 => {
-            return Err(format!(
-                "write an IPv6 address in brackets: \"{}://[…]\"",
-                scheme.name()
-            ));
-        }
-        None => match authority.split_once(':') {
-            Some((host, digits)) => (host, port_number(digits)?),
-            None => (authority, scheme.port()),
-        },
-    };
-    if host.is_empty() {
-        return Err(format!("the host is missing: write \"{}://HOST\"", scheme.name()));
-    }
-    if let Some(bad) = host
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || "-._:".contains(*c)))
-    {
-        return Err(format!("`{bad}` cannot stand in a host name"));
-    }
     Ok(ServerUrl {
-        scheme,
-        place: ServerPlace::Tcp(host.to_owned(), port),
+        scheme: url.scheme,
+        place,
     })
 }
 
-fn split_scheme(text: &str) -> Result<Option<(Scheme, &str)>, String> {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Ok(None);
-    };
-    let scheme = match scheme.to_ascii_lowercase().as_str() {
-        "ldap" => Scheme::Ldap,
-        "ldaps" => Scheme::Ldaps,
-        "ldapi" => Scheme::Ldapi,
-        other => {
-            return Err(format!(
-                "`{other}` is not a scheme here: write ldap://, ldaps:// or ldapi://"
-            ));
-        }
-    };
-    Ok(Some((scheme, rest)))
-}
-
-fn authority_only(rest: &str) -> Result<&str, String> {
-    let (authority, after) = rest.split_once('/').unwrap_or((rest, ""));
-    if after.is_empty() && !authority.contains('?') {
-        Ok(authority)
-    } else {
-        Err(
-            "only a place is meant here: nothing may follow the host and port (a path of ldapi is written with %2F)"
-                .into(),
-        )
+/// An LDAP URL that names a place and nothing in it.
+fn place_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error: UrlError| error.to_string())?;
+    if url.is_only_a_place() {
+        return Ok(url);
     }
-}
-
-fn port_number(digits: &str) -> Result<u16, String> {
-    digits
-        .parse()
-        .map_err(|_| format!("`{digits}` is not a port (0 to 65535)"))
+    Err(
+        "only a place is meant here: nothing may follow the host and port (the path of ldapi is written with %2F)"
+            .into(),
+    )
 }
 
 fn unix_path(path: &str) -> Result<PathBuf, String> {
@@ -320,23 +261,6 @@ fn unix_path(path: &str) -> Result<PathBuf, String> {
         ));
     }
     Ok(PathBuf::from(path))
-}
-
-fn percent_decoded(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|c| char::from(c).to_digit(16));
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err("`%` must be followed by two hexadecimal digits (`/` is %2F)".into());
-        };
-        bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
-    }
-    String::from_utf8(bytes).map_err(|_| "the path is not UTF-8".into())
 }
 
 #[cfg(test)]
@@ -378,6 +302,8 @@ mod tests {
         assert_eq!(tcp("ldaps://"), "[::]:636");
         assert_eq!(tcp("ldap://[::1]:1389/"), "[::1]:1389");
         assert_eq!(tcp("ldap://[::1]"), "[::1]:389");
+        assert_eq!(tcp("ldap://127.0.0.1:0"), "127.0.0.1:0");
+        assert_eq!(tcp("ldaps://:0/"), "[::]:0");
         assert_eq!(tcp("localhost:1389"), "127.0.0.1:1389");
         let unix = ListenAddress {
             scheme: Some(Scheme::Ldapi),
@@ -387,11 +313,11 @@ mod tests {
         for (bad, why) in [
             ("127.0.0.1", "port is missing"),
             ("example.com:389", "not an address"),
-            ("http://x", "not a scheme"),
+            ("http://x", "no scheme here"),
             ("127.0.0.1:99999", "not a port"),
             ("/run/x", "\"unix:/run/x\""),
-            ("ldapi:///run/x", "%2F"),
-            ("ldapi://%2", "hexadecimal"),
+            ("ldapi:///run/x", "only a place"),
+            ("ldapi://%2", "%"),
             ("unix:", "missing"),
         ] {
             let message = listen_address(bad).unwrap_err();
@@ -415,13 +341,13 @@ mod tests {
             ServerPlace::Unix("/run/slapd".into())
         );
         for (bad, why) in [
-            ("a.example:389", "scheme is missing"),
+            ("a.example:389", "has no scheme"),
             ("unix:/run/slapd", "ldapi://%2Frun%2Fslapd"),
             ("ldap://", "host is missing"),
             ("ldap://::1", "brackets"),
             ("ldap://a/dc=x", "nothing may follow"),
-            ("ldap://a b", "cannot stand"),
-            ("ldap://a:b", "not a port"),
+            ("ldap://a b", "percent-encode"),
+            ("ldap://a:b", "port"),
         ] {
             let message = server_url(bad).unwrap_err();
             assert!(message.contains(why), "{bad}: {message}");

@@ -9,7 +9,7 @@ use crate::config::plan::Face;
 use crate::net::listen::Accepted;
 use crate::net::stream::Stream;
 use engine::core::Drain;
-use engine::session::ldap::{Next, Session};
+use engine::session::ldap::Session;
 
 impl Drive {
     pub(super) fn accepted(&mut self, accepted: Accepted) {
@@ -116,9 +116,9 @@ impl Drive {
         let Some(conn) = self.conns.get_mut(at) else { return };
         match &mut conn.kind {
             Kind::Ldap(client) => {
-                if client.session.drain(level, conn.stream.outbox(&mut self.spares)) == Next::Close {
-                    self.close_when_written(at);
-                }
+                let next = client.session.drain(level, conn.stream.outbox(&mut self.spares));
+                self.mark_dirty(at);
+                self.after(at, next);
             }
             Kind::Rpc(_) => self.rpc_drain(at),
             _ => {}

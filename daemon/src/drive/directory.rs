@@ -29,7 +29,14 @@ pub struct Directory {
     pub counts: Counts,
     /// Keys are never used again.
     pub next_key: u64,
-    whoami: HashMap<Box<[u8]>, (Box<[u8]>, Instant)>,
+    whoami: HashMap<Box<[u8]>, Known>,
+}
+
+/// Who a name stands for, as the servers said.
+#[derive(Debug)]
+struct Known {
+    identity: Box<[u8]>,
+    until: Instant,
 }
 
 /// One server.
@@ -116,8 +123,8 @@ impl Directory {
 
     /// The identity that the servers gave for this name, where it is known still.
     pub fn whoami(&self, name: &[u8], now: Instant) -> Option<&[u8]> {
-        let (identity, until) = self.whoami.get(name)?;
-        (now < *until).then_some(&**identity)
+        let known = self.whoami.get(name)?;
+        (now < known.until).then_some(&*known.identity)
     }
 
     /// Keeps what the servers said.
@@ -127,12 +134,16 @@ impl Directory {
             return;
         }
         if self.whoami.len() >= NAMES_MAX {
-            self.whoami.retain(|_, (_, until)| now < *until);
+            self.whoami.retain(|_, known| now < known.until);
             if self.whoami.len() >= NAMES_MAX {
                 self.whoami.clear();
             }
         }
-        self.whoami.insert(name.into(), (identity.into(), now + keep));
+        let known = Known {
+            identity: identity.into(),
+            until: now + keep,
+        };
+        self.whoami.insert(name.into(), known);
     }
 
     /// An operation that the pool ended.

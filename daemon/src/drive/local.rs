@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::core::{Settlement, Ticket, UpstreamId, Verdict};
 use engine::directory::{Bounds, Directory, LocalSession};
+use engine::session::ldap::lane;
 use wire::frame::Step;
 use wire::ldap::envelope;
 
@@ -28,11 +29,13 @@ pub struct LocalUpstream {
 
 /// Answers one whole request; the messages are appended to `out`.
 pub(super) fn answer(state: &mut PoolState, upstream: UpstreamId, request: &[u8], out: &mut Vec<u8>) {
+    // On shared connections the control is ours; on any other it is the client's own word.
+    let ours = state.directory().is_some_and(|directory| directory.is_proxied());
     let Some(Place::Local(local)) = state.place(upstream) else {
         return;
     };
     let bounds = Bounds {
-        trusted_proxy: true,
+        trusted_proxy: ours && local.lane == lane::SHARED,
         out_bytes_max: ANSWER_BYTES_MAX,
         ..Bounds::default()
     };

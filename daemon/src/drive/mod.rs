@@ -47,7 +47,7 @@ use conn::Conns;
 use plan::ListenerState;
 pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
-pub use report::{DirectoryReport, ServerLine, ServiceReport, WorkerReport};
+pub use report::{DirectoryReport, ServiceReport, WorkerReport};
 
 /// What a worker can be given to do.
 #[derive(Debug)]
@@ -121,7 +121,6 @@ pub struct Drive {
     wake_at: Option<Instant>,
     draining: Option<Drain>,
     exiting: Option<Kill>,
-    turns: u64,
     panics: u64,
     /// A password is in the read buffer.
     secret_read: bool,
@@ -156,7 +155,6 @@ impl Drive {
             wake_at: None,
             draining: None,
             exiting: None,
-            turns: 0,
             panics: 0,
             secret_read: false,
         }
@@ -168,7 +166,6 @@ impl Drive {
         let mut jobs = VecDeque::new();
         while !self.is_done() {
             self.wait(&mut events);
-            self.turns += 1;
             self.now = self.shared.clock.now();
             self.conns.turn();
             self.programs.turn();
@@ -215,7 +212,7 @@ impl Drive {
     fn job(&mut self, job: Job) {
         match job {
             Job::Accept(accepted) => self.accepted(accepted),
-            Job::Plan(plan) => self.apply(plan),
+            Job::Plan(plan) => self.apply(&plan),
             Job::Report(to) => {
                 let _ = to.try_send(self.report());
             }

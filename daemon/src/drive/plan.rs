@@ -64,7 +64,7 @@ pub fn listener_id(address: &plan::Address) -> u64 {
 }
 
 impl Drive {
-    pub(super) fn apply(&mut self, plan: Arc<Plan>) {
+    pub(super) fn apply(&mut self, plan: &Arc<Plan>) {
         for index in 0..self.pools.len() {
             let keep = match self
                 .pools
@@ -92,8 +92,8 @@ impl Drive {
                 self.apply_service(service);
             }
         }
-        self.plan = Some(Arc::clone(&plan));
-        self.apply_listeners(&plan);
+        self.plan = Some(Arc::clone(plan));
+        self.apply_listeners(plan);
         for index in 0..self.pools.len() {
             self.carry_out(index, None);
             self.forget_left(index);
@@ -282,7 +282,7 @@ impl Drive {
             self.failed(index, ticket, caller, lost);
         }
         if let Some(plan) = self.plan.clone() {
-            self.apply(plan);
+            self.apply(&plan);
         }
     }
 }
@@ -368,7 +368,23 @@ fn portion(total: usize, (place, count): (usize, usize)) -> u32 {
 
 fn pool_config(directory: &Directory, share: (usize, usize)) -> PoolConfig {
     let plan = &directory.plan;
-    let pinned = plan.identity == Identity::Pinned;
+    let tiers = plan.tiers.iter().enumerate().map(|(number, tier)| {
+        let servers = directory.servers.iter().filter(|found| found.tier == number);
+        (
+            tier.policy,
+            servers.map(|server| server_config(server, plan, share)).collect(),
+        )
+    });
+    PoolConfig {
+        lanes: lanes(),
+        tiers: tiers.collect(),
+        queue_max: u32::try_from(plan.limits.queue_max).unwrap_or(u32::MAX),
+        health: health(&plan.limits),
+    }
+}
+
+/// In the order of [`engine::session::ldap::lane`].
+fn lanes() -> Vec<LaneConfig> {
     let shared = LaneConfig {
         slots: 0,
         cancel: CancelRule::Abandon,
@@ -390,62 +406,39 @@ fn pool_config(directory: &Directory, share: (usize, usize)) -> PoolConfig {
         idle_timeout: None,
         ..shared
     };
-    let server = |server: &Server| {
-        let plan_server = &server.plan;
-        let local = matches!(plan_server.target, plan::Target::Local { .. });
-        let minimum = if local {
-            1
-        } else {
-            portion(plan_server.connections, share).max(1)
-        };
-        let maximum = if local {
-            1
-        } else {
-            portion(plan_server.connections_max, share).max(minimum)
-        };
-        let binds = if pinned {
-            0
-        } else {
-            portion(plan_server.bind_connections_max, share).max(1)
-        };
-        let per_connection = u32::try_from(plan_server.connection_pending_max).unwrap_or(u32::MAX);
-        ServerConfig {
-            key: server.key,
-            weight: plan_server.weight,
-            pending_max: u32::try_from(plan_server.pending_max).unwrap_or(u32::MAX),
-            lanes: vec![
-                LaneLimits {
-                    min: minimum,
-                    max: maximum,
-                    upstream_pending_max: per_connection,
-                },
-                LaneLimits {
-                    min: 0,
-                    max: binds,
-                    upstream_pending_max: 0,
-                },
-                LaneLimits {
-                    min: 0,
-                    max: portion(plan.limits.pinned_max, share).max(1),
-                    upstream_pending_max: 0,
-                },
-            ],
-        }
+    vec![shared, bind, own]
+}
+
+/// This worker's share of a server's bounds.
+fn server_config(server: &Server, directory: &plan::Directory, share: (usize, usize)) -> ServerConfig {
+    let plan = &server.plan;
+    let local = matches!(plan.target, plan::Target::Local { .. });
+    let (minimum, maximum) = if local {
+        (1, 1)
+    } else {
+        let minimum = portion(plan.connections, share).max(1);
+        (minimum, portion(plan.connections_max, share).max(minimum))
     };
-    let tiers = plan.tiers.iter().enumerate().map(|(number, tier)| {
-        let servers = directory
-            .servers
-            .iter()
-            .filter(|found| found.tier == number)
-            .map(server)
-            .collect();
-        (tier.policy, servers)
-    });
-    PoolConfig {
-        lanes: vec![shared, bind, own],
-        tiers: tiers.collect(),
-        queue_max: u32::try_from(plan.limits.queue_max).unwrap_or(u32::MAX),
-        health: health(&plan.limits),
+    let binds = match directory.identity {
+        Identity::Pinned => 0,
+        Identity::Proxied => portion(plan.bind_connections_max, share).max(1),
+    };
+    let own = portion(directory.limits.pinned_max, share).max(1);
+    let lane = |min, max, pending_max| LaneLimits {
+        min,
+        max,
+        upstream_pending_max: pending_max,
+    };
+    let per_connection = u32::try_from(plan.connection_pending_max).unwrap_or(u32::MAX);
+    ServerConfig {
+        key: server.key,
+        weight: plan.weight,
+        pending_max: u32::try_from(plan.pending_max).unwrap_or(u32::MAX),
+        lanes: vec![
+            lane(minimum, maximum, per_connection),
+            lane(0, binds, 0),
+            lane(0, own, 0),
+        ],
     }
 }
 

@@ -41,8 +41,6 @@ pub struct ServerLine {
 pub struct DirectoryReport {
     /// Its name.
     pub name: String,
-    /// Whether identity is proxied.
-    pub proxied: bool,
     /// Some server is usable.
     pub ready: bool,
     /// Requests that wait.
@@ -89,8 +87,6 @@ pub struct WorkerReport {
     pub directories: Vec<DirectoryReport>,
     /// Its services.
     pub services: Vec<ServiceReport>,
-    /// Turns of its loop.
-    pub turns: u64,
     /// Panics contained.
     pub panics: u64,
 }
@@ -99,7 +95,6 @@ impl Drive {
     pub(super) fn report(&self) -> WorkerReport {
         let mut report = WorkerReport {
             worker: self.number,
-            turns: self.turns,
             panics: self.panics,
             ..WorkerReport::default()
         };
@@ -140,7 +135,6 @@ impl Drive {
                     });
                     report.directories.push(DirectoryReport {
                         name: directory.plan.name.clone(),
-                        proxied: directory.is_proxied(),
                         ready: state.pool.is_ready(),
                         queued: state.pool.queued(),
                         stats: state.pool.stats(),

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,7 +52,8 @@ pub struct Bound {
 #[derive(Debug)]
 enum Sock {
     Tcp(TcpListener),
-    Unix(UnixListener, Cleanup),
+    /// The second is held for its drop: the file goes with the listener.
+    Unix(UnixListener, #[allow(dead_code, reason = "held for its drop")] Cleanup),
 }
 
 /// Removes a unix socket's file.
@@ -158,7 +159,6 @@ pub struct Acceptor {
     pub pauses: Arc<AtomicU64>,
     /// Clients let in since the start.
     pub accepted: Arc<AtomicUsize>,
-    paused: Arc<AtomicBool>,
     clients_max: Arc<AtomicUsize>,
 }
 
@@ -168,7 +168,7 @@ impl Acceptor {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), COMMANDS)?);
         let commands = Arc::new(Mutex::new(VecDeque::new()));
-        let (pauses, paused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let pauses = Arc::new(AtomicU64::new(0));
         let clients_max = Arc::new(AtomicUsize::new(clients_max));
         let accepted = Arc::new(AtomicUsize::new(0));
         let mut own = Accepting {
@@ -180,7 +180,7 @@ impl Acceptor {
             tokens: 0,
             pauses: Arc::clone(&pauses),
             accepted: Arc::clone(&accepted),
-            paused: Arc::clone(&paused),
+            paused: false,
             clients_max: Arc::clone(&clients_max),
         };
         let thread = std::thread::Builder::new()
@@ -192,14 +192,8 @@ impl Acceptor {
             thread: Some(thread),
             pauses,
             accepted,
-            paused,
             clients_max,
         })
-    }
-
-    /// Whether accepting pauses just now.
-    pub fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Relaxed)
     }
 
     /// Changes the bound on clients.
@@ -262,7 +256,7 @@ struct Accepting {
     tokens: usize,
     pauses: Arc<AtomicU64>,
     accepted: Arc<AtomicUsize>,
-    paused: Arc<AtomicBool>,
+    paused: bool,
     clients_max: Arc<AtomicUsize>,
 }
 
@@ -279,7 +273,7 @@ impl Accepting {
         let mut events = Events::with_capacity(64);
         loop {
             let waiting = self.listeners.values().any(|open| open.waiting);
-            let timeout = match (waiting, self.paused.load(Ordering::Relaxed)) {
+            let timeout = match (waiting, self.paused) {
                 (true, true) => Some(PAUSE),
                 (true, false) => Some(Duration::ZERO),
                 (false, _) => None,
@@ -372,7 +366,7 @@ impl Accepting {
                 }
             }
         }
-        if pause != self.paused.swap(pause, Ordering::Relaxed) && pause {
+        if pause != std::mem::replace(&mut self.paused, pause) && pause {
             self.pauses.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
                 clients = self.shared.clients_total(),

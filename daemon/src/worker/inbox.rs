@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::drive::Job;
 
-/// The queue is full; the job is handed back.
+/// The queue is full; the job is dropped.
 #[derive(Debug)]
-pub struct Full(pub Box<Job>);
+pub struct Full;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Inbox {
         {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             if queue.len() >= self.queue_max {
-                return Err(Full(Box::new(job)));
+                return Err(Full);
             }
             queue.push_back(job);
         }

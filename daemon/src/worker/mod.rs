@@ -80,11 +80,6 @@ impl Worker {
         }
     }
 
-    /// Whether its thread has ended.
-    pub fn is_gone(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
     /// The way in, for others that hand it work.
     pub fn inbox(&self) -> Arc<Inbox> {
         Arc::clone(&self.inbox)

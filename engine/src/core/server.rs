@@ -197,13 +197,6 @@ impl Server {
         !self.retiring && (fleet.all.len() as u64) < u64::from(limits.max) && self.retry_at.is_none_or(|at| at <= now)
     }
 
-    /// Some ready upstream in the lane could take one more (its exact one is found by the pool).
-    pub(crate) fn has_room(&self, lane: u8, slots: u32) -> bool {
-        self.fleets
-            .get(lane as usize)
-            .is_some_and(|fleet| fleet.ready > 0 && (slots != 1 || fleet.busy < fleet.ready))
-    }
-
     /// Requests at once on one upstream of the lane.
     pub(crate) fn slots(&self, lane: u8, config: &LaneConfig) -> u32 {
         let own = self

@@ -69,7 +69,11 @@ pub(crate) enum UpstreamState {
     Opening,
     Ready,
     Draining,
-    Interrupted { kill_at: Instant },
+    /// `leaving`: it had been draining.
+    Interrupted {
+        kill_at: Instant,
+        leaving: bool,
+    },
     Dying,
 }
 
@@ -80,8 +84,21 @@ pub(crate) struct Upstream {
     pub(crate) state: UpstreamState,
     /// Tickets sent to it, and, while it opens, promised to it.
     pub(crate) tickets: List,
+    /// Calls that it was interrupted for and has not acknowledged.
+    pub(crate) interrupted: Vec<Handle>,
     /// Since when it owes us bytes; none while nothing is in flight.
     pub(crate) quiet_since: Option<Instant>,
     /// Since when it has been idle; none while it is not.
     pub(crate) idle_since: Option<Instant>,
+}
+
+impl Upstream {
+    /// It gets nothing new and is not one of those that are to be kept.
+    pub(crate) fn is_leaving(&self) -> bool {
+        match self.state {
+            UpstreamState::Draining | UpstreamState::Dying => true,
+            UpstreamState::Interrupted { leaving, .. } => leaving,
+            UpstreamState::Opening | UpstreamState::Ready => false,
+        }
+    }
 }

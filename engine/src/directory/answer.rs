@@ -159,22 +159,25 @@ impl Directory {
                 stored => answer(self.has_password(stored, request.value)),
             });
         }
-        let is_about = |attribute: &&super::entry::Attribute| {
-            self.schema.is_a(attribute.kind, kind) && entry.has_options(attribute, options)
-        };
-        let mut about = entry.attributes().iter().filter(is_about).peekable();
-        if about.peek().is_none() {
-            return Ok(End::new(code::NO_SUCH_ATTRIBUTE, ""));
-        }
         if known.rule == Rule::None {
-            return Ok(End::new(
-                code::INAPPROPRIATE_MATCHING,
-                "the attribute has no equality matching rule",
-            ));
+            let diagnostic = "the attribute has no equality matching rule";
+            return Ok(End::new(code::INAPPROPRIATE_MATCHING, diagnostic));
         }
         let mut form = Vec::new();
-        if let Err(bad) = self.schema.normalize(kind, request.value, Part::Whole, &mut form) {
-            return Ok(End::new(code::INVALID_ATTRIBUTE_SYNTAX, bad.0));
+        if self
+            .schema
+            .normalize(kind, request.value, Part::Whole, &mut form)
+            .is_err()
+        {
+            let diagnostic = "the value is not of the attribute's syntax";
+            return Ok(End::new(code::INVALID_ATTRIBUTE_SYNTAX, diagnostic));
+        }
+        let about = entry.about(|of| self.schema.is_a(of, kind));
+        let mut about = about
+            .filter(|attribute| entry.has_options(attribute, options))
+            .peekable();
+        if about.peek().is_none() {
+            return Ok(End::new(code::NO_SUCH_ATTRIBUTE, ""));
         }
         Ok(answer(
             about.any(|attribute| entry.forms(attribute).any(|value| value == form)),

@@ -33,7 +33,11 @@ pub(super) struct Entry {
     encoded: Box<[u8]>,
     user_end: u32,
     forms: Box<[u8]>,
+    /// The attributes' types, apart from them: looking for one attribute then touches two cache lines and not fifteen.
+    kinds: Box<[TypeId]>,
     attributes: Box<[Attribute]>,
+    /// How many of them are user attributes.
+    user_count: u32,
     values: Box<[Span]>,
     passwords: Zeroizing<Vec<Vec<u8>>>,
 }
@@ -62,8 +66,6 @@ pub(super) struct Attribute {
     description: Span,
     /// Its values, in the entry's list of forms.
     values: Span,
-    /// Whether it is returned only when asked for.
-    pub(super) operational: bool,
     has_options: bool,
 }
 
@@ -72,6 +74,19 @@ impl Entry {
     #[must_use]
     pub(super) fn attributes(&self) -> &[Attribute] {
         &self.attributes
+    }
+
+    /// The attributes of the types that `is_wanted` takes.
+    pub(super) fn about(&self, is_wanted: impl Fn(TypeId) -> bool) -> impl Iterator<Item = &Attribute> {
+        let all = self.kinds.iter().zip(&self.attributes);
+        all.filter(move |(kind, _)| is_wanted(**kind))
+            .map(|(_, attribute)| attribute)
+    }
+
+    /// The attributes, each with its type and whether it is operational.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (TypeId, bool, &Attribute)> {
+        let all = self.kinds.iter().zip(&self.attributes).zip(0..);
+        all.map(|((kind, attribute), at)| (*kind, at >= self.user_count, attribute))
     }
 
     /// All user attributes, encoded.
@@ -157,6 +172,7 @@ pub(super) fn build(
     let mut values = Vec::new();
     let mut attributes = Vec::new();
     let mut user_end = 0;
+    let mut user_count = 0;
     for draft in &drafts {
         let start = encoded.len();
         let values_len = draft.values.iter().map(|value| ber::element_len(value.len())).sum();
@@ -182,11 +198,11 @@ pub(super) fn build(
             encoded: span(start, encoded.len())?,
             description: span(name_end - name_len, name_end)?,
             values: span(first_value, values.len())?,
-            operational: draft.operational,
             has_options: draft.description.contains(';'),
         });
         if !draft.operational {
             user_end = encoded.len();
+            user_count += 1;
         }
     }
     Ok(Entry {
@@ -197,7 +213,9 @@ pub(super) fn build(
         encoded: encoded.into(),
         user_end: u32::try_from(user_end)?,
         forms: forms.into(),
+        kinds: drafts.iter().map(|draft| draft.kind).collect(),
         attributes: attributes.into(),
+        user_count,
         values: values.into(),
         passwords: Zeroizing::new(passwords),
     })

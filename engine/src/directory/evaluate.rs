@@ -90,25 +90,22 @@ pub(super) fn test(program: &Program, schema: &Schema, entry: &Entry, room: &mut
     (Truth::Undefined, steps)
 }
 
-/// Whether `attribute` is one that `target` is about.
-pub(super) fn is_about(
-    program: &Program,
-    schema: &Schema,
-    target: &Target,
-    entry: &Entry,
-    attribute: &Attribute,
-) -> bool {
-    let kind = attribute.kind == target.kind || (target.subtypes && schema.is_a(attribute.kind, target.kind));
-    kind && entry.has_options(attribute, program.bytes(target.options))
+/// The attributes that `target` is about.
+fn about<'e>(
+    program: &'e Program,
+    schema: &'e Schema,
+    entry: &'e Entry,
+    target: Target,
+) -> impl Iterator<Item = &'e Attribute> {
+    let options = program.bytes(target.options);
+    let is_wanted = move |kind| kind == target.kind || (target.subtypes && schema.is_a(kind, target.kind));
+    entry
+        .about(is_wanted)
+        .filter(move |attribute| entry.has_options(attribute, options))
 }
 
 fn test_leaf(program: &Program, schema: &Schema, entry: &Entry, node: &Node, room: &mut Vec<u8>) -> Truth {
-    let about = |target: Target| {
-        entry
-            .attributes()
-            .iter()
-            .filter(move |attribute| is_about(program, schema, &target, entry, attribute))
-    };
+    let about = |target| about(program, schema, entry, target);
     Truth::of(match *node {
         Node::Constant(truth) => return truth,
         Node::Present(target) => about(target).next().is_some(),
@@ -161,10 +158,10 @@ fn has_pieces(program: &Program, form: &[u8], pieces: Range) -> bool {
 }
 
 fn find(text: &[u8], piece: &[u8]) -> Option<usize> {
-    if piece.is_empty() {
-        return Some(0);
-    }
-    text.windows(piece.len()).position(|window| window == piece)
+    let Some(first) = piece.first() else { return Some(0) };
+    // Most places are ruled out by one byte.
+    text.windows(piece.len())
+        .position(|window| window.first() == Some(first) && window == piece)
 }
 
 /// An extensible match.
@@ -178,17 +175,13 @@ struct Wanted {
 impl Wanted {
     fn holds_in_attributes(&self, program: &Program, schema: &Schema, entry: &Entry, room: &mut Vec<u8>) -> bool {
         let assertion = program.bytes(self.value);
-        entry.attributes().iter().any(|attribute| {
-            let Some(known) = schema.get(attribute.kind) else {
+        let mut holds = |attribute: &Attribute| {
+            let Some(known) = schema
+                .get(attribute.kind)
+                .filter(|known| self.rule.applies_to(known.rule))
+            else {
                 return false;
             };
-            let about = match &self.target {
-                Some(target) => is_about(program, schema, target, entry, attribute),
-                None => true,
-            };
-            if !about || !self.rule.applies_to(known.rule) {
-                return false;
-            }
             if known.rule == self.rule {
                 return entry
                     .forms(attribute)
@@ -197,7 +190,11 @@ impl Wanted {
             entry
                 .raw_values(attribute)
                 .any(|value| self.holds_for(schema, value, assertion, room))
-        })
+        };
+        match self.target {
+            Some(target) => about(program, schema, entry, target).any(&mut holds),
+            None => entry.attributes().iter().any(&mut holds),
+        }
     }
 
     fn holds_in_name(&self, program: &Program, schema: &Schema, entry: &Entry, room: &mut Vec<u8>) -> bool {
@@ -225,31 +222,81 @@ impl Wanted {
 /// Sets deeper than this are not looked into for candidates; the entries they let through are tested one by one.
 const PLAN_DEPTH_MAX: usize = 16;
 
-/// At most how many entries the index names for this filter; `None` when it cannot narrow them down.
-pub(super) fn estimate(program: &Program, index: &Index) -> Option<usize> {
-    estimate_node(program, index, 0, PLAN_DEPTH_MAX)
+/// Where the entries worth testing are found.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'i> {
+    /// One list of the index, ascending and without repetition.
+    List(&'i [EntryId]),
+    /// What the children of an or, at this place of the program, let through.
+    Union {
+        at: usize,
+        end: usize,
+        len: usize,
+        depth: usize,
+    },
 }
 
-/// Appends these entries, ascending and without repetition. Every entry that matches is among them.
-pub(super) fn candidates(program: &Program, index: &Index, out: &mut Vec<EntryId>) {
-    collect(program, index, 0, PLAN_DEPTH_MAX, out);
+impl Source<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Source::List(ids) => ids.len(),
+            Source::Union { len, .. } => *len,
+        }
+    }
+}
+
+/// The narrowest source that has every entry that matches; `None` when the index cannot narrow them down.
+pub(super) fn source<'i>(program: &Program, index: &'i Index) -> Option<Source<'i>> {
+    source_of(program, index, 0, PLAN_DEPTH_MAX)
+}
+
+fn source_of<'i>(program: &Program, index: &'i Index, at: usize, depth: usize) -> Option<Source<'i>> {
+    let depth = depth.checked_sub(1)?;
+    match program.nodes.get(at)? {
+        Node::Test {
+            target,
+            test: Test::Equal,
+            value,
+            ..
+        } if !target.subtypes => Some(Source::List(index.find(target.kind, program.bytes(*value)))),
+        // Neither lets anything through.
+        Node::Constant(Truth::False | Truth::Undefined) => Some(Source::List(&[])),
+        Node::And { end } => children(program, at, *end)
+            .filter_map(|child| source_of(program, index, child, depth))
+            .min_by_key(Source::len),
+        Node::Or { end } => {
+            let add = |sum: usize, child| Some(sum.saturating_add(source_of(program, index, child, depth)?.len()));
+            let len = children(program, at, *end).try_fold(0usize, add)?;
+            Some(Source::Union {
+                at,
+                end: *end,
+                len,
+                depth,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Appends the entries of a source, ascending and without repetition.
+pub(super) fn collect(program: &Program, index: &Index, source: Source<'_>, out: &mut Vec<EntryId>) {
+    append(program, index, source, out);
     if !out.is_sorted_by(|a, b| a < b) {
         out.sort_unstable();
         out.dedup();
     }
 }
 
-fn indexed<'a>(program: &Program, index: &'a Index, node: &Node) -> Option<&'a [EntryId]> {
-    match node {
-        Node::Test {
-            target,
-            test: Test::Equal,
-            value,
-            ..
-        } if !target.subtypes => Some(index.find(target.kind, program.bytes(*value))),
-        // Neither lets anything through.
-        Node::Constant(Truth::False | Truth::Undefined) => Some(&[]),
-        _ => None,
+fn append(program: &Program, index: &Index, source: Source<'_>, out: &mut Vec<EntryId>) {
+    match source {
+        Source::List(ids) => out.extend_from_slice(ids),
+        Source::Union { at, end, depth, .. } => {
+            for child in children(program, at, end) {
+                if let Some(source) = source_of(program, index, child, depth) {
+                    append(program, index, source, out);
+                }
+            }
+        }
     }
 }
 
@@ -262,40 +309,4 @@ fn children(program: &Program, at: usize, end: usize) -> impl Iterator<Item = us
         })
     })
     .take_while(move |at| *at < end)
-}
-
-fn estimate_node(program: &Program, index: &Index, at: usize, depth: usize) -> Option<usize> {
-    let node = program.nodes.get(at)?;
-    let depth = depth.checked_sub(1)?;
-    match node {
-        Node::And { end } => children(program, at, *end)
-            .filter_map(|child| estimate_node(program, index, child, depth))
-            .min(),
-        Node::Or { end } => children(program, at, *end).try_fold(0usize, |sum, child| {
-            Some(sum.saturating_add(estimate_node(program, index, child, depth)?))
-        }),
-        leaf => indexed(program, index, leaf).map(<[EntryId]>::len),
-    }
-}
-
-fn collect(program: &Program, index: &Index, at: usize, depth: usize, out: &mut Vec<EntryId>) {
-    let (Some(node), Some(depth)) = (program.nodes.get(at), depth.checked_sub(1)) else {
-        return;
-    };
-    match node {
-        Node::And { end } => {
-            let best = children(program, at, *end)
-                .filter_map(|child| Some((estimate_node(program, index, child, depth)?, child)))
-                .min();
-            if let Some((_, child)) = best {
-                collect(program, index, child, depth, out);
-            }
-        }
-        Node::Or { end } => {
-            for child in children(program, at, *end) {
-                collect(program, index, child, depth, out);
-            }
-        }
-        leaf => out.extend_from_slice(indexed(program, index, leaf).unwrap_or_default()),
-    }
 }

@@ -6,17 +6,19 @@
 //! syntax; single-valued attributes with one value; an `objectClass`; the naming attributes among the attributes.
 //! Object classes' lists of what must and may be there are not checked.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
+use foldhash::fast::FixedState;
 use sha1::{Digest as _, Sha1};
 use wire::ldap::dn;
 use wire::ldif::{Content, Field, LdifError, Reader};
 
 use super::entry::{self, Draft, EntryId, push_made};
 use super::index::Index;
-use super::rules::Part;
+use super::rules::{Part, Rule};
 use super::schema::{Schema, split_description};
 use super::{Directory, root, time};
 
@@ -60,55 +62,98 @@ pub(super) fn load(
     })
 }
 
-/// An entry of the file, before its place in the tree is known.
-struct Pending {
+/// A name in the file.
+struct Name<'a> {
     line: usize,
-    dn: Vec<u8>,
+    dn: Cow<'a, [u8]>,
     normal_dn: Vec<u8>,
+}
+
+/// An entry being read.
+struct Pending<'n, 'a> {
+    name: &'n Name<'a>,
     drafts: Vec<Draft>,
     passwords: Vec<Vec<u8>>,
 }
 
+// The file is read twice: first the names, because an entry says whether it has children, then entry by entry, so that
+// only one is in memory in a form other than its last.
 fn build(ldif: &[u8], base: Option<&str>, loaded_at_unix: u64) -> Result<Directory, LdifError> {
     let mut schema = Schema::new();
-    let mut pending = Vec::new();
+    let names = read_names(&schema, ldif)?;
+    let suffix = suffix(&schema, base, &names)?;
+    let parents = parents(&names, suffix)?;
+    let mut children: Vec<Vec<EntryId>> = names.iter().map(|_| Vec::new()).collect();
+    for (at, parent) in parents.iter().enumerate() {
+        if let Some(siblings) = parent.and_then(|parent| children.get_mut(parent)) {
+            siblings.push(id(at)?);
+        }
+    }
+    let loaded_at = time::format(loaded_at_unix);
+    let mut entries = Vec::with_capacity(names.len());
+    let mut by_dn = HashMap::with_capacity_and_hasher(names.len(), FixedState::default());
+    let mut index = Index::default();
+    let tree = names.iter().zip(children.into_iter().zip(parents));
+    for ((at, record), (name, (children, parent))) in Reader::new(ldif).enumerate().zip(tree) {
+        let (Content::Entry(fields) | Content::Add(fields)) = record?.content else {
+            continue;
+        };
+        let mut new = read_entry(&mut schema, name, &fields)?;
+        add_made(&mut new, &schema, &loaded_at, !children.is_empty());
+        let mut entry = entry::build(&name.dn, &name.normal_dn, new.drafts, new.passwords)
+            .map_err(|_| error(name.line, "an entry of more than 4 GiB", "less"))?;
+        entry.children = children;
+        entry.parent = parent.map(id).transpose()?;
+        index.add(id(at)?, &entry);
+        by_dn.insert(entry.normal_dn.clone(), id(at)?);
+        entries.push(entry);
+    }
+    Ok(Directory {
+        root_dse: root::root_dse(&schema, &suffix.dn),
+        subschema: root::subschema(&schema, &loaded_at),
+        schema,
+        entries,
+        by_dn,
+        index,
+        unknown_passwords: AtomicU64::new(0),
+    })
+}
+
+fn id(at: usize) -> Result<EntryId, LdifError> {
+    u32::try_from(at)
+        .map(EntryId)
+        .map_err(|_| error(0, "too many entries", "fewer than 2^32"))
+}
+
+fn read_names<'a>(schema: &Schema, ldif: &'a [u8]) -> Result<Vec<Name<'a>>, LdifError> {
+    let mut names = Vec::new();
     let mut lines = HashMap::new();
     for record in Reader::new(ldif) {
         let record = record?;
-        let fields = match record.content {
-            Content::Entry(fields) | Content::Add(fields) => fields,
-            _ => {
-                return Err(error(
-                    record.line,
-                    format!("a change of `{}`", text(&record.dn)),
-                    "entries only, perhaps with `changetype: add`",
-                ));
-            }
-        };
-        let new = read_entry(&mut schema, record.line, &record.dn, &fields)?;
-        if let Some(first) = lines.insert(new.normal_dn.clone(), new.line) {
+        if !matches!(record.content, Content::Entry(_) | Content::Add(_)) {
+            let found = format!("a change of `{}`", text(&record.dn));
             return Err(error(
-                new.line,
-                format!("`{}` again, first in line {first}", text(&new.dn)),
-                "every name once",
+                record.line,
+                found,
+                "entries only, perhaps with `changetype: add`",
             ));
         }
-        pending.push(new);
+        let name = read_name(schema, record.line, record.dn)?;
+        if let Some(first) = lines.insert(name.normal_dn.clone(), name.line) {
+            let found = format!("`{}` again, first in line {first}", text(&name.dn));
+            return Err(error(name.line, found, "every name once"));
+        }
+        names.push(name);
     }
-    let suffix = suffix(&schema, base, &pending)?;
-    let parents = parents(&pending, &suffix, &lines)?;
-    plant(schema, pending, &suffix, &parents, loaded_at_unix)
+    Ok(names)
 }
 
-fn read_entry(schema: &mut Schema, line: usize, dn: &[u8], fields: &[Field<'_>]) -> Result<Pending, LdifError> {
+fn read_name<'a>(schema: &Schema, line: usize, dn: Cow<'a, [u8]>) -> Result<Name<'a>, LdifError> {
     let mut normal_dn = Vec::new();
-    dn::normalize(dn, schema, &mut normal_dn).map_err(|e| {
-        error(
-            line,
-            format!("`dn: {}`, which is no name: {e}", text(dn)),
-            "a distinguished name (RFC 4514)",
-        )
-    })?;
+    if let Err(e) = dn::normalize(&dn, schema, &mut normal_dn) {
+        let found = format!("`dn: {}`, which is no name: {e}", text(&dn));
+        return Err(error(line, found, "a distinguished name (RFC 4514)"));
+    }
     if normal_dn.is_empty() {
         return Err(error(
             line,
@@ -116,10 +161,16 @@ fn read_entry(schema: &mut Schema, line: usize, dn: &[u8], fields: &[Field<'_>])
             "a name; the root DSE is made by the server",
         ));
     }
+    Ok(Name { line, dn, normal_dn })
+}
+
+fn read_entry<'n, 'a>(
+    schema: &mut Schema,
+    name: &'n Name<'a>,
+    fields: &[Field<'_>],
+) -> Result<Pending<'n, 'a>, LdifError> {
     let mut new = Pending {
-        line,
-        dn: dn.to_vec(),
-        normal_dn,
+        name,
         drafts: Vec::new(),
         passwords: Vec::new(),
     };
@@ -129,8 +180,8 @@ fn read_entry(schema: &mut Schema, line: usize, dn: &[u8], fields: &[Field<'_>])
     }
     let Some(classes) = new.drafts.iter_mut().find(|draft| draft.kind == Schema::OBJECT_CLASS) else {
         return Err(error(
-            line,
-            format!("`{}` without objectClass", text(dn)),
+            name.line,
+            format!("`{}` without objectClass", text(&name.dn)),
             "at least one `objectClass:`",
         ));
     };
@@ -147,12 +198,18 @@ fn read_entry(schema: &mut Schema, line: usize, dn: &[u8], fields: &[Field<'_>])
 
 fn read_field(
     schema: &mut Schema,
-    new: &mut Pending,
+    new: &mut Pending<'_, '_>,
     seen: &mut HashSet<(usize, Vec<u8>)>,
     field: &Field<'_>,
 ) -> Result<(), LdifError> {
     let (name, options) = split_description(field.attribute.as_bytes());
     let kind = schema.find_or_add(std::str::from_utf8(name).unwrap_or_default());
+    if schema
+        .get(kind)
+        .is_some_and(|known| known.rule == Rule::ObjectIdentifier)
+    {
+        schema.learn_identifier(&field.value);
+    }
     let Some(known) = schema.get(kind) else { return Ok(()) };
     match &*known.name {
         "userPassword" => {
@@ -223,8 +280,8 @@ fn ordered_options(options: &[u8]) -> String {
     all.iter().map(|option| format!(";{option}")).collect()
 }
 
-fn check_naming(schema: &Schema, new: &Pending) -> Result<(), LdifError> {
-    for ava in dn::avas(&new.dn) {
+fn check_naming(schema: &Schema, new: &Pending<'_, '_>) -> Result<(), LdifError> {
+    for ava in dn::avas(&new.name.dn) {
         let Ok(ava) = ava else { break };
         let value = ava.value.bytes();
         let named = schema.find(ava.attribute).is_some_and(|kind| {
@@ -237,8 +294,8 @@ fn check_naming(schema: &Schema, new: &Pending) -> Result<(), LdifError> {
         });
         if !named {
             return Err(error(
-                new.line,
-                format!("`{}` without the attribute that names it", text(&new.dn)),
+                new.name.line,
+                format!("`{}` without the attribute that names it", text(&new.name.dn)),
                 format!("a line `{}: {}` in the entry", text(ava.attribute), text(&value)),
             ));
         }
@@ -249,13 +306,11 @@ fn check_naming(schema: &Schema, new: &Pending) -> Result<(), LdifError> {
     Ok(())
 }
 
-fn suffix(schema: &Schema, base: Option<&str>, pending: &[Pending]) -> Result<Vec<u8>, LdifError> {
-    let Some(shortest) = pending.iter().min_by_key(|new| dn::normal_depth(&new.normal_dn)) else {
+fn suffix<'n, 'a>(schema: &Schema, base: Option<&str>, names: &'n [Name<'a>]) -> Result<&'n Name<'a>, LdifError> {
+    let Some(shortest) = names.iter().min_by_key(|name| dn::normal_depth(&name.normal_dn)) else {
         return Err(error(0, "no entries", "at least the entry that all others are below"));
     };
-    let Some(base) = base else {
-        return Ok(shortest.normal_dn.clone());
-    };
+    let Some(base) = base else { return Ok(shortest) };
     let mut normal = Vec::new();
     dn::normalize(base.as_bytes(), schema, &mut normal).map_err(|e| {
         error(
@@ -264,108 +319,58 @@ fn suffix(schema: &Schema, base: Option<&str>, pending: &[Pending]) -> Result<Ve
             "a distinguished name",
         )
     })?;
-    if pending.iter().any(|new| new.normal_dn == normal) {
-        Ok(normal)
-    } else {
-        Err(error(
+    names.iter().find(|name| name.normal_dn == normal).ok_or_else(|| {
+        error(
             shortest.line,
             format!(
                 "`{}` as the shortest name, and no entry for the base `{base}`",
                 text(&shortest.dn)
             ),
             format!("an entry `dn: {base}`, or another base in the configuration"),
-        ))
-    }
+        )
+    })
 }
 
-/// Each entry's parent, as a place in `pending`; for the suffix none.
-fn parents(
-    pending: &[Pending],
-    suffix: &[u8],
-    lines: &HashMap<Vec<u8>, usize>,
-) -> Result<Vec<Option<usize>>, LdifError> {
-    let places: HashMap<&[u8], usize> = pending
+/// Each entry's parent, as a place in `names`; for the suffix none.
+fn parents(names: &[Name<'_>], suffix: &Name<'_>) -> Result<Vec<Option<usize>>, LdifError> {
+    let places: HashMap<&[u8], usize> = names
         .iter()
         .enumerate()
-        .map(|(at, new)| (new.normal_dn.as_slice(), at))
+        .map(|(at, name)| (name.normal_dn.as_slice(), at))
         .collect();
-    let parent = |new: &Pending| {
-        if new.normal_dn == suffix {
+    let parent = |name: &Name<'_>| {
+        if name.normal_dn == suffix.normal_dn {
             return Ok(None);
         }
-        if !dn::is_within(&new.normal_dn, suffix) {
-            let line = lines.get(suffix).copied().unwrap_or_default();
-            let expected = format!("a name below `{}` (line {line}); one file holds one tree", text(suffix));
-            return Err(error(new.line, format!("`{}`", text(&new.dn)), expected));
+        let found = format!("`{}`", text(&name.dn));
+        if !dn::is_within(&name.normal_dn, &suffix.normal_dn) {
+            let expected = format!(
+                "a name below `{}` (line {}); one file holds one tree",
+                text(&suffix.dn),
+                suffix.line
+            );
+            return Err(error(name.line, found, expected));
         }
-        let parent = dn::normal_parent(&new.normal_dn).unwrap_or_default();
-        match places.get(parent) {
+        match places.get(dn::normal_parent(&name.normal_dn).unwrap_or_default()) {
             Some(at) => Ok(Some(*at)),
             None => Err(error(
-                new.line,
-                format!("`{}`, whose parent is not in the file", text(&new.dn)),
-                format!("an entry `dn: {}`", text(dn::parent(&new.dn).unwrap_or_default())),
+                name.line,
+                format!("{found}, whose parent is not in the file"),
+                format!("an entry `dn: {}`", text(dn::parent(&name.dn).unwrap_or_default())),
             )),
         }
     };
-    pending.iter().map(parent).collect()
-}
-
-fn plant(
-    schema: Schema,
-    pending: Vec<Pending>,
-    suffix: &[u8],
-    parents: &[Option<usize>],
-    loaded_at_unix: u64,
-) -> Result<Directory, LdifError> {
-    let mut children: Vec<Vec<EntryId>> = pending.iter().map(|_| Vec::new()).collect();
-    let id = |at: usize| {
-        u32::try_from(at)
-            .map(EntryId)
-            .map_err(|_| error(0, "too many entries", "fewer than 2^32"))
-    };
-    for (at, parent) in parents.iter().enumerate() {
-        if let Some(siblings) = parent.and_then(|parent| children.get_mut(parent)) {
-            siblings.push(id(at)?);
-        }
-    }
-    let loaded_at = time::format(loaded_at_unix);
-    let mut directory = Directory {
-        root_dse: root::root_dse(
-            &schema,
-            &pending
-                .iter()
-                .find(|p| p.normal_dn == suffix)
-                .map_or(vec![], |p| p.dn.clone()),
-        ),
-        subschema: root::subschema(&schema, &loaded_at),
-        schema,
-        entries: Vec::with_capacity(pending.len()),
-        by_dn: HashMap::with_capacity(pending.len()),
-        index: Index::default(),
-        unknown_passwords: AtomicU64::new(0),
-    };
-    for ((at, mut new), (children, parent)) in pending.into_iter().enumerate().zip(children.into_iter().zip(parents)) {
-        add_made(&mut new, &directory.schema, &loaded_at, !children.is_empty());
-        let too_large = |_| error(new.line, "an entry of more than 4 GiB", "less");
-        let mut entry = entry::build(&new.dn, &new.normal_dn, new.drafts, new.passwords).map_err(too_large)?;
-        entry.children = children;
-        entry.parent = parent.map(id).transpose()?;
-        directory.index.add(id(at)?, &entry);
-        directory.by_dn.insert(entry.normal_dn.clone(), id(at)?);
-        directory.entries.push(entry);
-    }
-    Ok(directory)
+    names.iter().map(parent).collect()
 }
 
 /// The operational attributes that every entry has; what the file gives stays.
-fn add_made(new: &mut Pending, schema: &Schema, loaded_at: &str, has_subordinates: bool) {
+fn add_made(new: &mut Pending<'_, '_>, schema: &Schema, loaded_at: &str, has_subordinates: bool) {
     let flag: &[u8] = if has_subordinates { b"TRUE" } else { b"FALSE" };
     let made: [(&str, Vec<u8>); 6] = [
-        ("entryUUID", uuid_of_name(&new.normal_dn).into_bytes()),
+        ("entryUUID", uuid_of_name(&new.name.normal_dn).into_bytes()),
         ("createTimestamp", loaded_at.as_bytes().to_vec()),
         ("modifyTimestamp", loaded_at.as_bytes().to_vec()),
-        ("entryDN", new.dn.clone()),
+        ("entryDN", new.name.dn.to_vec()),
         ("hasSubordinates", flag.to_vec()),
         ("subschemaSubentry", root::SUBSCHEMA_DN.as_bytes().to_vec()),
     ];

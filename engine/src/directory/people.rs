@@ -21,9 +21,7 @@ use super::password;
 pub fn people(n: usize, base: &str, seed: u64) -> String {
     let mut dice = Dice(seed);
     let mut out = String::with_capacity(n.saturating_mul(900).saturating_add(8192));
-    out.push_str(
-        "version: 1\n# Made by usherd for its demo. Everybody's password is the uid followed by \"-demo\".\n\n",
-    );
+    out.push_str("# Made by usherd for its demo. Everybody's password is the uid followed by \"-demo\".\n");
     push_base(&mut out, base);
     for (ou, what) in [
         ("people", "Everybody"),

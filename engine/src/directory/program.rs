@@ -7,8 +7,10 @@
 //! Invariants: nodes are in pre-order; an and, an or and a not name the node behind their last descendant; children lie
 //! between. Whatever RFC 4511 section 4.5.1.7 calls Undefined, for whichever entry, is a constant here already.
 
+use wire::ber;
 use wire::frame::Malformed;
-use wire::ldap::filter::{self, Assertion, Extensible, Filter, Filters, Piece, Pieces};
+use wire::ldap::filter::{self, Assertion, Extensible, Filter, Piece, Pieces};
+use wire::ldap::grammar::filter_tag;
 
 use super::rules::{Part, Rule, Test};
 use super::schema::{Schema, TypeId, split_description};
@@ -96,6 +98,16 @@ pub(super) struct Program {
     pub(super) nodes: Vec<Node>,
     bytes: Vec<u8>,
     pieces: Vec<(Part, Range)>,
+    /// The sets being read; empty between filters.
+    open: Vec<Open>,
+}
+
+/// A set whose members are being read.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    node: usize,
+    /// Where it ends in the encoded filter.
+    end: usize,
 }
 
 impl Program {
@@ -107,44 +119,63 @@ impl Program {
         self.nodes.clear();
         self.bytes.clear();
         self.pieces.clear();
-        // The sets that are open, each with its node. Deep filters are rare, so this seldom allocates twice.
-        let mut open: Vec<(usize, Filters<'_>)> = Vec::new();
-        let mut next = Some(filter);
-        loop {
-            if let Some(filter) = next.take() {
-                let at = self.nodes.len();
-                match filter::read(filter)? {
-                    Filter::And(all) => {
-                        self.nodes.push(Node::And { end: 0 });
-                        open.push((at, all));
-                    }
-                    Filter::Or(all) => {
-                        self.nodes.push(Node::Or { end: 0 });
-                        open.push((at, all));
-                    }
-                    Filter::Not(inner) => {
-                        self.nodes.push(Node::Not { end: 0 });
-                        open.push((at, Filters::one(inner)?));
-                    }
-                    leaf => {
-                        let node = self.leaf(schema, &leaf)?;
-                        self.nodes.push(node);
-                    }
-                }
+        self.open.clear();
+        let mut at = 0;
+        while at < filter.len() || !self.open.is_empty() {
+            while let Some(set) = self.open.pop_if(|set| set.end == at) {
+                self.close(set)?;
             }
-            let Some((at, rest)) = open.last_mut() else {
-                return Ok(());
+            let end = match self.open.last() {
+                Some(set) => set.end,
+                None if self.nodes.is_empty() => filter.len(),
+                None => break,
             };
-            match rest.next() {
-                Some(child) => next = Some(child?),
-                None => {
-                    let behind = self.nodes.len();
-                    if let Some(Node::And { end } | Node::Or { end } | Node::Not { end }) = self.nodes.get_mut(*at) {
-                        *end = behind;
-                    }
-                    open.pop();
+            let inside = filter.get(at..end).ok_or(Malformed::Truncated)?;
+            let header = ber::header(inside)?.ok_or(Malformed::Truncated)?;
+            let whole = inside.get(..header.total_len()).ok_or(Malformed::Truncated)?;
+            let behind = at + whole.len();
+            let node = match header.tag {
+                filter_tag::AND => Node::And { end: 0 },
+                filter_tag::OR => Node::Or { end: 0 },
+                filter_tag::NOT => Node::Not { end: 0 },
+                _ => {
+                    let node = self.leaf(schema, &filter::read(whole)?)?;
+                    self.nodes.push(node);
+                    at = behind;
+                    continue;
                 }
+            };
+            self.open.push(Open {
+                node: self.nodes.len(),
+                end: behind,
+            });
+            self.nodes.push(node);
+            at += header.header_len;
+        }
+        if at == filter.len() && !self.nodes.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed::TrailingBytes)
+        }
+    }
+
+    /// Enters in a set's node what lies behind it.
+    fn close(&mut self, set: Open) -> Result<(), Malformed> {
+        let behind = self.nodes.len();
+        let first = set.node + 1;
+        let first_end = match self.nodes.get(first) {
+            Some(Node::And { end } | Node::Or { end } | Node::Not { end }) => *end,
+            _ => first + 1,
+        };
+        match self.nodes.get_mut(set.node) {
+            Some(Node::Not { .. }) if behind == first || first_end != behind => {
+                Err(Malformed::BadValue("one filter inside a not"))
             }
+            Some(Node::And { end } | Node::Or { end } | Node::Not { end }) => {
+                *end = behind;
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -163,6 +194,7 @@ impl Program {
         self.nodes.shrink_to(KEPT);
         self.bytes.shrink_to(4 * KEPT);
         self.pieces.shrink_to(KEPT);
+        self.open.shrink_to(KEPT);
     }
 
     fn leaf(&mut self, schema: &Schema, leaf: &Filter<'_>) -> Result<Node, Malformed> {

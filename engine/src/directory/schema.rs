@@ -6,8 +6,9 @@
 //!
 //! Invariant: a [`TypeId`] is valid for the schema that gave it, for good; types are added, never removed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::FixedState;
 use wire::ldap::dn;
 
 use super::rules::{BadValue, Part, Rule};
@@ -76,9 +77,11 @@ impl Type {
 pub(super) struct Schema {
     types: Vec<Type>,
     /// By lower-case name and by OID.
-    by_name: HashMap<Box<[u8]>, TypeId>,
+    by_name: HashMap<Box<[u8]>, TypeId, FixedState>,
     /// Lower-case class name or OID: place in the table of classes.
     classes: HashMap<&'static [u8], &'static table::Class>,
+    /// Names of classes, in lower case, that the file uses and the table does not know.
+    learned: HashSet<Box<[u8]>>,
 }
 
 impl Default for Schema {
@@ -96,8 +99,9 @@ impl Schema {
     pub(super) fn new() -> Self {
         let mut schema = Self {
             types: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: HashMap::default(),
             classes: HashMap::new(),
+            learned: HashSet::new(),
         };
         for known in table::ATTRIBUTES {
             let superior = schema.find(known.superior.as_bytes());
@@ -193,20 +197,31 @@ impl Schema {
         }
     }
 
-    /// Appends the one form of an attribute's, class's or any other object identifier.
+    /// Takes in the name of a class, so that it is known from now on.
+    pub(super) fn learn_identifier(&mut self, name: &[u8]) {
+        self.learned.insert(name.trim_ascii().to_ascii_lowercase().into());
+    }
+
+    /// Appends the one form of an attribute's, class's or any other object identifier. A name that nobody knows has none
+    /// (RFC 4517 section 4.2.26: it might be another name of one that is known); an OID always has.
     pub(super) fn canonical_identifier(&self, value: &[u8], out: &mut Vec<u8>) -> Result<(), BadValue> {
         let value = value.trim_ascii();
-        let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        if value.is_empty() || !value.iter().all(legal) {
-            return Err(BadValue("a name or OID, as in `inetOrgPerson`"));
-        }
         if let Some(class) = self.class(value) {
             out.extend(class.name.bytes().map(|b| b.to_ascii_lowercase()));
-        } else if let Some(known) = self.find(value).and_then(|id| self.get(id)) {
-            out.extend(known.name.bytes().map(|b| b.to_ascii_lowercase()));
-        } else {
-            out.extend(value.iter().map(u8::to_ascii_lowercase));
+            return Ok(());
         }
+        if let Some(known) = self.find(value).and_then(|id| self.get(id)) {
+            out.extend(known.name.bytes().map(|b| b.to_ascii_lowercase()));
+            return Ok(());
+        }
+        let lower = value.to_ascii_lowercase();
+        let is_oid = wire::ldap::control::is_numeric_oid(value);
+        let legal = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        let is_known_name = value.iter().all(legal) && self.learned.contains(lower.as_slice());
+        if !is_oid && !is_known_name {
+            return Err(BadValue("a name or OID, as in `inetOrgPerson`"));
+        }
+        out.extend_from_slice(&lower);
         Ok(())
     }
 
@@ -286,6 +301,11 @@ impl TypeId {
     fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// For hashing.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 impl dn::Rules for Schema {
@@ -348,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_table_is_sound() {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for known in table::ATTRIBUTES {
             assert!(
                 known.superior.is_empty() || seen.contains(&known.superior),

@@ -8,7 +8,7 @@ use wire::ldap::grammar::{Scope, SearchRequest};
 use wire::ldap::result::code;
 
 use super::entry::{Attribute, Entry, EntryId};
-use super::evaluate::{self, Room};
+use super::evaluate::{self, Room, Source};
 use super::program::{Program, Truth};
 use super::schema::{Schema, TypeId, split_description};
 use super::{Bounds, Directory, root};
@@ -21,6 +21,7 @@ pub(super) struct Scratch {
     room: Room,
     candidates: Vec<EntryId>,
     wanted: Wanted,
+    chosen: Vec<Attribute>,
 }
 
 impl Scratch {
@@ -29,6 +30,7 @@ impl Scratch {
         const KEPT: usize = 4096;
         self.normal_dn.shrink_to(KEPT);
         self.candidates.shrink_to(KEPT);
+        self.chosen.shrink_to(KEPT / 16);
         self.wanted.names.shrink_to(KEPT / 16);
         self.wanted.options.shrink_to(KEPT);
         self.program.trim();
@@ -120,6 +122,7 @@ impl Directory {
             directory: self,
             program: &scratch.program,
             wanted: &scratch.wanted,
+            chosen: &mut scratch.chosen,
             room: &mut scratch.room,
             types_only: request.types_only,
             id,
@@ -146,10 +149,11 @@ impl Directory {
         };
         let ended = match scope {
             Scope::Base => run.try_entry(base_entry),
-            _ => match evaluate::estimate(run.program, &self.index) {
-                Some(_) => {
+            _ => match evaluate::source(run.program, &self.index) {
+                Some(Source::List(ids)) => run.listed(ids, base_id, scope),
+                Some(source) => {
                     scratch.candidates.clear();
-                    evaluate::candidates(run.program, &self.index, &mut scratch.candidates);
+                    evaluate::collect(run.program, &self.index, source, &mut scratch.candidates);
                     run.listed(&scratch.candidates, base_id, scope)
                 }
                 None => run.walked(&mut scratch.candidates, base_id, scope),
@@ -190,6 +194,7 @@ struct Run<'a, 's> {
     directory: &'a Directory,
     program: &'s Program,
     wanted: &'s Wanted,
+    chosen: &'s mut Vec<Attribute>,
     room: &'s mut Room,
     types_only: bool,
     id: i32,
@@ -273,17 +278,20 @@ impl<'a> Run<'a, '_> {
                 out.extend_from_slice(entry.user_attributes());
             });
         }
-        let (directory, wanted) = (self.directory, self.wanted);
-        let chosen = || {
-            entry
-                .attributes()
-                .iter()
-                .filter(|attribute| wanted.takes(&directory.schema, entry, attribute))
-        };
+        let (schema, wanted) = (&self.directory.schema, self.wanted);
+        let all = entry.listed();
+        let taken = all.filter(|(kind, operational, attribute)| {
+            wanted.takes(schema, *kind, *operational, |options| {
+                entry.has_options(attribute, options)
+            })
+        });
+        self.chosen.clear();
+        self.chosen.extend(taken.map(|(_, _, attribute)| *attribute));
+        let chosen = &*self.chosen;
         if self.types_only {
             let len = |attribute| ber::element_len(type_only_len(entry.description(attribute)));
-            write_entry(self.out, self.id, &entry.dn, chosen().map(len).sum(), |out| {
-                for attribute in chosen() {
+            write_entry(self.out, self.id, &entry.dn, chosen.iter().map(len).sum(), |out| {
+                for attribute in chosen {
                     let description = entry.description(attribute);
                     ber::write_header(out, ber::tag::SEQUENCE, type_only_len(description));
                     ber::write_bytes(out, ber::tag::OCTET_STRING, description);
@@ -291,9 +299,9 @@ impl<'a> Run<'a, '_> {
                 }
             });
         } else {
-            let len = chosen().map(|attribute| entry.encoded(attribute).len()).sum();
+            let len = chosen.iter().map(|attribute| entry.encoded(attribute).len()).sum();
             write_entry(self.out, self.id, &entry.dn, len, |out| {
-                for attribute in chosen() {
+                for attribute in chosen {
                     out.extend_from_slice(entry.encoded(attribute));
                 }
             });
@@ -373,17 +381,16 @@ impl Wanted {
         self.all_user && !self.all_operational && self.names.is_empty()
     }
 
-    fn takes(&self, schema: &Schema, entry: &Entry, attribute: &Attribute) -> bool {
-        let by_group = if attribute.operational {
+    fn takes(&self, schema: &Schema, kind: TypeId, operational: bool, has_options: impl Fn(&[u8]) -> bool) -> bool {
+        let by_group = if operational {
             self.all_operational
         } else {
             self.all_user
         };
         by_group
             || self.names.iter().any(|name| {
-                let kind = attribute.kind == name.kind || (name.subtypes && schema.is_a(attribute.kind, name.kind));
-                let options = self.options.get(name.options.0..name.options.1).unwrap_or_default();
-                kind && entry.has_options(attribute, options)
+                let is_kind = kind == name.kind || (name.subtypes && schema.is_a(kind, name.kind));
+                is_kind && has_options(self.options.get(name.options.0..name.options.1).unwrap_or_default())
             })
     }
 }

@@ -82,7 +82,7 @@ impl<W: Copy> Ids<W> {
     /// Doubles the places; two ids that differ below the old mask differ below the new one, so nothing collides.
     fn grow(&mut self) {
         let size = (self.places.len() * 2).max(PLACES_MIN);
-        let before = std::mem::replace(&mut self.places, Vec::new());
+        let before = std::mem::take(&mut self.places);
         self.places.resize_with(size, || None);
         for (id, what) in before.into_iter().flatten() {
             let at = self.place(id);

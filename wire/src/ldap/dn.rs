@@ -274,9 +274,10 @@ pub fn normalize(dn: &[u8], rules: &impl Rules, out: &mut Vec<u8>) -> Result<(),
         if out.len() > start {
             out.push(b',');
         }
+        let rdn_start = out.len();
         normalize_ava(&first, rules, out);
         if !first.ends_rdn
-            && let Err(error) = normalize_more_avas(&mut avas, rules, out)
+            && let Err(error) = normalize_more_avas(&mut avas, rules, rdn_start, out)
         {
             out.truncate(start);
             return Err(error);
@@ -357,9 +358,13 @@ fn normalize_ava(ava: &Ava<'_>, rules: &impl Rules, out: &mut Vec<u8>) {
     }
 }
 
-/// The rest of a multi-valued RDN whose first assertion is already at the end of `out`: all of it in sorted order.
-fn normalize_more_avas(avas: &mut Avas<'_>, rules: &impl Rules, out: &mut Vec<u8>) -> Result<(), DnError> {
-    let start = out.iter().rposition(|b| *b == b',').map_or(0, |comma| comma + 1);
+/// The rest of a multi-valued RDN whose first assertion is in `out` from `start` on: all of it in sorted order.
+fn normalize_more_avas(
+    avas: &mut Avas<'_>,
+    rules: &impl Rules,
+    start: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), DnError> {
     let mut all = vec![out.split_off(start)];
     for ava in avas {
         let ava = ava?;
@@ -518,6 +523,15 @@ mod tests {
         assert_eq!(normal(""), "");
         assert_eq!(normal("cn="), "cn=");
         assert_eq!(normal("a=b=c"), "a=b\\3dc");
+    }
+
+    #[test]
+    fn what_stands_in_the_buffer_already_stays() {
+        let mut out = b"kept".to_vec();
+        normalize(b"b=1+a=2,c=3+b=4", &CaseIgnore, &mut out).unwrap();
+        assert_eq!(out, b"kepta=2+b=1,b=4+c=3");
+        assert!(normalize(b"b=1+a=2,c=3+b", &CaseIgnore, &mut out).is_err());
+        assert_eq!(out, b"kepta=2+b=1,b=4+c=3");
     }
 
     #[test]

@@ -7,31 +7,11 @@
 
 use crate::ber;
 use crate::frame::Malformed;
+use crate::ldap::grammar::filter_tag as tag;
 
 mod text;
 
 pub use text::{DEPTH_MAX, FilterError, escape, parse, to_string};
-
-/// The context tags of RFC 4511's `Filter`, `SubstringFilter` and `MatchingRuleAssertion`.
-mod tag {
-    pub(super) const AND: u8 = 0xA0;
-    pub(super) const OR: u8 = 0xA1;
-    pub(super) const NOT: u8 = 0xA2;
-    pub(super) const EQUALITY: u8 = 0xA3;
-    pub(super) const SUBSTRINGS: u8 = 0xA4;
-    pub(super) const GREATER_OR_EQUAL: u8 = 0xA5;
-    pub(super) const LESS_OR_EQUAL: u8 = 0xA6;
-    pub(super) const PRESENT: u8 = 0x87;
-    pub(super) const APPROX: u8 = 0xA8;
-    pub(super) const EXTENSIBLE: u8 = 0xA9;
-    pub(super) const INITIAL: u8 = 0x80;
-    pub(super) const ANY: u8 = 0x81;
-    pub(super) const FINAL: u8 = 0x82;
-    pub(super) const RULE: u8 = 0x81;
-    pub(super) const TYPE: u8 = 0x82;
-    pub(super) const VALUE: u8 = 0x83;
-    pub(super) const DN_ATTRIBUTES: u8 = 0x84;
-}
 
 /// One node of an encoded filter.
 #[derive(Clone, Copy, Debug)]
@@ -91,21 +71,6 @@ pub struct Filters<'a> {
     rest: ber::Reader<'a>,
 }
 
-impl<'a> Filters<'a> {
-    /// A list of one: what a not holds.
-    ///
-    /// # Errors
-    /// `filter` is not exactly one element.
-    pub fn one(filter: &'a [u8]) -> Result<Self, Malformed> {
-        let mut outer = ber::Reader::new(filter);
-        outer.element()?;
-        outer.finish()?;
-        Ok(Self {
-            rest: ber::Reader::new(filter),
-        })
-    }
-}
-
 impl<'a> Iterator for Filters<'a> {
     type Item = Result<&'a [u8], Malformed>;
 
@@ -159,9 +124,9 @@ impl<'a> Pieces<'a> {
         let first = std::mem::take(&mut self.first);
         let element = self.rest.element()?;
         match element.tag {
-            tag::INITIAL if first => Ok(Piece::Initial(element.content)),
-            tag::ANY => Ok(Piece::Any(element.content)),
-            tag::FINAL if self.rest.is_empty() => Ok(Piece::Final(element.content)),
+            tag::SUBSTRING_INITIAL if first => Ok(Piece::Initial(element.content)),
+            tag::SUBSTRING_ANY => Ok(Piece::Any(element.content)),
+            tag::SUBSTRING_FINAL if self.rest.is_empty() => Ok(Piece::Final(element.content)),
             _ => Err(Malformed::BadValue("initial, any and final substrings in this order")),
         }
     }
@@ -223,10 +188,10 @@ fn substrings(content: &[u8]) -> Result<Filter<'_>, Malformed> {
 
 fn extensible(content: &[u8]) -> Result<Extensible<'_>, Malformed> {
     let mut inside = ber::Reader::new(content);
-    let rule = inside.take_optional(tag::RULE)?;
-    let attribute = inside.take_optional(tag::TYPE)?;
-    let value = inside.take(tag::VALUE)?;
-    let dn_attributes = match inside.take_optional(tag::DN_ATTRIBUTES)? {
+    let rule = inside.take_optional(tag::EXTENSIBLE_RULE)?;
+    let attribute = inside.take_optional(tag::EXTENSIBLE_TYPE)?;
+    let value = inside.take(tag::EXTENSIBLE_VALUE)?;
+    let dn_attributes = match inside.take_optional(tag::EXTENSIBLE_DN_ATTRIBUTES)? {
         Some(flag) => ber::boolean(flag)?,
         None => false,
     };

@@ -161,6 +161,13 @@ fn mistakes_of_a_directory() {
             ("timeout = 1", "6:1 unknown setting `timeout` in [directory.corp]"),
         ],
     );
+}
+
+#[test]
+fn more_mistakes_of_a_directory() {
+    let fixture = Fixture::new("directory");
+    let with = |line: &str| format!("{LISTEN}[directory.corp]\n{line}\n");
+    let server = "server = [{ url = \"ldap://localhost\" }]";
     one(
         &fixture,
         &with("[[directory.corp.tier]]"),
@@ -247,6 +254,12 @@ fn mistakes_of_a_server() {
             ),
         ],
     );
+}
+
+#[test]
+fn more_mistakes_of_a_server() {
+    let fixture = Fixture::new("upstream");
+    let with = |entry: &str| format!("{LISTEN}[directory.corp]\nserver = [{{ {entry} }}]\n");
     each(
         &fixture,
         with,
@@ -368,6 +381,12 @@ fn mistakes_of_a_listener() {
             ),
         ],
     );
+}
+
+#[test]
+fn more_mistakes_of_a_listener() {
+    let fixture = Fixture::new("listen");
+    let with = |lines: &str| format!("{DIRECTORY}[[listen]]\n{lines}\n");
     each(
         &fixture,
         with,

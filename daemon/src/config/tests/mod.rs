@@ -226,6 +226,7 @@ directory = "corpp"
             "7:48 `weight` in a server of [directory.corp] must be a whole number",
             &format!("7:64 the LDIF file {}/nothing.ldif cannot be read", fixture.0.display()),
             "9:12 unknown protocol \"ldpa\" in [[listen]]",
+            "11:13 there is no directory `corpp`",
         ]
     );
 }

@@ -8,6 +8,7 @@ impl<T: Copy> Pool<T> {
     /// first time.
     pub fn configure(&mut self, config: PoolConfig, now: Instant, effects: &mut Vec<Effect<T>>) {
         self.queue_max = config.queue_max;
+        self.queue_before = self.lanes.iter().map(|lane| lane.queue.len()).max().unwrap_or(0);
         self.health = config.health;
         if self.lanes.is_empty() {
             self.lanes = config
@@ -41,6 +42,15 @@ impl<T: Copy> Pool<T> {
                 .filter(|old| old.kind == kind && old.servers == servers);
             let policy = same.map_or_else(|| Policy::new(kind, servers.len()), |old| old.policy.clone());
             self.tiers.push(TierState { policy, kind, servers });
+        }
+        // All of them are marked before any is closed: what it had must not be sent to another that leaves.
+        for (server, kept) in self.servers.iter_mut().zip(&kept) {
+            if let Some(server) = server
+                && !kept
+            {
+                server.retiring = true;
+                server.check_at = None;
+            }
         }
         for (index, kept) in kept.into_iter().enumerate() {
             if !kept {
@@ -85,11 +95,7 @@ impl<T: Copy> Pool<T> {
 
     fn retire(&mut self, index: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
         let all: Vec<Handle> = match self.servers.get_mut(index) {
-            Some(Some(server)) => {
-                server.retiring = true;
-                server.check_at = None;
-                server.fleets.iter().flat_map(|fleet| &fleet.all).copied().collect()
-            }
+            Some(Some(server)) => server.fleets.iter().flat_map(|fleet| &fleet.all).copied().collect(),
             _ => return,
         };
         for handle in all {
@@ -120,7 +126,8 @@ impl<T: Copy> Pool<T> {
         for server in self.servers.iter().flatten().filter(|server| !server.retiring) {
             for (lane, (fleet, limits)) in server.fleets.iter().zip(&server.config.lanes).enumerate() {
                 if !self.lanes.get(lane).is_some_and(|lane| lane.config.owned) {
-                    surplus.extend(fleet.all.iter().skip(limits.max as usize));
+                    let stays = |handle: &&Handle| self.upstreams.get(**handle).is_some_and(|u| !u.is_leaving());
+                    surplus.extend(fleet.all.iter().filter(stays).skip(limits.max as usize));
                 }
             }
         }
@@ -132,8 +139,8 @@ impl<T: Copy> Pool<T> {
                     });
                     self.upstream_down(UpstreamId(handle), Cause::Ended, now, effects);
                 }
-                Some(UpstreamState::Ready) => self.upstream_draining(UpstreamId(handle), now, effects),
-                _ => {}
+                Some(_) => self.upstream_draining(UpstreamId(handle), now, effects),
+                None => {}
             }
         }
     }

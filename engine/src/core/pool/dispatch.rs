@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// What a server must have to be considered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Need {
+    Room,
+    Opening,
+    RoomOrOpening,
+}
+
 /// Where a request can go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Choice {
@@ -42,6 +50,9 @@ impl<T: Copy> Pool<T> {
     /// Sends from the head of a lane's queue while something can take it.
     pub(super) fn pump(&mut self, lane: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
         while let Some(head) = self.lanes.get(lane).and_then(|lane| lane.queue.front()) {
+            if self.is_closing() {
+                return;
+            }
             let choice = self.choose(head, now, effects);
             if choice == Choice::Wait {
                 return;
@@ -67,6 +78,7 @@ impl<T: Copy> Pool<T> {
         };
         entry.state = State::Sent(upstream);
         entry.sent_at = now;
+        entry.waits_until = None;
         let deadline = entry.request.deadline;
         if let Some(timer) = entry.timer.take() {
             self.wheel.cancel(timer);
@@ -109,7 +121,8 @@ impl<T: Copy> Pool<T> {
         };
         entry.state = State::Queued;
         let patience = entry.request.queue_wait_max.map_or(Instant::MAX, |wait| now + wait);
-        let until = patience.min(entry.request.deadline);
+        // A wait that goes on in another place does not begin anew.
+        let until = *entry.waits_until.get_or_insert(patience.min(entry.request.deadline));
         if let Some(timer) = entry.timer.take() {
             self.wheel.cancel(timer);
         }
@@ -193,7 +206,8 @@ impl<T: Copy> Pool<T> {
             return;
         };
         let patience = entry.request.queue_wait_max.map_or(Instant::MAX, |wait| now + wait);
-        let until = patience.min(entry.request.deadline);
+        // A wait that goes on in another place does not begin anew.
+        let until = *entry.waits_until.get_or_insert(patience.min(entry.request.deadline));
         if let Some(timer) = entry.timer.take() {
             self.wheel.cancel(timer);
         }
@@ -236,12 +250,7 @@ impl<T: Copy> Pool<T> {
         let Some(tier) = self.tier_in_use(avoid) else {
             return self.last_resort(lane, now);
         };
-        let Some(slots) = self.lane_config(lane).map(|config| config.slots) else {
-            return Choice::Nobody;
-        };
-        let room = |server: &Server| !server.pending_full() && server.has_room(lane, slots);
-        let could_have = |server: &Server| !server.pending_full() && server.may_open(lane, now);
-        self.gather(tier, avoid, |server| room(server) || could_have(server), now);
+        self.gather(tier, avoid, lane, Need::RoomOrOpening, now);
         let Some(server) = self.pick(tier, affinity, now) else {
             return Choice::Wait;
         };
@@ -251,7 +260,7 @@ impl<T: Copy> Pool<T> {
         if self.opening(lane) <= self.queue_len(lane) {
             self.open(server, lane, effects);
         }
-        self.gather(tier, avoid, room, now);
+        self.gather(tier, avoid, lane, Need::Room, now);
         match self
             .pick(tier, affinity, now)
             .and_then(|server| self.free_upstream(server, lane))
@@ -267,12 +276,7 @@ impl<T: Copy> Pool<T> {
         let (lane, affinity, avoid) = (entry.request.class.lane, entry.request.affinity, entry.avoid);
         let avoid = avoid.filter(|avoid| self.another_usable(*avoid));
         let tier = self.tier_in_use(avoid)?;
-        self.gather(
-            tier,
-            avoid,
-            |server| !server.pending_full() && server.may_open(lane, now),
-            now,
-        );
+        self.gather(tier, avoid, lane, Need::Opening, now);
         self.pick(tier, affinity, now)
     }
 
@@ -296,16 +300,25 @@ impl<T: Copy> Pool<T> {
         })
     }
 
-    /// Fills `candidates` with the usable servers of a tier that pass.
-    fn gather(&mut self, tier: usize, avoid: Option<usize>, pass: impl Fn(&Server) -> bool, now: Instant) {
-        self.candidates.clear();
-        let Some(tier) = self.tiers.get(tier) else { return };
-        for (position, index) in tier.servers.iter().enumerate() {
+    /// Fills `candidates` with the usable servers of a tier that have what is needed.
+    fn gather(&mut self, tier: usize, avoid: Option<usize>, lane: u8, need: Need, now: Instant) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        let servers = self.tiers.get(tier).map_or(&[][..], |tier| &tier.servers);
+        for (position, index) in servers.iter().enumerate() {
             let Some(Some(server)) = self.servers.get(*index) else {
                 continue;
             };
-            if Some(*index) != avoid && server.usable() && pass(server) {
-                self.candidates.push(Candidate {
+            if Some(*index) == avoid || !server.usable() || server.pending_full() {
+                continue;
+            }
+            let has = match need {
+                Need::Room => self.has_room(*index, server, lane),
+                Need::Opening => server.may_open(lane, now),
+                Need::RoomOrOpening => self.has_room(*index, server, lane) || server.may_open(lane, now),
+            };
+            if has {
+                candidates.push(Candidate {
                     index: position,
                     weight: server.config.weight,
                     in_flight: server.in_flight,
@@ -313,6 +326,19 @@ impl<T: Copy> Pool<T> {
                     sampled_at: server.sampled_at,
                 });
             }
+        }
+        self.candidates = candidates;
+    }
+
+    /// Whether some ready upstream of the server could take one more. With slots in between none and one they are looked at.
+    fn has_room(&self, index: usize, server: &Server, lane: u8) -> bool {
+        let (Some(fleet), Some(config)) = (server.fleets.get(lane as usize), self.lane_config(lane)) else {
+            return false;
+        };
+        match server.slots(lane, &config) {
+            u32::MAX => fleet.ready > 0,
+            1 => fleet.busy < fleet.ready,
+            _ => self.free_upstream(index, lane).is_some(),
         }
     }
 

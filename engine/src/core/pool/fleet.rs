@@ -34,7 +34,7 @@ impl<T: Copy> Pool<T> {
         while let Some(ticket) = promised.pop_front(&mut self.tickets) {
             self.send(ticket, id.0, now, effects);
         }
-        if self.draining.is_some_and(|level| level >= Drain::Firm) {
+        if self.is_closing() {
             self.close(id.0, effects);
             return;
         }
@@ -101,10 +101,10 @@ impl<T: Copy> Pool<T> {
     /// The other side will close this upstream: it gets nothing new and finishes what it has.
     pub fn upstream_draining(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
         self.set_draining(id.0);
-        let empty = self
-            .upstreams
-            .get(id.0)
-            .map(|upstream| (upstream.tickets.is_empty(), upstream.server));
+        let empty = self.upstreams.get(id.0).map(|upstream| {
+            let empty = upstream.tickets.is_empty() && upstream.state == UpstreamState::Draining;
+            (empty, upstream.server)
+        });
         let Some((empty, server)) = empty else { return };
         if empty {
             self.close(id.0, effects);
@@ -172,13 +172,14 @@ impl<T: Copy> Pool<T> {
 
     /// `avoid`: the server at fault, where one is.
     fn orphaned_by(&mut self, handle: Handle, avoid: Option<usize>, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let closing = self.is_closing();
         let Some(entry) = self.tickets.get_mut(handle) else {
             return;
         };
         let never_sent = matches!(entry.state, State::Promised(_));
         let again = !entry.retried && !entry.delivered && (never_sent || entry.request.class.retry);
         let pinned = entry.request.pin.is_some();
-        if !again || pinned || self.draining.is_some_and(|level| level >= Drain::Firm) {
+        if !again || pinned || closing {
             let reason = match entry.delivered {
                 false if never_sent => Reason::Unavailable,
                 delivered => Reason::UpstreamLost { delivered },
@@ -213,10 +214,26 @@ impl<T: Copy> Pool<T> {
                 self.pump(lane as usize, now, effects);
             }
             CancelRule::InterruptThenKill { grace } => {
-                effects.push(Effect::Interrupt { ticket, upstream: id });
-                self.set_not_ready(upstream, UpstreamState::Interrupted { kill_at: now + grace });
-                self.interrupted.push(upstream);
+                self.interrupt(ticket, id, now + grace, effects);
             }
+        }
+    }
+
+    /// Interrupts a call. The grace of the first interrupt that is not acknowledged counts.
+    fn interrupt(&mut self, ticket: Ticket, id: UpstreamId, kill_at: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get_mut(id.0) else {
+            return;
+        };
+        let state = upstream.state;
+        if state == UpstreamState::Dying {
+            return;
+        }
+        upstream.interrupted.push(ticket.0);
+        effects.push(Effect::Interrupt { ticket, upstream: id });
+        if !matches!(state, UpstreamState::Interrupted { .. }) {
+            let leaving = state == UpstreamState::Draining;
+            self.set_not_ready(id.0, UpstreamState::Interrupted { kill_at, leaving });
+            self.interrupted.push(id.0);
         }
     }
 
@@ -242,19 +259,33 @@ impl<T: Copy> Pool<T> {
         }
     }
 
-    /// A helper that had been interrupted finished after all: it is a spare again.
-    pub(super) fn interrupted_came_back(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+    /// A helper that had been interrupted finished `call` after all; with the last such call it is a spare again.
+    pub(super) fn interrupted_came_back(
+        &mut self,
+        handle: Handle,
+        call: Handle,
+        now: Instant,
+        effects: &mut Vec<Effect<T>>,
+    ) {
         let Some(upstream) = self.upstreams.get_mut(handle) else {
             return;
         };
-        if !matches!(upstream.state, UpstreamState::Interrupted { .. }) {
+        let UpstreamState::Interrupted { leaving, .. } = upstream.state else {
+            return;
+        };
+        upstream.interrupted.retain(|other| *other != call);
+        if !upstream.interrupted.is_empty() {
             return;
         }
-        upstream.state = UpstreamState::Ready;
         let lane = upstream.lane as usize;
         let busy = u32::from(!upstream.tickets.is_empty());
+        upstream.state = if leaving {
+            UpstreamState::Draining
+        } else {
+            UpstreamState::Ready
+        };
         self.interrupted.retain(|other| *other != handle);
-        if let Some(fleet) = self.server_of(handle).and_then(|server| server.fleets.get_mut(lane)) {
+        if !leaving && let Some(fleet) = self.server_of(handle).and_then(|server| server.fleets.get_mut(lane)) {
             fleet.ready += 1;
             fleet.busy += busy;
         }
@@ -268,7 +299,7 @@ impl<T: Copy> Pool<T> {
                 return false;
             };
             match upstream.state {
-                UpstreamState::Interrupted { kill_at } if kill_at <= now => {
+                UpstreamState::Interrupted { kill_at, .. } if kill_at <= now => {
                     upstream.state = UpstreamState::Dying;
                     effects.push(Effect::Kill {
                         upstream: UpstreamId(*handle),
@@ -281,13 +312,17 @@ impl<T: Copy> Pool<T> {
         });
     }
 
-    /// Opens an upstream; the caller has seen to the bound.
+    /// Opens an upstream, unless all are being closed; the caller has seen to the bound.
     pub(super) fn open(&mut self, server: usize, lane: u8, effects: &mut Vec<Effect<T>>) -> Option<Handle> {
+        if self.is_closing() {
+            return None;
+        }
         let upstream = Upstream {
             server,
             lane,
             state: UpstreamState::Opening,
             tickets: List::default(),
+            interrupted: Vec::new(),
             quiet_since: None,
             idle_since: None,
         };
@@ -307,7 +342,7 @@ impl<T: Copy> Pool<T> {
 
     /// Opens what is missing to a server's minimum, in every lane that is not owned by clients.
     pub(super) fn populate(&mut self, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
-        if self.draining.is_some_and(|level| level >= Drain::Firm) {
+        if self.is_closing() {
             return;
         }
         for lane in 0..self.lanes.len() {
@@ -345,6 +380,11 @@ impl<T: Copy> Pool<T> {
             let delivered = self.tickets.get(ticket).is_some_and(|entry| entry.delivered);
             self.fail_loose(ticket, Reason::UpstreamLost { delivered }, effects);
         }
+    }
+
+    /// What is pending is being ended: nothing is opened, nothing is sent.
+    pub(super) fn is_closing(&self) -> bool {
+        self.draining.is_some_and(|level| level >= Drain::Firm)
     }
 
     pub(super) fn close_all(&mut self, level: Drain, effects: &mut Vec<Effect<T>>) {
@@ -396,8 +436,13 @@ impl<T: Copy> Pool<T> {
         upstream.tickets
     }
 
+    /// What is being interrupted goes on being so; what was killed is gone already.
     pub(super) fn set_draining(&mut self, handle: Handle) {
-        self.set_not_ready(handle, UpstreamState::Draining);
+        match self.upstreams.get_mut(handle).map(|upstream| &mut upstream.state) {
+            Some(UpstreamState::Interrupted { leaving, .. }) => *leaving = true,
+            Some(UpstreamState::Dying) | None => {}
+            Some(_) => self.set_not_ready(handle, UpstreamState::Draining),
+        }
     }
 
     fn set_not_ready(&mut self, handle: Handle, state: UpstreamState) {
@@ -445,6 +490,10 @@ impl<T: Copy> Pool<T> {
             let Some(fleet) = state.fleets.get_mut(lane) else {
                 continue;
             };
+            if idle_timeout.is_none() {
+                // A reload took it away.
+                fleet.window = None;
+            }
             let Some(idle_timeout) = idle_timeout.filter(|_| fleet.window.is_some_and(|at| at <= now)) else {
                 continue;
             };

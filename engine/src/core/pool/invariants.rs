@@ -10,7 +10,13 @@ impl<T: Copy> Pool<T> {
             listed += self.check_list(&lane.queue, |entry| {
                 entry.state == State::Queued && lane_of(entry.request.class) == number
             })?;
-            if !lane.config.owned && lane.queue.len() > self.queue_max.saturating_add(self.stats_retry_room()) {
+            if !lane.config.owned
+                && lane.queue.len()
+                    > self
+                        .queue_max
+                        .max(self.queue_before)
+                        .saturating_add(self.stats_retry_room())
+            {
                 return Err(format!(
                     "lane {number} has {} waiting, of {} at most",
                     lane.queue.len(),
@@ -119,11 +125,10 @@ impl<T: Copy> Pool<T> {
                 ));
             }
             let max = server.config.lanes.get(lane).map_or(0, |limits| limits.max);
-            let leaving = fleet.all.iter().filter(|handle| {
-                self.upstreams
-                    .get(**handle)
-                    .is_some_and(|upstream| upstream.state == UpstreamState::Draining)
-            });
+            let leaving = fleet
+                .all
+                .iter()
+                .filter(|handle| self.upstreams.get(**handle).is_some_and(Upstream::is_leaving));
             let owned = self.lanes.get(lane).is_some_and(|lane| lane.config.owned);
             if !owned && !server.retiring && fleet.all.len() - leaving.count() > max as usize {
                 return Err(format!(

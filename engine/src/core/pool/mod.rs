@@ -81,6 +81,8 @@ pub(crate) struct Entry<T> {
     request: Request,
     state: State,
     timer: Option<TimerId>,
+    /// When its present wait for an upstream ends; none while it does not wait.
+    waits_until: Option<Instant>,
     links: Links,
     delivered: bool,
     retried: bool,
@@ -114,6 +116,8 @@ pub struct Pool<T> {
     wheel: Wheel,
     rng: Rng,
     queue_max: u32,
+    /// What a lowered `queue_max` found waiting, which may go on waiting.
+    queue_before: u32,
     health: HealthConfig,
     draining: Option<Drain>,
     interrupted: Vec<Handle>,
@@ -135,6 +139,7 @@ impl<T: Copy> Pool<T> {
             wheel: Wheel::new(TICK, WHEEL_SLOTS),
             rng: Rng::new(seed),
             queue_max: 0,
+            queue_before: 0,
             health: HealthConfig::default(),
             draining: None,
             interrupted: Vec::new(),
@@ -161,6 +166,7 @@ impl<T: Copy> Pool<T> {
             request,
             state: State::Queued,
             timer: None,
+            waits_until: None,
             links: Links::default(),
             delivered: false,
             retried: false,
@@ -196,7 +202,7 @@ impl<T: Copy> Pool<T> {
         if !sent_here {
             self.stats.late += 1;
             if matches!(settlement, Settlement::Done(_)) {
-                self.interrupted_came_back(upstream.0, now, effects);
+                self.interrupted_came_back(upstream.0, ticket.0, now, effects);
             }
             return None;
         }
@@ -240,15 +246,17 @@ impl<T: Copy> Pool<T> {
         self.wheel.expire(now, |key| expired.push(key));
         for key in expired.drain(..) {
             let handle = Handle::from_bits(key);
-            let Some(entry) = self.tickets.get_mut(handle) else {
+            let Some(entry) = self.tickets.get(handle) else {
                 continue;
             };
-            entry.timer = None;
-            let reason = if matches!(entry.state, State::Sent(_)) {
-                Reason::Deadline
-            } else {
-                Reason::QueueTimeout
+            let (due, reason) = match entry.state {
+                State::Sent(_) => (entry.request.deadline, Reason::Deadline),
+                State::Queued | State::Promised(_) => (entry.waits_until.unwrap_or(Instant::MAX), Reason::QueueTimeout),
             };
+            // Since its timer ended, one that ended before it may have made room for it.
+            if due > now {
+                continue;
+            }
             self.end_early(handle, reason, now, effects);
         }
         self.expired = expired;
@@ -269,7 +277,7 @@ impl<T: Copy> Pool<T> {
         };
         for handle in &self.interrupted {
             if let Some(Upstream {
-                state: UpstreamState::Interrupted { kill_at },
+                state: UpstreamState::Interrupted { kill_at, .. },
                 ..
             }) = self.upstreams.get(*handle)
             {

@@ -141,7 +141,7 @@ fn text() -> impl Strategy<Value = String> {
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         (-3i32..12).prop_map(|n| n.to_string()),
-        Just("00004".to_owned()),
+        Just("4x".to_owned()),
         Just("x".to_owned())
     ]
 }

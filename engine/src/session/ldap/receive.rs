@@ -147,6 +147,7 @@ impl Session {
             self.state = State::Closing;
             return Next::Close;
         }
+        let mut name = bind.name;
         match bind.auth {
             Auth::Simple(password)
                 if password.is_empty() && !bind.name.is_empty() && !settings.allow_unauthenticated_bind =>
@@ -155,6 +156,8 @@ impl Session {
                 result::write_bind(out, env.id, code::UNWILLING_TO_PERFORM, why, None);
                 return Next::Done;
             }
+            // RFC 4513 5.1.2: whatever DN it shows, such a client stays anonymous.
+            Auth::Simple([]) => name = b"",
             Auth::Simple(_) => {}
             // The place of SASL (multi-step binds, EXTERNAL).
             Auth::Sasl { .. } | Auth::Other(_) => {
@@ -164,7 +167,7 @@ impl Session {
             }
         }
         self.state = State::Binding { id: env.id };
-        self.bind_name = bind.name.into();
+        self.bind_name = name.into();
         let lane = if settings.proxied { lane::BIND } else { lane::PINNED };
         Next::Submit(Submit {
             class: Class {

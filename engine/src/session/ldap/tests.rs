@@ -1,1 +1,1 @@
-use super::*;
+//! Filled by the tests of the machines.

@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Assertion, Filter, Filters, Piece, Pieces, read, tag};
+use super::{Assertion, Filter, Filters, Piece, Pieces, read};
 use crate::ber;
 use crate::frame::Malformed;
+use crate::ldap::grammar::filter_tag as tag;
 
 /// The deepest nesting that [`parse`] and [`to_string`] take.
 pub const DEPTH_MAX: usize = 200;
@@ -235,14 +236,14 @@ impl<'a> Parser<'a> {
         }
         let mut pieces = Vec::new();
         if !first.is_empty() {
-            ber::write_bytes(&mut pieces, tag::INITIAL, &first);
+            ber::write_bytes(&mut pieces, tag::SUBSTRING_INITIAL, &first);
         }
         while self.peek() == Some(b'*') {
             self.at += 1;
             let piece = self.value()?;
             match (piece.is_empty(), self.peek() == Some(b'*')) {
-                (false, true) => ber::write_bytes(&mut pieces, tag::ANY, &piece),
-                (false, false) => ber::write_bytes(&mut pieces, tag::FINAL, &piece),
+                (false, true) => ber::write_bytes(&mut pieces, tag::SUBSTRING_ANY, &piece),
+                (false, false) => ber::write_bytes(&mut pieces, tag::SUBSTRING_FINAL, &piece),
                 (true, true) => return self.fail("two `*` with nothing between them"),
                 (true, false) => {}
             }
@@ -283,14 +284,14 @@ impl<'a> Parser<'a> {
         let value = self.value()?;
         let mut content = Vec::with_capacity(value.len() + attribute.len() + rule.len() + 16);
         if !rule.is_empty() {
-            ber::write_bytes(&mut content, tag::RULE, rule);
+            ber::write_bytes(&mut content, tag::EXTENSIBLE_RULE, rule);
         }
         if !attribute.is_empty() {
-            ber::write_bytes(&mut content, tag::TYPE, attribute);
+            ber::write_bytes(&mut content, tag::EXTENSIBLE_TYPE, attribute);
         }
-        ber::write_bytes(&mut content, tag::VALUE, &value);
+        ber::write_bytes(&mut content, tag::EXTENSIBLE_VALUE, &value);
         if dn_attributes {
-            ber::write_boolean(&mut content, tag::DN_ATTRIBUTES, true);
+            ber::write_boolean(&mut content, tag::EXTENSIBLE_DN_ATTRIBUTES, true);
         }
         ber::write_bytes(out, tag::EXTENSIBLE, &content);
         Ok(())

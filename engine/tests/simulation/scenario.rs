@@ -1,0 +1,264 @@
+//! What happens to a pool in one run, made from a seed alone.
+//!
+//! Events name things by number, taken modulo what there is when their turn comes. So any part of a list of events is a
+//! list of events again, which is what lets a failing one be shrunk.
+
+use engine::core::policy::Kind;
+use engine::core::rng::Rng;
+use engine::core::time::Span;
+use engine::core::{CancelRule, Drain, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Of the pool's own choices.
+    pub seed: u64,
+    pub lanes: Vec<LaneConfig>,
+    /// See [`config`].
+    pub first_config: u64,
+    pub events: Vec<Event>,
+}
+
+/// What a submitted request is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    pub lane: usize,
+    pub retry: bool,
+    /// None: no deadline. Zero: passed already.
+    pub deadline: Option<Span>,
+    pub queue_wait_max: Option<Span>,
+    pub affinity: Option<u64>,
+    /// To one of the upstreams that belong to a client, if there is one.
+    pub pin: Option<usize>,
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy)]
+pub enum Event {
+    Submit(Ask),
+    /// A live ticket.
+    Cancel(usize),
+    /// Any ticket there ever was.
+    CancelAny(usize),
+    /// An upstream that is being opened is ready.
+    Up(usize),
+    /// An upstream that is being opened fails.
+    OpenFails(usize),
+    /// An upstream is gone; killed ones first.
+    Dies(usize, bool),
+    /// A request that an upstream works on gets a part of its answer, or all of it.
+    Part(usize),
+    Answer(usize),
+    /// It says that it cannot serve.
+    Unwell(usize),
+    /// Any ticket there ever was is answered by any upstream: late, twice, from the wrong one.
+    Stray(usize, usize, bool),
+    ProbeAnswered(usize),
+    Heard(usize),
+    /// An upstream announces its end.
+    Leaves(usize),
+    /// A client reads so slowly that an upstream is left to its request alone.
+    SetAside(usize),
+    /// The client that an upstream belongs to has left.
+    Release(usize),
+    /// A server answers nothing, or answers again.
+    Stall(usize),
+    Revive,
+    /// Time passes, and every wake-up is kept.
+    Wait(Span),
+    /// The clock jumps, and wake-ups are missed.
+    JumpForward(Span),
+    JumpBack(Span),
+    Turn,
+    Configure(u64),
+    Drain(Drain),
+}
+
+impl Scenario {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let lanes = (0..1 + rng.index(3)).map(|_| lane(&mut rng)).collect();
+        let first_config = rng.next_u64();
+        // Most seeds are short; a bug that needs a long one is found by the others.
+        let longest = if rng.chance(1, 8) { 240 } else { 60 };
+        let length = 20 + rng.index(longest);
+        let answering = 1 + rng.below(12);
+        let events = (0..length).map(|_| event(&mut rng, answering)).collect();
+        Self {
+            seed,
+            lanes,
+            first_config,
+            events,
+        }
+    }
+}
+
+/// A configuration for these lanes; the same number gives the same one.
+pub fn config(lanes: &[LaneConfig], number: u64) -> PoolConfig {
+    let mut rng = Rng::new(number);
+    let keys = 1 + rng.below(4);
+    let mut tiers = Vec::new();
+    for key in 0..keys {
+        let server = ServerConfig {
+            key,
+            weight: u32::try_from(rng.below(4)).unwrap(),
+            pending_max: small_or_none(&mut rng, 6),
+            lanes: lanes.iter().map(|_| limits(&mut rng)).collect(),
+        };
+        if tiers.is_empty() || rng.chance(1, 3) {
+            tiers.push((kind(&mut rng), Vec::new()));
+        }
+        tiers.last_mut().unwrap().1.push(server);
+    }
+    let lanes = lanes.iter().map(|lane| {
+        let idle_timeout = rng.chance(1, 2).then(|| Span::from_millis(200 + rng.below(20_000)));
+        LaneConfig { idle_timeout, ..*lane }
+    });
+    PoolConfig {
+        lanes: lanes.collect(),
+        tiers,
+        queue_max: 1 + u32::try_from(Rng::new(number ^ 1).below(8)).unwrap(),
+        health: health(&mut Rng::new(number ^ 2)),
+    }
+}
+
+fn health(rng: &mut Rng) -> HealthConfig {
+    HealthConfig {
+        probe_interval: rng.chance(1, 2).then(|| Span::from_secs(1 + rng.below(20))),
+        eject_after: 1 + u32::try_from(rng.below(4)).unwrap(),
+        dead_after: Span::from_secs(1 + rng.below(30)),
+        ..HealthConfig::default()
+    }
+}
+
+fn limits(rng: &mut Rng) -> LaneLimits {
+    let max = 1 + u32::try_from(rng.below(4)).unwrap();
+    let min = u32::try_from(rng.below(u64::from(max) + 1)).unwrap();
+    LaneLimits {
+        min,
+        max,
+        upstream_pending_max: small_or_none(rng, 4),
+    }
+}
+
+fn lane(rng: &mut Rng) -> LaneConfig {
+    let shared = LaneConfig {
+        slots: 0,
+        cancel: CancelRule::Abandon,
+        owned: false,
+        probes: true,
+        idle_timeout: None,
+        pack: u32::try_from(rng.below(3)).unwrap(),
+    };
+    let slots = 1 + u32::try_from(rng.below(2)).unwrap();
+    match rng.below(6) {
+        0 | 1 => shared,
+        2 => LaneConfig {
+            slots: 1,
+            cancel: CancelRule::CloseReopen,
+            probes: false,
+            ..shared
+        },
+        3 => LaneConfig {
+            owned: true,
+            probes: rng.chance(1, 2),
+            ..shared
+        },
+        4 => {
+            let grace = Span::from_millis(rng.below(2_000));
+            LaneConfig {
+                slots,
+                cancel: CancelRule::InterruptThenKill { grace },
+                probes: false,
+                ..shared
+            }
+        }
+        _ => LaneConfig {
+            cancel: CancelRule::Immediate,
+            probes: rng.chance(1, 2),
+            ..shared
+        },
+    }
+}
+
+fn kind(rng: &mut Rng) -> Kind {
+    [
+        Kind::RoundRobin,
+        Kind::Weighted,
+        Kind::BestOfTwo,
+        Kind::LeastBusy,
+        Kind::ByHash,
+    ][rng.index(5)]
+}
+
+/// 0 (no limit) as often as not.
+fn small_or_none(rng: &mut Rng, most: u64) -> u32 {
+    if rng.chance(1, 2) {
+        0
+    } else {
+        1 + u32::try_from(rng.below(most)).unwrap()
+    }
+}
+
+fn ask(rng: &mut Rng) -> Ask {
+    let deadline = match rng.below(16) {
+        0 => None,
+        1 => Some(Span::ZERO),
+        2..6 => Some(Span::from_millis(1 + rng.below(300))),
+        6..12 => Some(Span::from_millis(500 + rng.below(5_000))),
+        _ => Some(Span::from_secs(30 + rng.below(30))),
+    };
+    Ask {
+        lane: rng.index(8),
+        retry: rng.chance(1, 2),
+        deadline,
+        queue_wait_max: rng.chance(1, 3).then(|| Span::from_millis(rng.below(1_000))),
+        affinity: rng.chance(1, 3).then(|| rng.below(8)),
+        pin: rng.chance(1, 4).then(|| rng.index(64)),
+    }
+}
+
+/// `answering` of about 16 things that happen to upstreams are answers, so that some runs are healthy and some are not.
+fn event(rng: &mut Rng, answering: u64) -> Event {
+    let n = rng.index(1 << 20);
+    match rng.below(100) {
+        0..28 => Event::Submit(ask(rng)),
+        28..32 => Event::Cancel(n),
+        32 => Event::CancelAny(n),
+        33..46 => Event::Up(n),
+        46..48 => Event::OpenFails(n),
+        48..54 if rng.below(16) >= answering => Event::Dies(n, rng.chance(1, 4)),
+        48..66 if rng.below(16) < answering => Event::Answer(n),
+        48..66 => Event::Wait(Span::from_millis(rng.below(300))),
+        66..69 => Event::Part(n),
+        69 => Event::Unwell(n),
+        70..73 => Event::Stray(n, rng.index(1 << 20), rng.chance(2, 3)),
+        73..76 => Event::ProbeAnswered(n),
+        76 => Event::Heard(n),
+        77 => Event::Leaves(n),
+        78 => Event::Release(n),
+        79 => Event::Stall(n),
+        80 => Event::Revive,
+        81..89 => Event::Wait(Span::from_millis(rng.below(1_500))),
+        89 => Event::Wait(Span::from_secs(rng.below(40))),
+        90 => jump(rng),
+        91 => Event::SetAside(n),
+        92..97 => Event::Turn,
+        97 | 98 => Event::Configure(rng.next_u64()),
+        _ => match rng.below(12) {
+            0 => Event::Drain(Drain::Now),
+            1 | 2 => Event::Drain(Drain::Firm),
+            3..6 => Event::Drain(Drain::Gentle),
+            _ => Event::Turn,
+        },
+    }
+}
+
+fn jump(rng: &mut Rng) -> Event {
+    match rng.below(4) {
+        0 => Event::JumpForward(Span::from_secs(rng.below(400 * 86_400))),
+        1 => Event::JumpForward(Span::from_millis(rng.below(60_000))),
+        2 => Event::JumpBack(Span::from_millis(rng.below(60_000))),
+        _ => Event::JumpBack(Span::from_secs(rng.below(400 * 86_400))),
+    }
+}
