@@ -6,6 +6,7 @@
 
 mod balance;
 mod ber;
+mod calls;
 mod certificates;
 mod client;
 mod commands;
