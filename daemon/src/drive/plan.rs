@@ -58,9 +58,9 @@ pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
 pub const SERVICES_HOME: usize = 0;
 
 /// A name for a listener that is the same across reloads.
-pub fn listener_id(address: &plan::Address) -> u64 {
+pub fn listener_id(listener: &Listener) -> u64 {
     use std::hash::BuildHasher;
-    foldhash::fast::FixedState::with_seed(1).hash_one(address)
+    foldhash::fast::FixedState::with_seed(1).hash_one((&listener.address, listener.nth))
 }
 
 impl Drive {
@@ -168,7 +168,7 @@ impl Drive {
     fn apply_listeners(&mut self, plan: &Plan) {
         let mut listeners = std::mem::take(&mut self.listeners);
         for new in &plan.listeners {
-            let id = listener_id(&new.address);
+            let id = listener_id(new);
             let pool = match &new.face {
                 Face::Ldap { directory } => self.find_directory(directory),
                 Face::Rpc { .. } => None,
@@ -202,11 +202,7 @@ impl Drive {
         for (id, old) in listeners {
             self.listeners.entry(id).or_insert(old);
         }
-        let ids: Vec<u64> = plan
-            .listeners
-            .iter()
-            .map(|listener| listener_id(&listener.address))
-            .collect();
+        let ids: Vec<u64> = plan.listeners.iter().map(|listener| listener_id(listener)).collect();
         let leaving: Vec<usize> = self
             .conns
             .iter()

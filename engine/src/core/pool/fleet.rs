@@ -69,7 +69,9 @@ impl<T: Copy> Pool<T> {
                         .lost_at
                         .replace(now)
                         .is_some_and(|before| now.since(before) < Span::from_secs(1));
-                if cause == Cause::OpenFailed || in_a_row {
+                // What happens to several of them at once is one failure.
+                let waits = server.retry_at.is_some_and(|at| at > now);
+                if (cause == Cause::OpenFailed || in_a_row) && !waits {
                     server.retry_at = Some(now + server.backoff.next(&mut self.rng));
                 }
                 if cause == Cause::OpenFailed && last {
