@@ -308,7 +308,7 @@ fn the_largest_payload_passes_and_a_larger_one_is_refused() {
     // A header that announces more than any frame has.
     let mut frame = Vec::new();
     rpc::write_call(&mut frame, 1, 0, "cat", b"").expect("a call");
-    frame[16..20].copy_from_slice(&(17 * MIB as u32).to_be_bytes());
+    frame[16..20].copy_from_slice(&(17_u32 << 20).to_be_bytes());
     client.send(&frame);
     let (id, ended) = client.next();
     assert_eq!((id, ended.code()), (0, Some(ErrorCode::TooLarge)));

@@ -87,7 +87,7 @@ impl Helpers {
     }
 
     fn pass(&mut self, span: Span) -> Vec<Effect<u32>> {
-        self.now = self.now + span;
+        self.now += span;
         self.pool.tick(self.now, &mut self.effects);
         self.open()
     }
@@ -136,13 +136,13 @@ fn while_the_only_helper_is_being_stopped_requests_wait() {
 #[test]
 fn helpers_killed_one_after_the_other_are_replaced_at_once() {
     let mut helpers = Helpers::new(2);
-    for round in 0..50 {
+    for round in 0..50_u32 {
         let (_, effects) = helpers.submit(round, Span::from_millis(10));
         let (_, helper) = sent(&effects).expect("a helper is free");
         helpers.pass(Span::from_millis(50));
         helpers.pass(GRACE);
         helpers.down(helper);
-        assert_eq!(helpers.opened.len() as u32, 3 + round, "no back-off");
+        assert_eq!(helpers.opened.len(), 3 + round as usize, "no back-off");
     }
 }
 
