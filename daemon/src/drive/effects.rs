@@ -13,7 +13,6 @@ use super::{Drive, local};
 pub(super) struct Current<'a> {
     pub(super) ticket: Ticket,
     pub(super) env: Envelope<'a>,
-    pub(super) payload: &'a [u8],
 }
 
 impl Drive {
@@ -56,8 +55,8 @@ impl Drive {
             Effect::Abandon { ticket, upstream } => self.abandon(index, ticket, upstream),
             Effect::Close { upstream } => self.close_upstream(index, upstream),
             Effect::Probe { upstream } => self.probe(index, upstream),
-            Effect::Interrupt { upstream, .. } => self.stop_program(index, upstream, false),
-            Effect::Kill { upstream } => self.stop_program(index, upstream, true),
+            Effect::Interrupt { ticket, upstream } => self.stop_program(index, upstream, Some(ticket)),
+            Effect::Kill { upstream } => self.stop_program(index, upstream, None),
         }
     }
 
@@ -70,7 +69,7 @@ impl Drive {
         let to = match state.place(upstream) {
             Some(Place::Conn(conn)) => *conn,
             Some(Place::Local(_)) => return self.answer_locally(index, ticket, upstream, current),
-            Some(Place::Runner(_)) => return self.start_program(index, ticket, upstream, current.map(|c| c.payload)),
+            Some(Place::Runner(_)) => return self.start_program(index, ticket, upstream),
             _ => return,
         };
         let Some(flight) = state.flight(ticket) else { return };
@@ -179,7 +178,7 @@ impl Drive {
                     client.session.after_end(out)
                 }
             }
-            Kind::Rpc(_) => return self.call_failed(caller, reason),
+            Kind::Rpc(_) => return self.call_failed(index, ticket, caller, reason),
             _ => return,
         };
         self.mark_dirty(at);

@@ -41,6 +41,7 @@ use crate::net::listen::Accepted;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Spares;
 use crate::shared::Shared;
+use crate::spawner::Spawner;
 use crate::worker::{INBOX, Inbox, Kill};
 use conn::Conns;
 use plan::ListenerState;
@@ -104,6 +105,9 @@ pub struct Drive {
     generation: u32,
     listeners: HashMap<u64, ListenerState>,
     pools: Vec<Option<PoolState>>,
+    /// Programs of the services; only their home has some.
+    programs: exec::Programs,
+    spawner: Option<Spawner>,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -138,6 +142,8 @@ impl Drive {
             generation: 0,
             listeners: HashMap::new(),
             pools: Vec::new(),
+            programs: exec::Programs::default(),
+            spawner: None,
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
@@ -162,6 +168,7 @@ impl Drive {
             self.wait(&mut events);
             self.now = self.shared.clock.now();
             self.conns.turn();
+            self.programs.turn();
             for pool in self.pools.iter_mut().flatten() {
                 pool.pool.turn();
             }
@@ -224,7 +231,9 @@ impl Drive {
     }
 
     fn event(&mut self, at: usize, readable: bool, writable: bool) {
-        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Some(conn) = self.conns.get_mut(at) else {
+            return self.program_event(at);
+        };
         if writable {
             conn.blocked = false;
             if conn.stream.waiting() > 0 || conn.stream.is_handshaking() || conn.is_connecting() {
@@ -244,6 +253,8 @@ impl Drive {
             if let Some(conn) = self.conns.get_mut(at) {
                 conn.again = false;
                 self.contained(Some(at), |drive| drive.readable(at));
+            } else {
+                self.contained(Some(at), |drive| drive.program_event(at));
             }
         }
         // What was added meanwhile is for the next turn.

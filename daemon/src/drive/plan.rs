@@ -21,6 +21,8 @@ use crate::net::tls;
 
 /// An idle bind connection beyond what is needed is closed after so long.
 const BIND_IDLE_SECS: u64 = 60;
+/// Longer than a request to a service can take.
+const DAY_SECS: u64 = 2 * 24 * 60 * 60;
 /// Operations packed onto one connection before the next is used, so that their writes coalesce.
 const PACK: u32 = 8;
 
@@ -222,13 +224,14 @@ impl Drive {
     /// A pool that was removed goes once nobody needs it.
     pub(super) fn forget_left(&mut self, index: usize) {
         let now = self.now;
+        if self.pool(index).is_none_or(|state| !state.leaving) {
+            return;
+        }
         let used = self
             .conns
             .iter()
             .any(|(_, conn)| matches!(&conn.kind, super::conn::Kind::Ldap(c) if c.pool == index));
-        let Some(state) = self.pool(index).filter(|state| state.leaving) else {
-            return;
-        };
+        let Some(state) = self.pool(index) else { return };
         if used || state.pool.pending() > 0 {
             return;
         }
@@ -475,7 +478,9 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         pending_max: 0,
         lanes: vec![limits],
     };
+    // A program that works for long owes nothing meanwhile: deadlines end it, not doubts.
     let health = HealthConfig {
+        suspect_after: engine::core::time::Span::from_secs(DAY_SECS),
         probe_interval: None,
         eject_after: u32::MAX,
         ..HealthConfig::default()

@@ -95,7 +95,7 @@ impl Drive {
         }
         let (listener, choking, pending) = match &conn.kind {
             Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
-            Kind::Rpc(client) => (client.listener, false, client.calls.len()),
+            Kind::Rpc(client) => (client.listener, false, client.session.pending()),
             _ => return None,
         };
         let plan = &self.listeners.get(&listener)?.plan;
@@ -130,9 +130,8 @@ impl Drive {
         }
         let (listener, choking, pending) = match &conn.kind {
             Kind::Upstream(_) => return self.upstream_lost(at, "it took too long to connect"),
-            Kind::Program(_) => return,
             Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
-            Kind::Rpc(client) => (client.listener, false, client.calls.len()),
+            Kind::Rpc(client) => (client.listener, false, client.session.pending()),
         };
         let Some(plan) = self
             .listeners

@@ -8,6 +8,7 @@
 
 mod balance;
 mod ber;
+mod calls;
 mod certificates;
 mod client;
 mod commands;
