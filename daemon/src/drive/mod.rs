@@ -182,6 +182,8 @@ impl Drive {
                 self.contained(None, Drive::tick);
             }
             self.flush_dirty();
+            #[cfg(debug_assertions)]
+            self.check_invariants();
         }
         self.leave();
     }
@@ -271,6 +273,17 @@ impl Drive {
                 .is_some_and(PoolState::is_broken);
             if broken || closed.is_err() {
                 self.restart_pool(index);
+            }
+        }
+    }
+
+    /// Debug builds, and with them all process tests, end loudly where something is that never is.
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        for state in self.pools.iter().flatten() {
+            if let Err(what) = state.pool.check_invariants() {
+                tracing::error!(what, "an invariant of a pool does not hold");
+                std::process::abort();
             }
         }
     }

@@ -56,9 +56,9 @@ pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
 pub const SERVICES_HOME: usize = 0;
 
 /// A name for a listener that is the same across reloads.
-pub fn listener_id(address: &plan::Address) -> u64 {
+pub fn listener_id(listener: &Listener) -> u64 {
     use std::hash::BuildHasher;
-    foldhash::fast::FixedState::with_seed(1).hash_one(address)
+    foldhash::fast::FixedState::with_seed(1).hash_one((&listener.address, listener.nth))
 }
 
 impl Drive {
@@ -166,7 +166,7 @@ impl Drive {
     fn apply_listeners(&mut self, plan: &Plan) {
         let mut listeners = std::mem::take(&mut self.listeners);
         for new in &plan.listeners {
-            let id = listener_id(&new.address);
+            let id = listener_id(new);
             let pool = match &new.face {
                 Face::Ldap { directory } => self.find_directory(directory),
                 Face::Rpc { .. } => None,
@@ -200,11 +200,7 @@ impl Drive {
         for (id, old) in listeners {
             self.listeners.entry(id).or_insert(old);
         }
-        let ids: Vec<u64> = plan
-            .listeners
-            .iter()
-            .map(|listener| listener_id(&listener.address))
-            .collect();
+        let ids: Vec<u64> = plan.listeners.iter().map(|listener| listener_id(listener)).collect();
         let leaving: Vec<usize> = self
             .conns
             .iter()
@@ -388,6 +384,7 @@ fn lanes() -> Vec<LaneConfig> {
         owned: false,
         probes: true,
         idle_timeout: Some(engine::core::time::Span::from_secs(BIND_IDLE_SECS)),
+        spawn_rate_max: 0,
         pack: PACK,
     };
     let bind = LaneConfig {
@@ -424,6 +421,7 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
     let lane = |min, max, pending_max| LaneLimits {
         min,
         max,
+        min_spare: 0,
         upstream_pending_max: pending_max,
     };
     let per_connection = u32::try_from(plan.connection_pending_max).unwrap_or(u32::MAX);
@@ -461,12 +459,14 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         owned: false,
         probes: false,
         idle_timeout: None,
+        spawn_rate_max: 0,
         pack: 1,
     };
     let max = u32::try_from(plan.max).unwrap_or(u32::MAX);
     let limits = LaneLimits {
         min: max,
         max,
+        min_spare: 0,
         upstream_pending_max: 0,
     };
     let server = ServerConfig {

@@ -70,11 +70,12 @@ pub enum Reason {
     Canceled,
     /// Its deadline passed after it was sent.
     Deadline,
-    /// It waited in the queue as long as it might; it was never sent.
+    /// It waited in the queue as long as it might; as to whether it was sent before, see [`Reason::Unavailable`].
     QueueTimeout,
-    /// The queue was full; it was never sent.
+    /// The queue was full, or every slot of the upstream that it was pinned to was taken; it was never sent.
     QueueFull,
-    /// No server is up; it was never sent.
+    /// No server is up. It was never sent, or it may be sent twice, was, and its upstream was lost or took it back before
+    /// anything was delivered: whether that one acted on it is not known.
     Unavailable,
     /// The upstream went away. `delivered`: something had been handed to the caller already.
     UpstreamLost {

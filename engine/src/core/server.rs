@@ -7,13 +7,15 @@
 use super::arena::Handle;
 use super::backoff::Backoff;
 use super::service_time::ServiceTime;
+use super::sizing::{Census, Decision, Limits, Sizing};
 use super::time::{Instant, Span};
 use super::upstream::LaneConfig;
 
 /// A server as configured.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerConfig {
-    /// The caller's name for it, unique in the pool; a server keeps its upstreams across `configure` by this.
+    /// The caller's name for it, unique in the pool; a server keeps its upstreams across `configure` by this, and its
+    /// share of the keys under `by-hash`.
     pub key: u64,
     /// Share under `weighted` and `by-hash`; 0: only when nothing else is up.
     pub weight: u32,
@@ -28,8 +30,11 @@ pub struct ServerConfig {
 pub struct LaneLimits {
     /// Upstreams kept open.
     pub min: u32,
-    /// Upstreams at most.
+    /// Upstreams at most, those that are on their way out included.
     pub max: u32,
+    /// Idle upstreams kept beside the busy ones, while `max` allows it. A server without minimum and spares in any lane is
+    /// opened when it is asked for. Without meaning, as `min`, where upstreams belong to clients.
+    pub min_spare: u32,
     /// Requests at once on one upstream, on top of the lane's slots; 0: no limit.
     pub upstream_pending_max: u32,
 }
@@ -106,7 +111,7 @@ pub struct ServerReport {
     pub latency: Span,
 }
 
-/// Upstreams of one server in one lane.
+/// Upstreams of one server in one lane. Each change of their numbers is told to `sizing`.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
     pub(crate) all: Vec<Handle>,
@@ -114,9 +119,32 @@ pub(crate) struct Fleet {
     pub(crate) ready: u32,
     /// Ready ones with something in flight.
     pub(crate) busy: u32,
-    /// The lowest number of idle upstreams since `window`, for retiring without flapping (seed 000's open question).
-    pub(crate) idle_low: u32,
-    pub(crate) window: Option<Instant>,
+    /// How many there should be; none where each belongs to a client.
+    pub(crate) sizing: Option<Sizing>,
+    /// When `sizing` must be asked again though nothing has changed.
+    pub(crate) size_at: Option<Instant>,
+    /// When more may be opened for what waits, which the rate of starts held back.
+    pub(crate) open_at: Option<Instant>,
+}
+
+impl Fleet {
+    /// One that was ready is not any more.
+    pub(crate) fn lose_ready(&mut self, busy: bool) {
+        self.ready = self.ready.saturating_sub(1);
+        self.busy = self.busy.saturating_sub(u32::from(busy));
+    }
+
+    /// Those that are on their way out count as busy, as far as `max` allows: above it they are not for sizing to judge.
+    fn census(&self, max: u32, queued: u32) -> Census {
+        let idle = self.ready.saturating_sub(self.busy);
+        let total = u32::try_from(self.all.len()).unwrap_or(u32::MAX).min(max);
+        Census {
+            starting: self.opening,
+            idle,
+            busy: total.saturating_sub(self.opening).saturating_sub(idle),
+            queued,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -145,6 +173,8 @@ pub(crate) struct Server {
     pub(crate) ejected_until: Instant,
     /// Removed from the configuration: finishes what it has.
     pub(crate) retiring: bool,
+    /// It has neither minimum nor spares: nothing is open to it until it is asked for.
+    pub(crate) on_demand: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +205,48 @@ impl Server {
             heard_at: now,
             ejected_until: now,
             retiring: false,
+            on_demand: false,
+        }
+    }
+
+    /// Its sizes, from its own bounds and the lanes'.
+    pub(crate) fn set_limits(&mut self, lanes: impl Iterator<Item = LaneConfig>) {
+        self.on_demand = true;
+        for ((fleet, bounds), lane) in self.fleets.iter_mut().zip(&self.config.lanes).zip(lanes) {
+            if lane.owned {
+                fleet.sizing = None;
+                continue;
+            }
+            self.on_demand &= bounds.min == 0 && bounds.min_spare == 0;
+            let limits = Limits {
+                min: bounds.min,
+                max: bounds.max,
+                min_spare: bounds.min_spare,
+                idle_timeout: lane.idle_timeout.unwrap_or(Span::ZERO),
+                spawn_rate_max: lane.spawn_rate_max,
+            };
+            match &mut fleet.sizing {
+                Some(sizing) => sizing.set_limits(limits),
+                None => fleet.sizing = Some(Sizing::new(limits)),
+            }
+        }
+    }
+
+    /// What a fleet's sizing says of its numbers as they are, while so many more upstreams are waited for. Nothing is said to
+    /// be opened while nothing may be.
+    #[inline]
+    pub(crate) fn want(&mut self, lane: u8, queued: u32, now: Instant) -> Decision {
+        let waits = self.retry_at.is_some_and(|at| at > now);
+        let Some(fleet) = self.fleets.get_mut(lane as usize) else {
+            return Decision::default();
+        };
+        let Some(max) = fleet.sizing.as_ref().map(|sizing| sizing.limits().max) else {
+            return Decision::default();
+        };
+        let census = fleet.census(max, queued);
+        match &mut fleet.sizing {
+            Some(sizing) if !self.retiring && !(waits && sizing.lacks(census)) => sizing.want(now, census),
+            _ => Decision::default(),
         }
     }
 
@@ -186,8 +258,16 @@ impl Server {
         self.fleets.iter().map(|fleet| fleet.all.len()).sum()
     }
 
+    /// It may be chosen: it is up, or would be opened for whoever asks.
     pub(crate) fn usable(&self) -> bool {
-        !self.retiring && matches!(self.health, Health::Up | Health::Suspect) && self.ready() > 0
+        let connected = matches!(self.health, Health::Up | Health::Suspect) && self.ready() > 0;
+        !self.retiring && (connected || self.sleeps())
+    }
+
+    /// Nothing is open to it because nobody has asked for it.
+    fn sleeps(&self) -> bool {
+        let well = matches!(self.health, Health::Starting | Health::Up | Health::Suspect);
+        self.on_demand && well && self.retry_at.is_none() && self.ready() == 0
     }
 
     pub(crate) fn may_open(&self, lane: u8, now: Instant) -> bool {

@@ -87,19 +87,23 @@ impl Sizing {
         self.limits
     }
 
-    /// New bounds, from now on. What is above a lower `max` is retired as it becomes idle.
+    /// New bounds, from now on. What is above a lower `max` is retired as it becomes idle. The same bounds change nothing.
     pub fn set_limits(&mut self, limits: Limits) {
-        *self = Self {
-            limits,
-            surplus: None,
-            starts: self.starts.clone(),
-        };
+        if self.limits != limits {
+            self.limits = limits;
+            self.surplus = None;
+        }
+    }
+
+    /// Whether `want` would open some, or would but for the rate. Who cannot open any now does not ask it then, so that what
+    /// it grants is used.
+    pub fn lacks(&self, census: Census) -> bool {
+        self.missing(census) != (0, 0)
     }
 
     /// What to do at `now`.
     pub fn want(&mut self, now: Instant, census: Census) -> Decision {
-        let Limits { max, min_spare, .. } = self.limits;
-        let min = self.limits.min.min(max);
+        let Limits { min, max, .. } = self.limits;
         let total = census.total();
         if total > max {
             self.surplus = None;
@@ -108,15 +112,26 @@ impl Sizing {
                 ..Decision::default()
             };
         }
-        let room = max - total;
-        let populate = min.saturating_sub(total);
-        let ready = census.idle.saturating_add(census.starting);
-        let demand = census.queued.saturating_add(min_spare).saturating_sub(ready).min(room);
+        let (populate, demand) = self.missing(census);
         if populate > 0 || demand > 0 {
             self.surplus = None;
             return self.open(now, populate, demand);
         }
-        self.retire(now, census, total - min)
+        self.retire(now, census, total - min.min(max))
+    }
+
+    /// To the minimum; for what waits and for the spares.
+    fn missing(&self, census: Census) -> (u32, u32) {
+        let Limits {
+            min, max, min_spare, ..
+        } = self.limits;
+        let total = census.total();
+        let ready = census.idle.saturating_add(census.starting);
+        let demand = census.queued.saturating_add(min_spare).saturating_sub(ready);
+        (
+            min.min(max).saturating_sub(total),
+            demand.min(max.saturating_sub(total)),
+        )
     }
 
     fn open(&mut self, now: Instant, populate: u32, demand: u32) -> Decision {

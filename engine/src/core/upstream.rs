@@ -49,6 +49,9 @@ pub struct LaneConfig {
     pub probes: bool,
     /// An upstream beyond the minimum that was not needed for so long is closed; none: kept.
     pub idle_timeout: Option<Span>,
+    /// Upstreams opened to one server in one second; 0: no limit. Up to the minimum they are opened at this rate, beyond it
+    /// at one that doubles while demand lasts.
+    pub spawn_rate_max: u32,
     /// Requests are packed onto one upstream up to this number before the next is used, so that writes coalesce.
     pub pack: u32,
 }

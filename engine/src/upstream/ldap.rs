@@ -37,6 +37,8 @@ pub enum Step {
     Ready,
     /// It never will; say why.
     Failed(&'static str),
+    /// It never will: the server answered this request of ours with this result code.
+    Refused(&'static str, u32),
 }
 
 /// What a message from the server means.
@@ -140,7 +142,9 @@ impl Connection {
         if self.ids.remove(env.id).is_none() {
             return Step::Wait;
         }
-        let succeeded = result::result_code(env.op) == Some(code::SUCCESS);
+        let answer = result::result_code(env.op);
+        let succeeded = answer == Some(code::SUCCESS);
+        let refused = |what| Step::Refused(what, answer.unwrap_or(code::OTHER));
         match (self.phase, env.tag) {
             (Phase::StartTls, tag::EXTENDED_RESPONSE) if succeeded => {
                 self.phase = Phase::Tls;
@@ -149,12 +153,12 @@ impl Connection {
             (Phase::StartTls, tag::EXTENDED_RESPONSE) if self.security == Security::StartTlsTried => {
                 self.bind(bind, out)
             }
-            (Phase::StartTls, tag::EXTENDED_RESPONSE) => Step::Failed("the server refused StartTLS"),
+            (Phase::StartTls, tag::EXTENDED_RESPONSE) => refused("StartTLS"),
             (Phase::Binding, tag::BIND_RESPONSE) if succeeded => {
                 self.phase = Phase::Ready;
                 Step::Ready
             }
-            (Phase::Binding, tag::BIND_RESPONSE) => Step::Failed("the server refused our bind"),
+            (Phase::Binding, tag::BIND_RESPONSE) => refused("our bind"),
             _ => Step::Failed("the server answered out of turn"),
         }
     }

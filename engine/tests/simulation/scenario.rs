@@ -112,7 +112,11 @@ pub fn config(lanes: &[LaneConfig], number: u64) -> PoolConfig {
     }
     let lanes = lanes.iter().map(|lane| {
         let idle_timeout = rng.chance(1, 2).then(|| Span::from_millis(200 + rng.below(20_000)));
-        LaneConfig { idle_timeout, ..*lane }
+        LaneConfig {
+            idle_timeout,
+            spawn_rate_max: small_or_none(&mut rng, 4),
+            ..*lane
+        }
     });
     PoolConfig {
         lanes: lanes.collect(),
@@ -137,6 +141,7 @@ fn limits(rng: &mut Rng) -> LaneLimits {
     LaneLimits {
         min,
         max,
+        min_spare: if rng.chance(1, 2) { 0 } else { small_or_none(rng, 3) },
         upstream_pending_max: small_or_none(rng, 4),
     }
 }
@@ -148,6 +153,7 @@ fn lane(rng: &mut Rng) -> LaneConfig {
         owned: false,
         probes: true,
         idle_timeout: None,
+        spawn_rate_max: 0,
         pack: u32::try_from(rng.below(3)).unwrap(),
     };
     let slots = 1 + u32::try_from(rng.below(2)).unwrap();
@@ -161,6 +167,7 @@ fn lane(rng: &mut Rng) -> LaneConfig {
         },
         3 => LaneConfig {
             owned: true,
+            slots: small_or_none(rng, 2),
             probes: rng.chance(1, 2),
             ..shared
         },

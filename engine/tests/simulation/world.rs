@@ -4,6 +4,7 @@
 //! of the pool's inside; that is checked by the pool's own `check_invariants` after each call.
 
 mod judge;
+mod rest;
 
 use super::scenario::{Ask, Event, Scenario, config};
 use engine::core::pool::TICK;
@@ -155,6 +156,9 @@ impl World {
     /// No run ends before every ticket has, and nothing is left after a drain.
     fn end(&mut self) -> Judgement {
         self.wait(Span::from_secs(61))?;
+        if self.drain.is_none() && self.asked.len().is_multiple_of(2) {
+            self.come_to_rest()?;
+        }
         // After a clock that jumped back, some deadlines are further away than anybody can wait.
         let deadlines = self.live.iter().map(|&number| self.asked[number].request.deadline);
         if let Some(last) = deadlines.filter(|at| *at != Instant::MAX).max() {

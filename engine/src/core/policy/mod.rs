@@ -21,6 +21,8 @@ use weighted::Weighted;
 pub struct Candidate {
     /// Which server of the tier it is; below the number given to [`Policy::new`].
     pub index: usize,
+    /// What it is called across reloads, whatever its place in the tier; [`Kind::ByHash`] draws its lots by it.
+    pub key: u64,
     /// Its share beside the others' weights; 0 = only if there is nobody else.
     pub weight: u32,
     /// Requests that it has not answered yet.

@@ -18,6 +18,7 @@ const ALL: [Kind; 5] = [
 fn offered(index: usize, weight: u32) -> Candidate {
     Candidate {
         index,
+        key: index as u64,
         weight,
         in_flight: 0,
         latency: Span::ZERO,
@@ -95,6 +96,7 @@ fn closed_loop(kind: Kind, servers: &[Simulated], clients: usize, picks: usize, 
         let candidates: Vec<_> = (0..servers.len())
             .map(|index| Candidate {
                 index,
+                key: index as u64,
                 weight: servers[index].weight,
                 in_flight: in_flight[index],
                 latency: times[index].estimate(now),
@@ -367,6 +369,24 @@ proptest! {
         prop_assert_eq!(index_for(&all), before);
     }
 
+    /// A reload may put servers elsewhere in their tier: that moves no key.
+    #[test]
+    fn by_hash_goes_by_the_servers_key_and_not_by_its_place(
+        weights in prop::collection::vec(1u32..10, 2..8),
+        shift in 1usize..8,
+        key in any::<u64>(),
+    ) {
+        let (mut policy, mut rng) = (Policy::new(Kind::ByHash, weights.len()), Rng::new(1));
+        let before = offered_all(&weights);
+        let mut after = before.clone();
+        after.rotate_left(shift % weights.len());
+        for (index, candidate) in after.iter_mut().enumerate() {
+            candidate.index = index;
+        }
+        let mut server_for = |c: &[Candidate]| c[policy.choose(c, Some(key), Instant::ZERO, &mut rng).unwrap()].key;
+        prop_assert_eq!(server_for(&before), server_for(&after));
+    }
+
     /// Whatever is offered, one of it is chosen, one with a weight if there is any.
     #[test]
     fn anything_offered_is_answered(
@@ -377,6 +397,7 @@ proptest! {
     ) {
         let candidates: Vec<_> = figures.iter().enumerate().map(|(index, &(weight, in_flight, latency, at))| Candidate {
             index,
+            key: index as u64,
             // Extremes, and zeros, more often than chance gives them.
             weight: match weight % 4 { 0 => 0, 1 => u32::MAX, _ => weight },
             in_flight: if in_flight % 4 == 0 { u32::MAX } else { in_flight },

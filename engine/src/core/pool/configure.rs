@@ -52,6 +52,9 @@ impl<T: Copy> Pool<T> {
                 server.check_at = None;
             }
         }
+        for server in self.servers.iter_mut().flatten() {
+            server.set_limits(self.lanes.iter().map(|lane| lane.config));
+        }
         for (index, kept) in kept.into_iter().enumerate() {
             if !kept {
                 self.retire(index, now, effects);

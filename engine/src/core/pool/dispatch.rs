@@ -38,7 +38,7 @@ impl<T: Copy> Pool<T> {
         let choice = if waiting && !retried {
             Choice::Wait
         } else {
-            self.choose(handle, now, effects)
+            self.choose(handle, 1, now, effects)
         };
         match choice {
             Choice::Now(upstream) => self.send(handle, upstream, now, effects),
@@ -53,7 +53,7 @@ impl<T: Copy> Pool<T> {
             if self.is_closing() {
                 return;
             }
-            let choice = self.choose(head, now, effects);
+            let choice = self.choose(head, 0, now, effects);
             if choice == Choice::Wait {
                 return;
             }
@@ -101,13 +101,15 @@ impl<T: Copy> Pool<T> {
             }
             if idle_before && let Some(fleet) = server.fleets.get_mut(lane as usize) {
                 fleet.busy += 1;
-                fleet.idle_low = fleet.idle_low.min(fleet.ready.saturating_sub(fleet.busy));
             }
         }
         effects.push(Effect::Send {
             ticket: Ticket(handle),
             upstream: UpstreamId(upstream),
         });
+        if idle_before {
+            self.size(server, lane, now, effects);
+        }
     }
 
     fn enqueue(&mut self, handle: Handle, lane: usize, front: bool, now: Instant, effects: &mut Vec<Effect<T>>) {
@@ -138,13 +140,17 @@ impl<T: Copy> Pool<T> {
         } else {
             lane_state.queue.push_back(&mut self.tickets, handle);
             // The queue's growth may be what another upstream is opened for.
-            if let Choice::Now(_) = self.choose(handle, now, effects) {
+            if let Choice::Now(_) = self.choose(handle, 0, now, effects) {
                 self.pump(lane, now, effects);
             }
         }
     }
 
+    /// A pinned request does not wait for a slot: with none free it is refused, and its client may ask again.
     fn dispatch_pinned(&mut self, handle: Handle, pin: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        if self.upstreams.get(pin).is_some_and(|upstream| self.is_full(upstream)) {
+            return self.fail_loose(handle, Reason::QueueFull, effects);
+        }
         match self.upstreams.get(pin).map(|upstream| upstream.state) {
             Some(UpstreamState::Ready | UpstreamState::Draining) => self.send(handle, pin, now, effects),
             Some(UpstreamState::Opening) => self.promise(handle, pin, now),
@@ -236,8 +242,8 @@ impl<T: Copy> Pool<T> {
 
 impl<T: Copy> Pool<T> {
     /// The upstream for a ticket by tier, health, policy and room; opens another one where the policy points at a server
-    /// that has none free.
-    fn choose(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) -> Choice {
+    /// that has none free. `more`: how many wait beside those in the queue.
+    fn choose(&mut self, handle: Handle, more: u32, now: Instant, effects: &mut Vec<Effect<T>>) -> Choice {
         let Some(entry) = self.tickets.get(handle) else {
             return Choice::Nobody;
         };
@@ -248,7 +254,7 @@ impl<T: Copy> Pool<T> {
         }
         let avoid = avoid.filter(|avoid| self.another_usable(*avoid));
         let Some(tier) = self.tier_in_use(avoid) else {
-            return self.last_resort(lane, now);
+            return self.last_resort(lane);
         };
         self.gather(tier, avoid, lane, Need::RoomOrOpening, now);
         let Some(server) = self.pick(tier, affinity, now) else {
@@ -257,9 +263,8 @@ impl<T: Copy> Pool<T> {
         if let Some(upstream) = self.free_upstream(server, lane) {
             return Choice::Now(upstream);
         }
-        if self.opening(lane) <= self.queue_len(lane) {
-            self.open(server, lane, effects);
-        }
+        let waiting = self.queue_len(lane).saturating_add(more);
+        self.open_for(server, lane, waiting, now, effects);
         self.gather(tier, avoid, lane, Need::Room, now);
         match self
             .pick(tier, affinity, now)
@@ -320,6 +325,7 @@ impl<T: Copy> Pool<T> {
             if has {
                 candidates.push(Candidate {
                     index: position,
+                    key: server.config.key,
                     weight: server.config.weight,
                     in_flight: server.in_flight,
                     latency: server.service_time.estimate(now),
@@ -376,7 +382,7 @@ impl<T: Copy> Pool<T> {
 
     /// No server is usable: an ejected one that is still connected is better than none; one that has not been tried yet
     /// is worth waiting for; else nobody can answer.
-    fn last_resort(&mut self, lane: u8, _now: Instant) -> Choice {
+    fn last_resort(&self, lane: u8) -> Choice {
         let mut connected = false;
         for index in 0..self.servers.len() {
             let Some(Some(server)) = self.servers.get(index) else {
@@ -406,13 +412,13 @@ impl<T: Copy> Pool<T> {
             .any(|server| !server.retiring && (server.health == Health::Starting || server.ready() > 0))
     }
 
-    fn opening(&self, lane: u8) -> u32 {
-        self.servers
-            .iter()
-            .flatten()
-            .filter_map(|server| server.fleets.get(lane as usize))
-            .map(|fleet| fleet.opening)
-            .sum()
+    /// Every slot of it is taken.
+    fn is_full(&self, upstream: &Upstream) -> bool {
+        let (Some(Some(server)), Some(config)) = (self.servers.get(upstream.server), self.lane_config(upstream.lane))
+        else {
+            return false;
+        };
+        upstream.tickets.len() >= server.slots(upstream.lane, &config)
     }
 
     fn queue_len(&self, lane: u8) -> u32 {

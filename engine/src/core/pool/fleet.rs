@@ -1,7 +1,6 @@
 //! Upstreams come, go, and are let go of.
 
 use super::*;
-use crate::core::server::Fleet;
 use crate::core::upstream::Cause;
 
 impl<T: Copy> Pool<T> {
@@ -41,7 +40,6 @@ impl<T: Copy> Pool<T> {
         self.populate_all(now, effects);
         self.pump_all(now, effects);
         self.pump_owned(now, effects);
-        self.retire_watch(id.0, now);
     }
 
     /// An upstream is gone, or could not be opened. What it carried is sent elsewhere where that is safe, or ended.
@@ -66,7 +64,9 @@ impl<T: Copy> Pool<T> {
                     .lost_at
                     .replace(now)
                     .is_some_and(|before| now.since(before) < Span::from_secs(1));
-                if cause == Cause::OpenFailed || in_a_row {
+                // What happens to several of them at once is one failure.
+                let waits = server.retry_at.is_some_and(|at| at > now);
+                if (cause == Cause::OpenFailed || in_a_row) && !waits {
                     server.retry_at = Some(now + server.backoff.next(&mut self.rng));
                 }
                 if cause == Cause::OpenFailed && last {
@@ -240,20 +240,22 @@ impl<T: Copy> Pool<T> {
         let Some(upstream) = self.upstreams.get_mut(handle) else {
             return;
         };
-        let lane = upstream.lane as usize;
-        if upstream.tickets.is_empty() {
+        let (server, lane) = (upstream.server, upstream.lane);
+        let idle = upstream.tickets.is_empty();
+        if idle {
             upstream.quiet_since = None;
             upstream.idle_since = Some(now);
             if upstream.state == UpstreamState::Draining {
-                let server = upstream.server;
                 self.close(handle, effects);
+                self.populate(server, now, effects);
                 self.forget_retired(server);
-                return;
             }
-            self.retire_watch(handle, now);
         }
-        if self.lanes.get(lane).is_some_and(|lane| !lane.queue.is_empty()) {
-            self.pump(lane, now, effects);
+        if self.lanes.get(lane as usize).is_some_and(|lane| !lane.queue.is_empty()) {
+            self.pump(lane as usize, now, effects);
+        }
+        if idle {
+            self.size(server, lane, now, effects);
         }
     }
 
@@ -338,33 +340,6 @@ impl<T: Copy> Pool<T> {
         Some(handle)
     }
 
-    /// Opens what is missing to a server's minimum, in every lane that is not owned by clients.
-    pub(super) fn populate(&mut self, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
-        if self.is_closing() {
-            return;
-        }
-        for lane in 0..self.lanes.len() {
-            let Ok(lane_id) = u8::try_from(lane) else { return };
-            if self.lanes.get(lane).is_none_or(|lane| lane.config.owned) {
-                continue;
-            }
-            while let Some(Some(state)) = self.servers.get(server)
-                && state.lacks(lane)
-                && state.may_open(lane_id, now)
-            {
-                if self.open(server, lane_id, effects).is_none() {
-                    return;
-                }
-            }
-        }
-    }
-
-    pub(super) fn populate_all(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
-        for server in 0..self.servers.len() {
-            self.populate(server, now, effects);
-        }
-    }
-
     /// Closes an upstream that has no tickets; those it still had are ended as lost.
     pub(super) fn close(&mut self, handle: Handle, effects: &mut Vec<Effect<T>>) {
         if self.upstreams.get(handle).is_none() {
@@ -424,12 +399,13 @@ impl<T: Copy> Pool<T> {
             fleet.all.retain(|other| *other != handle);
             match upstream.state {
                 UpstreamState::Opening => fleet.opening -= 1,
-                UpstreamState::Ready => fleet.not_ready(!upstream.tickets.is_empty()),
+                UpstreamState::Ready => fleet.lose_ready(!upstream.tickets.is_empty()),
                 _ => {}
             }
-            if fleet.all.is_empty() {
-                fleet.window = None;
-            }
+        }
+        if server.upstreams() == 0 && matches!(server.health, Health::Suspect | Health::Ejected) {
+            // Nobody is left to be asked how it is: the next attempt at opening tells.
+            server.health = Health::Starting;
         }
         upstream.tickets
     }
@@ -451,63 +427,9 @@ impl<T: Copy> Pool<T> {
         upstream.state = state;
         if let Some(fleet) = self.server_of(handle).and_then(|server| server.fleets.get_mut(lane)) {
             match before {
-                UpstreamState::Ready => fleet.not_ready(busy),
+                UpstreamState::Ready => fleet.lose_ready(busy),
                 UpstreamState::Opening => fleet.opening -= 1,
                 _ => {}
-            }
-        }
-    }
-
-    /// Starts the window in which the lowest number of idle upstreams is watched, where there are more than the minimum.
-    fn retire_watch(&mut self, handle: Handle, now: Instant) {
-        let Some(lane) = self.upstreams.get(handle).map(|upstream| upstream.lane) else {
-            return;
-        };
-        let Some(idle_timeout) = self.lane_config(lane).filter(|c| !c.owned).and_then(|c| c.idle_timeout) else {
-            return;
-        };
-        let Some(server) = self.server_of(handle) else { return };
-        let min = server.config.lanes.get(lane as usize).map_or(0, |limits| limits.min);
-        if let Some(fleet) = server.fleets.get_mut(lane as usize)
-            && fleet.window.is_none()
-            && fleet.all.len() as u64 > u64::from(min)
-        {
-            fleet.window = Some(now + idle_timeout);
-            fleet.idle_low = fleet.ready.saturating_sub(fleet.busy);
-        }
-    }
-
-    /// Closes as many spares as were idle all through the window that has ended.
-    pub(super) fn retire_idle(&mut self, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
-        for lane in 0..self.lanes.len() {
-            let idle_timeout = self.lanes.get(lane).and_then(|lane| lane.config.idle_timeout);
-            let Some(Some(state)) = self.servers.get_mut(server) else {
-                return;
-            };
-            let min = state.config.lanes.get(lane).map_or(0, |limits| limits.min) as usize;
-            let Some(fleet) = state.fleets.get_mut(lane) else {
-                continue;
-            };
-            if idle_timeout.is_none() {
-                // A reload took it away.
-                fleet.window = None;
-            }
-            let Some(idle_timeout) = idle_timeout.filter(|_| fleet.window.is_some_and(|at| at <= now)) else {
-                continue;
-            };
-            let surplus = fleet.all.len().saturating_sub(min).min(fleet.idle_low as usize);
-            fleet.window = (fleet.all.len() - surplus > min).then(|| now + idle_timeout);
-            fleet.idle_low = fleet
-                .ready
-                .saturating_sub(fleet.busy)
-                .saturating_sub(u32::try_from(surplus).unwrap_or(u32::MAX));
-            let spare = |handle: &&Handle| {
-                let upstream = self.upstreams.get(**handle);
-                upstream.is_some_and(|u| u.state == UpstreamState::Ready && u.tickets.is_empty())
-            };
-            let leaving: Vec<Handle> = fleet.all.iter().rev().filter(spare).take(surplus).copied().collect();
-            for handle in leaving {
-                self.close(handle, effects);
             }
         }
     }
@@ -520,23 +442,6 @@ impl<T: Copy> Pool<T> {
                 .is_some_and(|server| server.retiring && server.upstreams() == 0)
         {
             *place = None;
-        }
-    }
-}
-
-impl Fleet {
-    fn not_ready(&mut self, busy: bool) {
-        self.ready = self.ready.saturating_sub(1);
-        self.busy = self.busy.saturating_sub(u32::from(busy));
-        self.idle_low = self.idle_low.min(self.ready.saturating_sub(self.busy));
-    }
-}
-
-impl Server {
-    fn lacks(&self, lane: usize) -> bool {
-        match (self.fleets.get(lane), self.config.lanes.get(lane)) {
-            (Some(fleet), Some(limits)) => (fleet.all.len() as u64) < u64::from(limits.min),
-            _ => false,
         }
     }
 }

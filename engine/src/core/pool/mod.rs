@@ -15,6 +15,7 @@ mod fleet;
 mod health;
 mod invariants;
 pub(crate) mod list;
+mod size;
 
 use super::arena::{Arena, Handle};
 use super::policy::{Candidate, Kind, Policy};
@@ -288,7 +289,8 @@ impl<T: Copy> Pool<T> {
                 sooner(server.retry_at);
             }
             for fleet in &server.fleets {
-                sooner(fleet.window);
+                sooner(fleet.size_at);
+                sooner(fleet.open_at);
             }
         }
         at
@@ -323,7 +325,7 @@ impl<T: Copy> Pool<T> {
         self.lanes.iter().map(|lane| lane.queue.len() as usize).sum()
     }
 
-    /// Whether a request could be sent now: some server is usable.
+    /// Whether a request could be sent now, or an upstream be opened for it: some server is usable.
     pub fn is_ready(&self) -> bool {
         self.servers.iter().flatten().any(Server::usable)
     }

@@ -115,6 +115,14 @@ impl World {
         ensure(!lane.owned || pinned || line.sent.is_empty(), || {
             format!("{id:?} belongs to another client")
         })?;
+        if lane.owned {
+            let others = self.live.iter().filter(|n| **n != number);
+            let has = others.filter(|n| self.with(**n) == Some(id)).count();
+            let slots = lane.slots as usize;
+            ensure(slots == 0 || has < slots, || {
+                format!("{id:?} has {has} of {slots} already")
+            })?;
+        }
         if !pinned && !lane.owned {
             self.check_bounds(number, id, line, lane)?;
         }
