@@ -1,7 +1,8 @@
-//! Plays runs of events on LDAP sessions: those of the fuzzing corpus, through the fuzz target's own body, and random ones.
+//! Plays runs of events on LDAP sessions: those of the fuzzing corpus, through the fuzz target's own body, and random
+//! ones.
 //!
-//! The files named `seed-*` are drawn by our own source of chance: `USHERD_WRITE_SEEDS=1 cargo test -p usherd-engine --test
-//! corpus` writes them anew. All others were found by fuzzing, or once broke something; they stay.
+//! The files named `seed-*` are drawn by our own source of chance: `USHERD_WRITE_SEEDS=1 cargo test -p usherd-engine
+//! --test corpus` writes them anew. All others were found by fuzzing, or once broke something; they stay.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::cell::RefCell;

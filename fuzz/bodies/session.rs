@@ -1,9 +1,9 @@
-//! Any bytes as a run of events on LDAP sessions, a pool, and connections to servers, coupled as a worker couples them:
+//! Any bytes as a run of events on LDAP sessions, a pool, and connections to servers, coupled as a worker does it:
 //! clients that speak well and badly, servers that answer late, twice, wrongly or never, connections that come and go,
 //! time, cancels, slow readers, drains. A model outside of them judges what each client hears and what each server is told.
 //!
-//! Servers may answer anything to what they were asked, but not under the id of something else; and one that is asked who a
-//! client is tells the truth: otherwise nothing could be said about whose an answer is.
+//! Servers may answer anything to what they were asked, but not under the id of something else; and one that is asked
+//! who a client is tells the truth: otherwise nothing could be said about whose an answer is.
 
 #[path = "session/frames.rs"]
 mod frames;

@@ -1,5 +1,5 @@
-//! A client as it knows itself: what it waits for, and who it is. It sees nothing but what it sent, as far as that was taken,
-//! and what it hears.
+//! A client as it knows itself: what it waits for, and who it is. It sees nothing but what it sent, as far as that was
+//! taken, and what it hears.
 
 use super::frames::token;
 use engine::core::time::Instant;

@@ -2,7 +2,7 @@
 
 use super::super::frames;
 use super::*;
-use engine::core::Cause;
+use engine::core::{CancelRule, Cause, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
 use engine::upstream::ldap::{Connection, Event, Security, Step as Hello};
 use wire::ldap::control::{controls, oid as control_oid};
 use wire::ldap::message::{self, oid};
@@ -339,5 +339,49 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         all.get(n.checked_rem(all.len())?).copied()
+    }
+}
+
+/// Two servers; bounds so low that everything runs out.
+pub(crate) fn config() -> PoolConfig {
+    let shared = LaneConfig {
+        slots: 0,
+        cancel: CancelRule::Abandon,
+        owned: false,
+        probes: true,
+        idle_timeout: Some(Span::from_secs(60)),
+        pack: 4,
+        spawn_rate_max: 4,
+    };
+    let bind = LaneConfig {
+        slots: 1,
+        cancel: CancelRule::CloseReopen,
+        probes: false,
+        pack: 1,
+        ..shared
+    };
+    let own = LaneConfig {
+        owned: true,
+        probes: false,
+        idle_timeout: None,
+        ..shared
+    };
+    let limits = |min, max, min_spare| LaneLimits {
+        min,
+        max,
+        min_spare,
+        upstream_pending_max: 6,
+    };
+    let server = |key| ServerConfig {
+        key,
+        weight: 1,
+        pending_max: 0,
+        lanes: vec![limits(1, 2, 0), limits(0, 1, 0), limits(0, 2, 0)],
+    };
+    PoolConfig {
+        lanes: vec![shared, bind, own],
+        tiers: vec![(engine::core::policy::Kind::RoundRobin, vec![server(1), server(2)])],
+        queue_max: 4,
+        health: HealthConfig::default(),
     }
 }

@@ -7,12 +7,9 @@ use super::Seen;
 use super::model::{Model, identity_of, says_who};
 use engine::core::pool::TICK;
 use engine::core::time::{Instant, Span};
-use engine::core::{
-    CancelRule, Drain, Effect, HealthConfig, LaneConfig, LaneLimits, Pool, PoolConfig, Reason, Request, ServerConfig,
-    Settlement, Ticket, UpstreamId,
-};
+use engine::core::{Drain, Effect, Pool, Reason, Request, Settlement, Ticket, UpstreamId};
 use engine::session::ldap::{Bound, Ended, Next, Session, Settings, Submit, anonymous_control, lane};
-use servers::Line;
+use servers::{Line, config};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use wire::frame::Step;
 use wire::ldap::envelope::{self, Envelope, peek, tag};
@@ -151,8 +148,7 @@ impl World {
                 .is_some_and(|line| line.up && line.lane == lane::SHARED)
         });
         shared.sort_unstable();
-        if let Some(n) = n.checked_rem(shared.len()) {
-            let (ticket, upstream) = shared[n];
+        if let Some(&(ticket, upstream)) = n.checked_rem(shared.len()).and_then(|n| shared.get(n)) {
             self.pool.set_aside(upstream, ticket, self.now, &mut self.effects);
             self.carry_out();
         }
@@ -553,47 +549,5 @@ impl Client {
             generation,
             last_id: 0,
         }
-    }
-}
-
-/// Two servers; bounds so low that everything runs out.
-fn config() -> PoolConfig {
-    let shared = LaneConfig {
-        slots: 0,
-        cancel: CancelRule::Abandon,
-        owned: false,
-        probes: true,
-        idle_timeout: Some(Span::from_secs(60)),
-        pack: 4,
-    };
-    let bind = LaneConfig {
-        slots: 1,
-        cancel: CancelRule::CloseReopen,
-        probes: false,
-        pack: 1,
-        ..shared
-    };
-    let own = LaneConfig {
-        owned: true,
-        probes: false,
-        idle_timeout: None,
-        ..shared
-    };
-    let limits = |min, max| LaneLimits {
-        min,
-        max,
-        upstream_pending_max: 6,
-    };
-    let server = |key| ServerConfig {
-        key,
-        weight: 1,
-        pending_max: 0,
-        lanes: vec![limits(1, 2), limits(0, 1), limits(0, 2)],
-    };
-    PoolConfig {
-        lanes: vec![shared, bind, own],
-        tiers: vec![(engine::core::policy::Kind::RoundRobin, vec![server(1), server(2)])],
-        queue_max: 4,
-        health: HealthConfig::default(),
     }
 }
