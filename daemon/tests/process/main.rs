@@ -12,6 +12,7 @@ mod certificates;
 mod client;
 mod commands;
 mod deaths;
+mod fake;
 mod hostile;
 mod identity;
 mod lifecycle;
