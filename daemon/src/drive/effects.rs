@@ -1,7 +1,7 @@
 //! What pools want done is done here, for every kind of upstream.
 
 use engine::core::{Effect, Reason, Ticket, UpstreamId};
-use engine::session::ldap::{Next, anonymous_control, lane};
+use engine::session::ldap::{Next, lane};
 use wire::ldap::envelope::{self, Envelope, tag};
 
 use super::conn::{ConnRef, Kind};
@@ -27,7 +27,7 @@ impl Drive {
             return;
         }
         state.busy = true;
-        let mut work = Vec::new();
+        let mut work = std::mem::take(&mut state.work);
         while let Some(state) = self.pool(index)
             && !state.effects.is_empty()
         {
@@ -35,15 +35,10 @@ impl Drive {
             for effect in work.drain(..) {
                 self.effect(index, effect, current);
             }
-            // The buffer goes back, so that nothing is allocated in steady state.
-            if let Some(state) = self.pool(index)
-                && state.effects.is_empty()
-            {
-                std::mem::swap(&mut state.effects, &mut work);
-            }
         }
         if let Some(state) = self.pool(index) {
             state.busy = false;
+            state.work = work;
         }
     }
 
@@ -146,7 +141,7 @@ impl Drive {
         let Kind::Ldap(client) = &conn.kind else { return };
         match client.session.control() {
             Some(control) => self.control.extend_from_slice(control),
-            None => self.control.extend_from_slice(&anonymous_control()),
+            None => self.control.extend_from_slice(&self.anonymous),
         }
     }
 

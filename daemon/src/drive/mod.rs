@@ -116,6 +116,8 @@ pub struct Drive {
     expired: Vec<u64>,
     scratch: Vec<u8>,
     control: Vec<u8>,
+    /// The control of an anonymous client.
+    anonymous: Vec<u8>,
     spares: Spares,
     tickets: Vec<engine::core::Ticket>,
     wake_at: Option<Instant>,
@@ -150,6 +152,7 @@ impl Drive {
             expired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             control: Vec::new(),
+            anonymous: engine::session::ldap::anonymous_control(),
             spares: Spares::default(),
             tickets: Vec::new(),
             wake_at: None,

@@ -79,6 +79,8 @@ pub struct PoolState {
     pub pool: Pool<Caller>,
     /// What it wants done.
     pub effects: Vec<Effect<Caller>>,
+    /// A second buffer for them, so that nothing is allocated while the first is worked on.
+    pub work: Vec<Effect<Caller>>,
     /// Being carried out just now.
     pub busy: bool,
     /// The bytes of its requests.
@@ -97,6 +99,7 @@ impl PoolState {
         PoolState {
             pool: Pool::new(seed),
             effects: Vec::new(),
+            work: Vec::new(),
             busy: false,
             flights: Vec::new(),
             places: Vec::new(),

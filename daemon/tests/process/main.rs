@@ -13,6 +13,7 @@ mod certificates;
 mod client;
 mod commands;
 mod deaths;
+mod fake;
 mod hostile;
 mod identity;
 mod lifecycle;

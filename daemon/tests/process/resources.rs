@@ -9,7 +9,7 @@ use crate::load::Load;
 use crate::ops::{self, present};
 use crate::proc::{Process, alone, setting, wait_for};
 use crate::slapd::{BASE, PHOTO_BYTES, PHOTOS, Slapd, password, user};
-use crate::usherd::{Setup, server};
+use crate::usherd::{Setup, Usherd, server};
 
 #[test]
 fn four_hundred_connections_at_128_descriptors_stop_nothing_that_is_there_and_end_within_a_second() {
@@ -69,45 +69,53 @@ fn readers_that_do_not_read_cost_little_memory_and_others_go_on() {
         &present("jpegPhoto"),
         &["jpegPhoto"],
     );
-    let searches = 10 * 1024 * 1024 / (PHOTOS * PHOTO_BYTES) + 1;
     let load = Load::new(&[usherd.plain(0)], 8, 4);
     let load = Load {
         rest: Duration::from_millis(2),
         patience: Duration::from_secs(65),
         ..load
     };
-    let alone_rate = rate(&load, Duration::from_secs(2), || {});
+    let second = Duration::from_secs(1);
+    let (before, _) = rate(&load, 2 * second, || {});
     let mut stuck = Vec::new();
     let mut most = 0;
-    let beside_rate = rate(&load, Duration::from_secs(6), || {
+    let mut look = |usherd: &Usherd| most = most.max(usherd.process.memory_kib("VmRSS"));
+    let (during, slowest) = rate(&load, 4 * second, || {
         for _ in 0..readers {
             let mut client = Client::connect(&usherd.plain(0));
-            (0..searches).for_each(|_| _ = client.send(&photos));
+            client.send(&photos);
             stuck.push(client);
-            most = most.max(usherd.process.memory_kib("VmRSS"));
+            look(&usherd);
         }
-        for _ in 0..30 {
-            most = most.max(usherd.process.memory_kib("VmRSS"));
+        for _ in 0..40 {
+            look(&usherd);
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-    eprintln!("{readers} stuck readers: {most} KiB; healthy clients {alone_rate}/s alone, {beside_rate}/s beside them");
-    assert!(most <= 100 * 1024, "{most} KiB");
-    // slapd produces what nobody reads on the same two processors, so the rate itself may fall; nobody may be starved.
-    assert!(
-        beside_rate * 10 >= alone_rate,
-        "{alone_rate}/s alone, {beside_rate}/s beside {readers} stuck readers"
-    );
+    let (beside, _) = rate(&load, 2 * second, || {});
+    look(&usherd);
     drop(stuck);
     usherd.until("the stuck clients are gone", |status| {
         status["clients"].as_u64() < Some(20)
     });
-    load.run(500, &AtomicBool::new(false)).assert_untroubled();
+    let (after, _) = rate(&load, 2 * second, || {});
+    eprintln!(
+        "{readers} readers of {} MiB: {most} KiB; healthy clients {before}/s before, {during}/s (slowest {slowest:?}) \
+         while they come, {beside}/s beside them, {after}/s after",
+        (PHOTOS * PHOTO_BYTES) >> 20,
+    );
+    assert!(most <= 100 * 1024, "{most} KiB");
+    assert!(slowest < 10 * second, "somebody waited {slowest:?}");
+    // Half, because this machine's other work comes and goes; by design it is 90 %.
+    assert!(
+        beside * 2 >= before.min(after),
+        "{before}/s before, {beside}/s beside, {after}/s after"
+    );
     usherd.stop();
 }
 
-/// Operations per second over at least `span`, while `meanwhile` runs; nobody may notice anything.
-fn rate(load: &Load, span: Duration, meanwhile: impl FnOnce()) -> u64 {
+/// Operations per second over at least `span`, while `meanwhile` runs, and the slowest; nobody may notice anything.
+fn rate(load: &Load, span: Duration, meanwhile: impl FnOnce()) -> (u64, Duration) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let start = Instant::now();
@@ -121,7 +129,10 @@ fn rate(load: &Load, span: Duration, meanwhile: impl FnOnce()) -> u64 {
             std::panic::resume_unwind(panic);
         }
         tally.assert_untroubled();
-        tally.operations * 1_000 / u64::try_from(took.as_millis()).expect("short")
+        (
+            tally.operations * 1_000 / u64::try_from(took.as_millis()).expect("short"),
+            tally.slowest,
+        )
     })
 }
 

@@ -354,5 +354,5 @@ pub(crate) fn ldif() -> String {
 }
 
 /// Large values: one search of `ou=photos` brings `PHOTOS * PHOTO_BYTES` octets.
-pub(crate) const PHOTOS: usize = 40;
+pub(crate) const PHOTOS: usize = 160;
 pub(crate) const PHOTO_BYTES: usize = 64 * 1024 / 3 * 3;

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a message id is in `pending` from its submission to its end and never twice; while a bind is in flight
 //! nothing else is taken; from the moment a bind request is taken until its success the client is anonymous (RFC 4511
-//! 4.2.1, RFC 4513 4), and nothing that it asked before goes on, also where the bind is refused here; every request that has a response gets exactly one final one, here or from an upstream.
+//! 4.2.1, RFC 4513 4), and nothing that it asked before goes on, also where the bind is refused here; every request that
+//! has a response gets exactly one final one, here or from an upstream.
 
 mod receive;
 mod settle;

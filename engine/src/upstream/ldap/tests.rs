@@ -112,15 +112,17 @@ fn a_plain_connection_binds_as_us_where_we_have_a_name() {
 
 #[test]
 fn a_server_that_refuses_us_or_answers_out_of_turn_is_no_use() {
-    for frame in [
-        answer(1, tag::BIND_RESPONSE, 49),
-        answer(1, tag::SEARCH_DONE, 0),
-        answer(0, tag::EXTENDED_RESPONSE, 0),
+    for (frame, refused) in [
+        (answer(1, tag::BIND_RESPONSE, 49), Some(49)),
+        (answer(1, tag::SEARCH_DONE, 0), None),
+        (answer(0, tag::EXTENDED_RESPONSE, 0), None),
     ] {
         let mut machine = Connection::new(Security::Plain);
         machine.connected(BIND, &mut Vec::new());
-        let step = machine.handshake(&peek(&frame).unwrap(), BIND, &mut Vec::new());
-        assert!(matches!(step, Step::Failed(_) | Step::Refused(..)), "{step:?}");
+        match machine.handshake(&peek(&frame).unwrap(), BIND, &mut Vec::new()) {
+            Step::Refused(_, code) => assert_eq!(Some(code), refused),
+            step => assert!(matches!(step, Step::Failed(_)) && refused.is_none(), "{step:?}"),
+        }
         assert!(!machine.is_ready());
     }
 }
@@ -155,7 +157,7 @@ fn a_refused_starttls_is_borne_only_where_it_was_merely_tried() {
         out.clear();
         let no = answer(1, tag::EXTENDED_RESPONSE, 2);
         let step = machine.handshake(&peek(&no).unwrap(), BIND, &mut out);
-        assert_eq!(matches!(step, Step::Failed(_) | Step::Refused(..)), !goes_on);
+        assert_eq!(matches!(step, Step::Refused(_, 2)), !goes_on);
         assert_eq!(
             heard(&mut out).first().map(|asked| asked.1),
             goes_on.then_some(tag::BIND_REQUEST)
