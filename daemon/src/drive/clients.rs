@@ -537,8 +537,8 @@ impl Drive {
             && let Some(conn) = self.conns.get_mut(at)
             && let Kind::Ldap(client) = &mut conn.kind
         {
-            client.session.pin_lost(conn.stream.outbox(&mut self.spares));
-            self.close_when_written(at);
+            let next = client.session.pin_lost(conn.stream.outbox(&mut self.spares));
+            self.after(at, next);
         }
     }
 }

@@ -197,8 +197,10 @@ impl Drive {
             return;
         };
         let at = to.at as usize;
+        // A number that the ticket had on another connection may be somebody else's here.
         if let Some(conn) = self.conns.get_mut(at)
             && let Kind::Upstream(server) = &mut conn.kind
+            && server.machine.stands_for(wire_id, ticket)
         {
             server.machine.abandon(wire_id, conn.stream.outbox(&mut self.spares));
             self.mark_dirty(at);
@@ -225,7 +227,13 @@ impl Drive {
     fn close_upstream(&mut self, index: usize, upstream: UpstreamId) {
         let Some(state) = self.pool(index) else { return };
         match state.take_place(upstream) {
-            Place::Conn(conn) => self.unbind(conn),
+            Place::Conn(conn) => {
+                let owned = self.lane_of(conn) == Some(lane::PINNED);
+                self.unbind(conn);
+                if owned {
+                    self.pin_lost(index, upstream);
+                }
+            }
             Place::Runner(Some(run)) => self.kill_program(run),
             Place::Local(_) | Place::Resolving { .. } | Place::Runner(None) | Place::Nowhere => {}
         }

@@ -245,8 +245,10 @@ impl Server {
         };
         let census = fleet.census(max, queued);
         match &mut fleet.sizing {
-            Some(sizing) if !self.retiring && !(waits && sizing.lacks(census)) => sizing.want(now, census),
-            _ => Decision::default(),
+            _ if self.retiring => Decision::default(),
+            Some(sizing) if waits && sizing.lacks(census) => Decision::default(),
+            Some(sizing) => sizing.want(now, census),
+            None => Decision::default(),
         }
     }
 

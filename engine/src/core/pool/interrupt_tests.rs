@@ -19,6 +19,7 @@ impl Helpers {
         let limits = LaneLimits {
             min: max,
             max,
+            min_spare: 0,
             upstream_pending_max: 0,
         };
         let lane = LaneConfig {
@@ -27,6 +28,7 @@ impl Helpers {
             owned: false,
             probes: false,
             idle_timeout: None,
+            spawn_rate_max: 0,
             pack: 1,
         };
         let server = ServerConfig {

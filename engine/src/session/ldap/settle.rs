@@ -97,7 +97,13 @@ impl Session {
 
     /// The client's own upstream is gone, or nobody knows as whom it is bound by now; with it goes who the client is. It is
     /// still the client's, to be released when the client is closed.
+    ///
+    /// Where it was lost under the client's first bind, that bind is under way elsewhere and nothing else is lost.
     pub fn pin_lost(&mut self, out: &mut Vec<u8>) -> Next {
+        if matches!(self.state, State::Binding { id } if self.pending.contains_key(&id)) {
+            self.pin = None;
+            return Next::Done;
+        }
         self.disconnect(code::UNAVAILABLE, "the server's connection was lost", out)
     }
 
