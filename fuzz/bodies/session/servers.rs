@@ -325,8 +325,8 @@ impl World {
         let mine = |client: &Client| !client.closed && client.session.pin() == Some(upstream);
         if let Some(client) = self.clients.iter().position(mine) {
             let Client { session, out, .. } = &mut self.clients[client];
-            session.pin_lost(out);
-            self.close(client);
+            let next = session.pin_lost(out);
+            self.after(client, next);
             self.see("own connection lost");
         }
     }
