@@ -89,6 +89,8 @@ pub struct PoolState {
     pub places: Vec<(Option<UpstreamId>, Place)>,
     /// What for.
     pub target: Target,
+    /// No connection waits for slow clients before this: a stuck one was found.
+    pub wary_until: Instant,
     /// Removed from the configuration: goes when it is empty.
     pub leaving: bool,
 }
@@ -104,6 +106,7 @@ impl PoolState {
             flights: Vec::new(),
             places: Vec::new(),
             target,
+            wary_until: Instant::ZERO,
             leaving: false,
         }
     }

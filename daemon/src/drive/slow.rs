@@ -14,7 +14,7 @@ use engine::core::time::Span;
 use engine::session::ldap::lane;
 
 use super::Drive;
-use super::conn::{Conn, ConnRef, Kind};
+use super::conn::{ConnRef, Kind};
 use super::pools::{Caller, Place, PoolState};
 use crate::net::stream::Flushed;
 
@@ -22,6 +22,8 @@ use crate::net::stream::Flushed;
 const SCARCE_BYTES: usize = 32 * 1024;
 /// A client that takes nothing for so long while its answers come over a shared connection is given up.
 pub(super) const PATIENCE: Span = Span::from_millis(250);
+/// After a client was found stuck, nobody is waited for this long: where one is, there may be a thousand.
+const WARY: Span = Span::from_millis(2000);
 /// Shared connections of one directory and worker that may wait for slow clients at once.
 const HELD_MAX: usize = 2;
 
@@ -79,7 +81,7 @@ impl Drive {
         if bound == 0 {
             return self.give_up(index, ticket, caller);
         }
-        if !shared || (self.held(index) < HELD_MAX && self.set_aside(index, ticket)) {
+        if !shared || (self.may_wait(index) && self.set_aside(index, ticket)) {
             self.choke(to, at);
         }
         // Else the outbox grows on within the daemon's total until the client moves or is found stuck.
@@ -96,12 +98,19 @@ impl Drive {
         }
     }
 
-    /// Connections of this pool that wait for slow clients.
-    fn held(&self, index: usize) -> usize {
-        let choked = |conn: &Conn| {
-            conn.choked && matches!(&conn.kind, Kind::Upstream(u) if u.pool == index && u.lane == lane::SHARED)
-        };
-        self.conns.iter().filter(|(_, conn)| choked(conn)).count()
+    /// Whether one more shared connection of this pool may wait for a slow client.
+    fn may_wait(&mut self, index: usize) -> bool {
+        let now = self.now;
+        if self.pool(index).is_none_or(|state| now < state.wary_until) {
+            return false;
+        }
+        let held = |kind: &Kind| matches!(kind, Kind::Upstream(u) if u.pool == index && u.lane == lane::SHARED);
+        let count = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.choked && held(&conn.kind))
+            .count();
+        count < HELD_MAX
     }
 
     /// Brings the daemon's total up to date; this client's bound under it.
@@ -221,6 +230,10 @@ impl Drive {
         let Kind::Ldap(client) = &mut conn.kind else { return };
         let (index, choking) = (client.pool, std::mem::take(&mut client.choking));
         let tickets: Vec<Ticket> = client.session.tickets().collect();
+        let wary_until = self.now + WARY;
+        if let Some(state) = self.pool(index) {
+            state.wary_until = wary_until;
+        }
         for ticket in tickets {
             let caller = self
                 .pool(index)

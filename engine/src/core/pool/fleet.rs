@@ -131,6 +131,15 @@ impl<T: Copy> Pool<T> {
             return false;
         }
         self.upstream_draining(id, now, effects);
+        // It is not going to be read: that it is silent says nothing about the server.
+        if let Some(upstream) = self.upstreams.get_mut(id.0) {
+            upstream.quiet_since = None;
+        }
+        if let Some(server) = self.server_of(id.0)
+            && server.probe.is_some_and(|probe| probe.upstream == id.0)
+        {
+            server.probe = None;
+        }
         let mut moving = std::mem::take(&mut self.moving);
         self.movable(id.0, &mut moving);
         for handle in moving.drain(..).filter(|handle| *handle != keep.0) {
