@@ -16,7 +16,7 @@ use crate::config::plan::{self, Bind, Identity, Target, UpstreamTls};
 use crate::metrics::{Class, Counts};
 
 /// Names whose identity is kept.
-const NAMES_MAX: usize = 10_000;
+const NAMES_MAX: usize = 50_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -136,7 +136,12 @@ impl Directory {
         if self.whoami.len() >= NAMES_MAX {
             self.whoami.retain(|_, known| now < known.until);
             if self.whoami.len() >= NAMES_MAX {
-                self.whoami.clear();
+                // Any half will do: who is asked for again is learned again.
+                let mut keep = false;
+                self.whoami.retain(|_, _| {
+                    keep = !keep;
+                    keep
+                });
             }
         }
         let known = Known {

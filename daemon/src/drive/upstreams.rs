@@ -469,9 +469,16 @@ impl Drive {
             &[],
         );
         if caller.tag == tag::BIND_REQUEST && result::result_code(env.op) == Some(code::SUCCESS) {
-            let name = client.session.bind_name().to_vec();
-            let known = state.directory().and_then(|directory| directory.whoami(&name, now));
-            client.session.bound(known.map_or(Bound::AsTyped, Bound::As));
+            let directory = state.directory();
+            let known = directory.and_then(|directory| directory.whoami(client.session.bind_name(), now));
+            self.control.clear();
+            self.control.extend_from_slice(known.unwrap_or_default());
+            let who = if known.is_some() {
+                Bound::As(&self.control)
+            } else {
+                Bound::AsTyped
+            };
+            client.session.bound(who);
         }
         let next = client.session.after_end(conn.stream.outbox(&mut self.spares));
         self.mark_dirty(at);

@@ -119,11 +119,11 @@ pub struct Session {
     tls: bool,
     pending: HashMap<i32, Pending>,
     /// The name of the bind in flight, as typed.
-    bind_name: Box<[u8]>,
+    bind_name: Vec<u8>,
     /// Authorization identity, `dn:…` or empty for anonymous.
-    authzid: Box<[u8]>,
-    /// The control that carries it, encoded; none while anonymous.
-    control: Option<Box<[u8]>>,
+    authzid: Vec<u8>,
+    /// The control that carries it, encoded; empty while anonymous.
+    control: Vec<u8>,
     pin: Option<UpstreamId>,
     /// The client's own upstream is gone, or bound as nobody knows whom.
     pin_gone: bool,
@@ -144,9 +144,9 @@ impl Session {
             draining: None,
             tls,
             pending: HashMap::new(),
-            bind_name: Box::default(),
-            authzid: Box::default(),
-            control: None,
+            bind_name: Vec::new(),
+            authzid: Vec::new(),
+            control: Vec::new(),
             pin: None,
             pin_gone: false,
         }
@@ -170,7 +170,7 @@ impl Session {
     /// The encoded proxied authorization control of a client that is bound; none while it is anonymous.
     #[inline]
     pub fn control(&self) -> Option<&[u8]> {
-        self.control.as_deref()
+        (!self.control.is_empty()).then_some(&*self.control)
     }
 
     /// Authorization identity (RFC 4513 5.2.1.8); empty for anonymous.
@@ -205,17 +205,17 @@ impl Session {
     }
 
     fn anonymous(&mut self) {
-        self.authzid = Box::default();
-        self.control = None;
+        self.authzid.clear();
+        self.control.clear();
     }
 
-    fn named(&mut self, authzid: &[u8]) {
-        if authzid.is_empty() {
-            return self.anonymous();
+    /// The buffers are kept, so that a client that binds again and again allocates nothing.
+    fn named(&mut self, prefix: &[u8], name: &[u8]) {
+        self.anonymous();
+        if !name.is_empty() {
+            self.authzid.extend_from_slice(prefix);
+            self.authzid.extend_from_slice(name);
+            control::proxied_authorization(&mut self.control, &self.authzid);
         }
-        let mut encoded = Vec::new();
-        control::proxied_authorization(&mut encoded, authzid);
-        self.authzid = authzid.into();
-        self.control = Some(encoded.into());
     }
 }

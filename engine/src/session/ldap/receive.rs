@@ -185,7 +185,8 @@ impl Session {
             }
         }
         self.state = State::Binding { id: env.id };
-        self.bind_name = name.into();
+        self.bind_name.clear();
+        self.bind_name.extend_from_slice(name);
         let lane = if settings.proxied { lane::BIND } else { lane::PINNED };
         Next::Submit(Submit {
             class: Class {

@@ -40,10 +40,11 @@ impl Session {
     pub fn bound(&mut self, who: Bound<'_>) {
         let name = std::mem::take(&mut self.bind_name);
         match who {
-            Bound::As(authzid) => self.named(authzid),
-            Bound::AsTyped if name.is_empty() => self.anonymous(),
-            Bound::AsTyped => self.named(&[b"dn:", &*name].concat()),
+            Bound::As(authzid) => self.named(b"", authzid),
+            Bound::AsTyped => self.named(b"dn:", &name),
         }
+        self.bind_name = name;
+        self.bind_name.clear();
     }
 
     /// The pool ended a request: the client is told why, unless it gave it up itself.
