@@ -10,6 +10,7 @@ mod log;
 mod metrics;
 mod net;
 mod shared;
+mod spawner;
 mod worker;
 
 fn main() -> std::process::ExitCode {

@@ -277,7 +277,7 @@ impl Daemon {
         if self.drain_started.is_none() {
             let plan = Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).plan);
             for listener in &plan.listeners {
-                self.acceptor.remove(listener_id(&listener.address));
+                self.acceptor.remove(listener_id(listener));
             }
         }
         self.drain_started = Some(Instant::now());
@@ -363,7 +363,11 @@ impl Daemon {
         new.server.admin = old.server.admin;
         let new = Arc::new(new);
         verify(&new).map_err(|why| why.join("; "))?;
-        let known = |listener: &&Arc<Listener>| old.listeners.iter().any(|other| other.address == listener.address);
+        let known = |listener: &&Arc<Listener>| {
+            old.listeners
+                .iter()
+                .any(|other| listener_id(other) == listener_id(listener))
+        };
         let fresh: Vec<Arc<Listener>> = new
             .listeners
             .iter()
@@ -376,10 +380,14 @@ impl Daemon {
     }
 
     fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Bound)>) {
-        let gone = |listener: &&Arc<Listener>| !new.listeners.iter().any(|other| other.address == listener.address);
+        let gone = |listener: &&Arc<Listener>| {
+            !new.listeners
+                .iter()
+                .any(|other| listener_id(other) == listener_id(listener))
+        };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for listener in old.listeners.iter().filter(gone) {
-            let id = listener_id(&listener.address);
+            let id = listener_id(listener);
             self.acceptor.remove(id);
             state.bound.remove(&id);
         }
@@ -388,7 +396,7 @@ impl Daemon {
             worker.inbox().push_always(Job::Plan(Arc::clone(new)));
         }
         for listener in &new.listeners {
-            let id = listener_id(&listener.address);
+            let id = listener_id(listener);
             self.acceptor
                 .change(id, Arc::clone(listener), workers_of(new, listener));
         }
@@ -440,7 +448,7 @@ fn bind_all(listeners: &[Arc<Listener>]) -> Result<Vec<(u64, Bound)>, Vec<String
     let (mut bound, mut wrong) = (Vec::new(), Vec::new());
     for listener in listeners {
         match listen::bind(&listener.address) {
-            Ok(socket) => bound.push((listener_id(&listener.address), socket)),
+            Ok(socket) => bound.push((listener_id(listener), socket)),
             Err(why) => wrong.push(why),
         }
     }

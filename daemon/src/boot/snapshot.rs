@@ -150,7 +150,7 @@ fn add(mut sum: Stats, other: Stats) -> Stats {
 }
 
 fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> Listener {
-    let id = listener_id(&plan.address);
+    let id = listener_id(plan);
     let clients = reports
         .iter()
         .flat_map(|report| &report.clients)

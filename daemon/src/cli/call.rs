@@ -33,7 +33,13 @@ pub struct Call {
     #[arg(long, value_name = "ADDRESS", default_value = CONNECT_DEFAULT)]
     pub connect: String,
     /// How long to wait for the answer; 0: as long as the service allows
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::duration)]
+    #[arg(
+        long,
+        visible_alias = "deadline",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = super::duration
+    )]
     pub timeout: Duration,
     /// The service
     #[arg(value_name = "SERVICE")]
@@ -59,10 +65,14 @@ pub(super) fn run(args: &Call) -> Result<ExitCode, String> {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("no answer within {:?}", args.timeout),
         _ => format!("the connection to {} broke: {error}", args.connect),
     };
-    connection.write_all(&request).map_err(went)?;
+    // A daemon that closes early has said why, so that is read first.
+    let written = connection.write_all(&request, until);
+    let mut unwritten = written.err();
     let mut buffer = Vec::new();
     loop {
-        connection.read_more(&mut buffer, until).map_err(went)?;
+        connection
+            .read_more(&mut buffer, until)
+            .map_err(|error| went(unwritten.take().unwrap_or(error)))?;
         while let Step::Frame { len } = split(&buffer)? {
             let frame = buffer.get(..len).unwrap_or_default();
             if let Some(code) = take(frame)? {
@@ -161,10 +171,22 @@ fn connect(address: &str, until: Option<Instant>) -> Result<Connection, String> 
 }
 
 impl Connection {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// No write waits longer than is left until `until`.
+    fn write_all(&mut self, bytes: &[u8], until: Option<Instant>) -> io::Result<()> {
+        let left = until.map(|until| {
+            until
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(1))
+        });
         match self {
-            Connection::Unix(stream) => stream.write_all(bytes),
-            Connection::Tcp(stream) => stream.write_all(bytes),
+            Connection::Unix(stream) => {
+                stream.set_write_timeout(left)?;
+                stream.write_all(bytes)
+            }
+            Connection::Tcp(stream) => {
+                stream.set_write_timeout(left)?;
+                stream.write_all(bytes)
+            }
         }
     }
 
@@ -270,6 +292,29 @@ mod tests {
         assert!(call(&path, SECOND).unwrap_err().contains("not our RPC"));
         let absent = std::env::temp_dir().join("usherd-call-test-nobody");
         assert!(call(&absent, SECOND).unwrap_err().contains("no daemon listens"));
+    }
+
+    #[test]
+    fn a_daemon_that_closes_early_is_believed_first() {
+        let path = std::env::temp_dir().join(format!("usherd-call-test-{}-early", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut out = Vec::new();
+            rpc::write_error(&mut out, 0, ErrorCode::TooLarge, "no more than 1 KiB here");
+            stream.write_all(&out).unwrap();
+            stream.shutdown(std::net::Shutdown::Both).unwrap();
+        });
+        let args = Call {
+            connect: format!("unix:{}", path.display()),
+            timeout: SECOND * 20,
+            service: "upper".into(),
+            payload: "x".repeat(8 << 20),
+        };
+        let error = run(&args).unwrap_err();
+        let _ = std::fs::remove_file(path);
+        assert_eq!(error, "too-large: no more than 1 KiB here");
     }
 
     #[test]

@@ -160,9 +160,13 @@ fn listeners(
     }
     let mut plans = Vec::with_capacity(raw.listeners.len());
     for listen in &raw.listeners {
-        let Some(listener) = listener(p, raw, listen, folder) else {
+        let Some(mut listener) = listener(p, raw, listen, folder) else {
             continue;
         };
+        listener.nth = plans
+            .iter()
+            .filter(|other: &&Arc<plan::Listener>| other.address == listener.address)
+            .count();
         let at = listen
             .address
             .as_ref()
@@ -201,6 +205,7 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
     let seconds = |at: &Option<At<Duration>>, default| at.as_ref().map_or(Duration::from_secs(default), |at| at.value);
     Some(plan::Listener {
         address: address?,
+        nth: 0,
         face: face?,
         tls: tls?,
         tls_first: protocol == Protocol::Ldaps,

@@ -243,6 +243,8 @@ pub enum ClientCert {
 pub struct Listener {
     /// Where.
     pub address: Address,
+    /// How many before it have the same address (port 0 may be written more than once).
+    pub nth: usize,
     /// What is spoken.
     pub face: Face,
     /// TLS material, for `ldaps` and StartTLS.

@@ -72,7 +72,7 @@ impl Drive {
                     .disconnect(code, why, conn.stream.outbox(&mut self.spares));
                 self.close_when_written(at);
             }
-            Kind::Rpc(_) => self.close(at),
+            Kind::Rpc(_) => self.rpc_goodbye(at, why),
             _ => {}
         }
     }
@@ -120,12 +120,7 @@ impl Drive {
                 self.mark_dirty(at);
                 self.after(at, next);
             }
-            Kind::Rpc(client) => {
-                client.draining = true;
-                if client.calls.is_empty() {
-                    self.close_when_written(at);
-                }
-            }
+            Kind::Rpc(_) => self.rpc_drain(at),
             _ => {}
         }
     }

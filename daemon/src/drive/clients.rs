@@ -44,7 +44,6 @@ impl Drive {
             Kind::Upstream(_) => self.upstream_readable(at),
             Kind::Ldap(_) => self.ldap_readable(at),
             Kind::Rpc(_) => self.rpc_readable(at),
-            Kind::Program(_) => self.program_readable(at),
         }
     }
 
@@ -104,7 +103,7 @@ impl Drive {
     }
 
     /// A TLS handshake of a client's has moved on.
-    fn handshaken(&mut self, at: usize) {
+    pub(super) fn handshaken(&mut self, at: usize) {
         self.mark_dirty(at);
         let Some(conn) = self.conns.get_mut(at) else { return };
         if !conn.stream.is_handshaking() {
@@ -132,6 +131,10 @@ impl Drive {
             return self.close(at);
         }
         conn.inbox = held;
+        if taken > 0 {
+            // Whoever finishes messages may begin another.
+            conn.partial_since = None;
+        }
         self.keep_inbox(at);
     }
 
@@ -326,14 +329,7 @@ impl Drive {
         };
         client.session.submitted(env.id, env.tag, ticket);
         state.take_off(ticket, caller, now);
-        self.carry_out(
-            index,
-            Some(Current {
-                ticket,
-                env: *env,
-                payload: &[],
-            }),
-        );
+        self.carry_out(index, Some(Current { ticket, env: *env }));
         let Some(state) = self.pool(index) else { return };
         let keep = match state.pool.is_sent(ticket) {
             None => false,
@@ -412,6 +408,7 @@ impl Drive {
                     return self.linger(at);
                 }
                 self.unchoke(at);
+                self.rpc_has_read(at);
             }
             Flushed::Blocked => {
                 conn.blocked = !conn.stream.is_handshaking();
@@ -500,12 +497,13 @@ impl Drive {
 
     /// The client is gone.
     pub(super) fn close(&mut self, at: usize) {
-        let Some(conn) = self.conns.get(at) else { return };
+        let Some(conn) = self.conns.get(at) else {
+            return self.program_panicked(at);
+        };
         match conn.kind {
             Kind::Upstream(_) => return self.upstream_lost(at, "closed"),
             Kind::Ldap(_) => self.abandon_all(at),
             Kind::Rpc(_) => self.rpc_gone(at),
-            Kind::Program(_) => {}
         }
         self.remove(at);
     }
@@ -539,8 +537,8 @@ impl Drive {
             && let Some(conn) = self.conns.get_mut(at)
             && let Kind::Ldap(client) = &mut conn.kind
         {
-            client.session.pin_lost(conn.stream.outbox(&mut self.spares));
-            self.close_when_written(at);
+            let next = client.session.pin_lost(conn.stream.outbox(&mut self.spares));
+            self.after(at, next);
         }
     }
 }

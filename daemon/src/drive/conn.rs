@@ -6,7 +6,6 @@ use engine::core::wheel::TimerId;
 use engine::session::ldap::Session;
 use engine::upstream::ldap::Connection;
 
-use super::exec::Run;
 use super::rpc::RpcClient;
 use crate::net::stream::Stream;
 
@@ -28,8 +27,6 @@ pub enum Kind {
     Rpc(RpcClient),
     /// A connection to an LDAP server.
     Upstream(LdapUpstream),
-    /// A program's output (its input and its end are registered beside it).
-    Program(Box<Run>),
 }
 
 /// An LDAP client.

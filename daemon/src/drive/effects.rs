@@ -1,7 +1,7 @@
 //! What pools want done is done here, for every kind of upstream.
 
 use engine::core::{Effect, Reason, Ticket, UpstreamId};
-use engine::session::ldap::{Next, anonymous_control, lane};
+use engine::session::ldap::{Next, lane};
 use wire::ldap::envelope::{self, Envelope, tag};
 
 use super::conn::{ConnRef, Kind};
@@ -13,7 +13,6 @@ use super::{Drive, local};
 pub(super) struct Current<'a> {
     pub(super) ticket: Ticket,
     pub(super) env: Envelope<'a>,
-    pub(super) payload: &'a [u8],
 }
 
 impl Drive {
@@ -28,7 +27,7 @@ impl Drive {
             return;
         }
         state.busy = true;
-        let mut work = Vec::new();
+        let mut work = std::mem::take(&mut state.work);
         while let Some(state) = self.pool(index)
             && !state.effects.is_empty()
         {
@@ -36,15 +35,10 @@ impl Drive {
             for effect in work.drain(..) {
                 self.effect(index, effect, current);
             }
-            // The buffer goes back, so that nothing is allocated in steady state.
-            if let Some(state) = self.pool(index)
-                && state.effects.is_empty()
-            {
-                std::mem::swap(&mut state.effects, &mut work);
-            }
         }
         if let Some(state) = self.pool(index) {
             state.busy = false;
+            state.work = work;
         }
     }
 
@@ -56,8 +50,8 @@ impl Drive {
             Effect::Abandon { ticket, upstream } => self.abandon(index, ticket, upstream),
             Effect::Close { upstream } => self.close_upstream(index, upstream),
             Effect::Probe { upstream } => self.probe(index, upstream),
-            Effect::Interrupt { upstream, .. } => self.stop_program(index, upstream, false),
-            Effect::Kill { upstream } => self.stop_program(index, upstream, true),
+            Effect::Interrupt { ticket, upstream } => self.stop_program(index, upstream, Some(ticket)),
+            Effect::Kill { upstream } => self.stop_program(index, upstream, None),
         }
     }
 
@@ -70,7 +64,7 @@ impl Drive {
         let to = match state.place(upstream) {
             Some(Place::Conn(conn)) => *conn,
             Some(Place::Local(_)) => return self.answer_locally(index, ticket, upstream, current),
-            Some(Place::Runner(_)) => return self.start_program(index, ticket, upstream, current.map(|c| c.payload)),
+            Some(Place::Runner(_)) => return self.start_program(index, ticket, upstream),
             _ => return,
         };
         let Some(flight) = state.flight(ticket) else { return };
@@ -147,7 +141,7 @@ impl Drive {
         let Kind::Ldap(client) = &conn.kind else { return };
         match client.session.control() {
             Some(control) => self.control.extend_from_slice(control),
-            None => self.control.extend_from_slice(&anonymous_control()),
+            None => self.control.extend_from_slice(&self.anonymous),
         }
     }
 
@@ -179,7 +173,7 @@ impl Drive {
                     client.session.after_end(out)
                 }
             }
-            Kind::Rpc(_) => return self.call_failed(caller, reason),
+            Kind::Rpc(_) => return self.call_failed(index, ticket, caller, reason),
             _ => return,
         };
         self.mark_dirty(at);
@@ -203,8 +197,10 @@ impl Drive {
             return;
         };
         let at = to.at as usize;
+        // A number that the ticket had on another connection may be somebody else's here.
         if let Some(conn) = self.conns.get_mut(at)
             && let Kind::Upstream(server) = &mut conn.kind
+            && server.machine.stands_for(wire_id, ticket)
         {
             server.machine.abandon(wire_id, conn.stream.outbox(&mut self.spares));
             self.mark_dirty(at);
@@ -231,7 +227,13 @@ impl Drive {
     fn close_upstream(&mut self, index: usize, upstream: UpstreamId) {
         let Some(state) = self.pool(index) else { return };
         match state.take_place(upstream) {
-            Place::Conn(conn) => self.unbind(conn),
+            Place::Conn(conn) => {
+                let owned = self.lane_of(conn) == Some(lane::PINNED);
+                self.unbind(conn);
+                if owned {
+                    self.pin_lost(index, upstream);
+                }
+            }
             Place::Runner(Some(run)) => self.kill_program(run),
             Place::Local(_) | Place::Resolving { .. } | Place::Runner(None) | Place::Nowhere => {}
         }

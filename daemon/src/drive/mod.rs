@@ -41,6 +41,7 @@ use crate::net::listen::Accepted;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Spares;
 use crate::shared::Shared;
+use crate::spawner::Spawner;
 use crate::worker::{INBOX, Inbox, Kill};
 use conn::Conns;
 use plan::ListenerState;
@@ -104,6 +105,9 @@ pub struct Drive {
     generation: u32,
     listeners: HashMap<u64, ListenerState>,
     pools: Vec<Option<PoolState>>,
+    /// Programs of the services; only their home has some.
+    programs: exec::Programs,
+    spawner: Option<Spawner>,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -112,6 +116,8 @@ pub struct Drive {
     expired: Vec<u64>,
     scratch: Vec<u8>,
     control: Vec<u8>,
+    /// The control of an anonymous client.
+    anonymous: Vec<u8>,
     spares: Spares,
     tickets: Vec<engine::core::Ticket>,
     wake_at: Option<Instant>,
@@ -138,12 +144,15 @@ impl Drive {
             generation: 0,
             listeners: HashMap::new(),
             pools: Vec::new(),
+            programs: exec::Programs::default(),
+            spawner: None,
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
             expired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             control: Vec::new(),
+            anonymous: engine::session::ldap::anonymous_control(),
             spares: Spares::default(),
             tickets: Vec::new(),
             wake_at: None,
@@ -162,6 +171,7 @@ impl Drive {
             self.wait(&mut events);
             self.now = self.shared.clock.now();
             self.conns.turn();
+            self.programs.turn();
             for pool in self.pools.iter_mut().flatten() {
                 pool.pool.turn();
             }
@@ -182,6 +192,8 @@ impl Drive {
                 self.contained(None, Drive::tick);
             }
             self.flush_dirty();
+            #[cfg(debug_assertions)]
+            self.check_invariants();
         }
         self.leave();
     }
@@ -222,7 +234,9 @@ impl Drive {
     }
 
     fn event(&mut self, at: usize, readable: bool, writable: bool) {
-        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Some(conn) = self.conns.get_mut(at) else {
+            return self.program_event(at);
+        };
         if writable {
             conn.blocked = false;
             if conn.stream.waiting() > 0 || conn.stream.is_handshaking() || conn.is_connecting() {
@@ -242,6 +256,8 @@ impl Drive {
             if let Some(conn) = self.conns.get_mut(at) {
                 conn.again = false;
                 self.contained(Some(at), |drive| drive.readable(at));
+            } else {
+                self.contained(Some(at), |drive| drive.program_event(at));
             }
         }
         // What was added meanwhile is for the next turn.
@@ -271,6 +287,17 @@ impl Drive {
                 .is_some_and(PoolState::is_broken);
             if broken || closed.is_err() {
                 self.restart_pool(index);
+            }
+        }
+    }
+
+    /// Debug builds, and with them all process tests, end loudly where something is that never is.
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        for state in self.pools.iter().flatten() {
+            if let Err(what) = state.pool.check_invariants() {
+                tracing::error!(what, "an invariant of a pool does not hold");
+                std::process::abort();
             }
         }
     }

@@ -21,6 +21,8 @@ use crate::net::tls;
 
 /// An idle bind connection beyond what is needed is closed after so long.
 const BIND_IDLE_SECS: u64 = 60;
+/// Longer than a request to a service can take.
+const DAY_SECS: u64 = 2 * 24 * 60 * 60;
 /// Operations packed onto one connection before the next is used, so that their writes coalesce.
 const PACK: u32 = 8;
 
@@ -56,9 +58,9 @@ pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
 pub const SERVICES_HOME: usize = 0;
 
 /// A name for a listener that is the same across reloads.
-pub fn listener_id(address: &plan::Address) -> u64 {
+pub fn listener_id(listener: &Listener) -> u64 {
     use std::hash::BuildHasher;
-    foldhash::fast::FixedState::with_seed(1).hash_one(address)
+    foldhash::fast::FixedState::with_seed(1).hash_one((&listener.address, listener.nth))
 }
 
 impl Drive {
@@ -166,7 +168,7 @@ impl Drive {
     fn apply_listeners(&mut self, plan: &Plan) {
         let mut listeners = std::mem::take(&mut self.listeners);
         for new in &plan.listeners {
-            let id = listener_id(&new.address);
+            let id = listener_id(new);
             let pool = match &new.face {
                 Face::Ldap { directory } => self.find_directory(directory),
                 Face::Rpc { .. } => None,
@@ -200,11 +202,7 @@ impl Drive {
         for (id, old) in listeners {
             self.listeners.entry(id).or_insert(old);
         }
-        let ids: Vec<u64> = plan
-            .listeners
-            .iter()
-            .map(|listener| listener_id(&listener.address))
-            .collect();
+        let ids: Vec<u64> = plan.listeners.iter().map(|listener| listener_id(listener)).collect();
         let leaving: Vec<usize> = self
             .conns
             .iter()
@@ -226,13 +224,14 @@ impl Drive {
     /// A pool that was removed goes once nobody needs it.
     pub(super) fn forget_left(&mut self, index: usize) {
         let now = self.now;
+        if self.pool(index).is_none_or(|state| !state.leaving) {
+            return;
+        }
         let used = self
             .conns
             .iter()
             .any(|(_, conn)| matches!(&conn.kind, super::conn::Kind::Ldap(c) if c.pool == index));
-        let Some(state) = self.pool(index).filter(|state| state.leaving) else {
-            return;
-        };
+        let Some(state) = self.pool(index) else { return };
         if used || state.pool.pending() > 0 {
             return;
         }
@@ -479,7 +478,9 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         pending_max: 0,
         lanes: vec![limits],
     };
+    // A program that works for long owes nothing meanwhile: deadlines end it, not doubts.
     let health = HealthConfig {
+        suspect_after: engine::core::time::Span::from_secs(DAY_SECS),
         probe_interval: None,
         eject_after: u32::MAX,
         ..HealthConfig::default()

@@ -6,7 +6,7 @@ use zeroize::Zeroize;
 
 use super::conn::ConnRef;
 use super::directory::Directory;
-use super::exec::Service;
+use super::exec::{RunRef, Service};
 use super::local::LocalUpstream;
 
 /// Request buffers larger than this are given back.
@@ -60,7 +60,7 @@ pub enum Place {
     /// The local directory.
     Local(Box<LocalUpstream>),
     /// A place in which programs are run, one at a time, and the one that runs now.
-    Runner(Option<ConnRef>),
+    Runner(Option<RunRef>),
 }
 
 /// What a pool is for.
@@ -79,6 +79,8 @@ pub struct PoolState {
     pub pool: Pool<Caller>,
     /// What it wants done.
     pub effects: Vec<Effect<Caller>>,
+    /// A second buffer for them, so that nothing is allocated while the first is worked on.
+    pub work: Vec<Effect<Caller>>,
     /// Being carried out just now.
     pub busy: bool,
     /// The bytes of its requests.
@@ -97,6 +99,7 @@ impl PoolState {
         PoolState {
             pool: Pool::new(seed),
             effects: Vec::new(),
+            work: Vec::new(),
             busy: false,
             flights: Vec::new(),
             places: Vec::new(),
@@ -178,6 +181,11 @@ impl PoolState {
             Target::Directory(directory) => Some(directory),
             Target::Service(_) => None,
         }
+    }
+
+    /// Whether it is a service's.
+    pub fn is_service(&self) -> bool {
+        matches!(self.target, Target::Service(_))
     }
 
     /// The service that it is.

@@ -109,7 +109,10 @@ impl Drive {
                 None => report.clients.push((listener, 1)),
             }
         }
-        for state in self.pools.iter().flatten().filter(|state| !state.leaving) {
+        for (index, state) in self.pools.iter().enumerate() {
+            let Some(state) = state.as_ref().filter(|state| !state.leaving) else {
+                continue;
+            };
             match &state.target {
                 Target::Directory(directory) => {
                     let servers = state.pool.report().into_iter().filter_map(|line| {
@@ -139,7 +142,7 @@ impl Drive {
                         servers: servers.collect(),
                     });
                 }
-                Target::Service(service) => report.services.push(service.report(&state.pool)),
+                Target::Service(service) => report.services.push(service.report(&state.pool, self.running(index))),
             }
         }
         report

@@ -3,24 +3,27 @@
 //! A client's outbox is bounded; the bound shrinks when many clients together are slow. Beyond it, the connection that
 //! brings the answers is not read for a while: on a connection of the client's own that hurts nobody else. A shared one
 //! is first put aside for this client: it gets no new requests, another is opened in its stead, and what others wait for
-//! on it is asked again elsewhere. Where no other can be opened, or the client stops reading altogether, its own
-//! operation is given up (adminLimitExceeded) and everybody else goes on.
+//! on it is asked again elsewhere. Few connections may be held so at once, because a server has few threads and each
+//! unread connection blocks one. A client that takes nothing at all for [`PATIENCE`] is not slow but stuck: its operations
+//! are given up (adminLimitExceeded) and everybody else goes on.
 
 use std::sync::atomic::Ordering;
 
+use engine::core::Ticket;
 use engine::core::time::Span;
-use engine::core::{Ticket, UpstreamId};
 use engine::session::ldap::lane;
 
 use super::Drive;
-use super::conn::{ConnRef, Kind};
+use super::conn::{Conn, ConnRef, Kind};
 use super::pools::{Caller, Place, PoolState};
 use crate::net::stream::Flushed;
 
 /// A client's bound when the daemon's memory for slow readers is more than half used.
 const SCARCE_BYTES: usize = 32 * 1024;
-/// A client that takes nothing for so long while a server's connection waits for it is given up.
-pub(super) const PATIENCE: Span = Span::from_millis(1000);
+/// A client that takes nothing for so long while its answers come over a shared connection is given up.
+pub(super) const PATIENCE: Span = Span::from_millis(250);
+/// Shared connections of one directory and worker that may wait for slow clients at once.
+const HELD_MAX: usize = 2;
 
 impl Drive {
     /// A part of an answer was added to a client's outbox.
@@ -61,12 +64,44 @@ impl Drive {
         if self.conns.get(at).is_none_or(|conn| conn.stream.waiting() <= bound) {
             return;
         }
-        let Some(upstream) = self.pool(index).and_then(|state| state.pool.upstream_of(ticket)) else {
+        let stuck = self
+            .conns
+            .get(at)
+            .and_then(|conn| conn.stalled_since)
+            .is_some_and(|since| self.now >= since + PATIENCE);
+        let Some(to) = self.connection_of(index, ticket) else {
             return;
         };
-        if bound == 0 || !self.choke(index, ticket, upstream, caller) {
-            self.give_up(index, ticket, caller);
+        let shared = self.lane_of(to) == Some(lane::SHARED);
+        if shared && stuck {
+            return self.lose_patience(at);
         }
+        if bound == 0 {
+            return self.give_up(index, ticket, caller);
+        }
+        if !shared || (self.held(index) < HELD_MAX && self.set_aside(index, ticket)) {
+            self.choke(to, at);
+        }
+        // Else the outbox grows on within the daemon's total until the client moves or is found stuck.
+        self.arm(at, PATIENCE);
+    }
+
+    /// The connection that carries a request.
+    fn connection_of(&mut self, index: usize, ticket: Ticket) -> Option<ConnRef> {
+        let state = self.pool(index)?;
+        let upstream = state.pool.upstream_of(ticket)?;
+        match state.place(upstream)? {
+            Place::Conn(to) => Some(*to),
+            _ => None,
+        }
+    }
+
+    /// Connections of this pool that wait for slow clients.
+    fn held(&self, index: usize) -> usize {
+        let choked = |conn: &Conn| {
+            conn.choked && matches!(&conn.kind, Kind::Upstream(u) if u.pool == index && u.lane == lane::SHARED)
+        };
+        self.conns.iter().filter(|(_, conn)| choked(conn)).count()
     }
 
     /// Brings the daemon's total up to date; this client's bound under it.
@@ -102,39 +137,32 @@ impl Drive {
         }
     }
 
-    /// Stops reading the connection that brings this client's answers. False: that would hurt others too much.
-    fn choke(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId, caller: Caller) -> bool {
+    /// A shared connection is put aside for one client. False: no other could be opened in its stead.
+    fn set_aside(&mut self, index: usize, ticket: Ticket) -> bool {
         let now = self.now;
         let Some(state) = self.pool(index) else { return false };
-        let Some(Place::Conn(to)) = state.place(upstream) else {
+        let Some(upstream) = state.pool.upstream_of(ticket) else {
             return false;
         };
-        let to = *to;
-        let Some(lane) = self.lane_of(to) else { return false };
-        if lane == lane::SHARED {
-            let Some(state) = self.pool(index) else { return false };
-            if !state.pool.set_aside(upstream, ticket, now, &mut state.effects) {
-                return false;
-            }
-            self.carry_out(index, None);
-        }
-        let Some(server) = self.conns.get_mut(to.at as usize) else {
-            return false;
-        };
+        let done = state.pool.set_aside(upstream, ticket, now, &mut state.effects);
+        self.carry_out(index, None);
+        done
+    }
+
+    /// Stops reading the connection that brings this client's answers.
+    fn choke(&mut self, to: ConnRef, at: usize) {
+        let now = self.now;
+        let Some(server) = self.conn(to) else { return };
         server.choked = true;
-        let at = caller.conn.at as usize;
-        if let Some(conn) = self.conns.get_mut(at) {
-            if conn.stalled_since.is_none() {
-                conn.stalled_since = Some(now);
-            }
-            if let Kind::Ldap(client) = &mut conn.kind
-                && !client.choking.contains(&to)
-            {
-                client.choking.push(to);
-            }
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.stalled_since.is_none() {
+            conn.stalled_since = Some(now);
         }
-        self.arm(at, PATIENCE);
-        true
+        if let Kind::Ldap(client) = &mut conn.kind
+            && !client.choking.contains(&to)
+        {
+            client.choking.push(to);
+        }
     }
 
     /// The operation is ended; its client is told, if it ever reads on.

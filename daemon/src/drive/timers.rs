@@ -5,8 +5,9 @@ use std::time::Duration;
 use engine::core::time::{Instant, Span};
 
 use super::Drive;
-use super::conn::Kind;
+use super::conn::{Conn, Kind};
 use super::slow::PATIENCE;
+use engine::session::ldap::lane;
 
 /// How long the end of a closed connection is awaited.
 pub(super) const LINGER: Span = Span::from_millis(500);
@@ -93,8 +94,8 @@ impl Drive {
             return conn.timer.map(|(_, due)| due);
         }
         let (listener, choking, pending) = match &conn.kind {
-            Kind::Ldap(client) => (client.listener, !client.choking.is_empty(), client.session.pending()),
-            Kind::Rpc(client) => (client.listener, false, client.calls.len()),
+            Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
+            Kind::Rpc(client) => (client.listener, false, client.session.pending()),
             _ => return None,
         };
         let plan = &self.listeners.get(&listener)?.plan;
@@ -108,6 +109,18 @@ impl Drive {
         [partial, stalled, impatient, idle].into_iter().flatten().min()
     }
 
+    /// Whether others wait while this client does not read: its answers come over shared connections, and its outbox is
+    /// beyond its bound or keeps one of them from being read.
+    fn is_waited_for(&self, conn: &Conn) -> bool {
+        let Kind::Ldap(client) = &conn.kind else { return false };
+        let bound = self
+            .listeners
+            .get(&client.listener)
+            .map_or(usize::MAX, |listener| listener.plan.outbox_bytes_max);
+        let waits = !client.choking.is_empty() || conn.stream.waiting() > bound;
+        waits && client.choking.iter().all(|to| self.lane_of(*to) != Some(lane::PINNED))
+    }
+
     /// A connection's timer has come.
     fn due(&mut self, at: usize) {
         let now = self.now;
@@ -117,9 +130,8 @@ impl Drive {
         }
         let (listener, choking, pending) = match &conn.kind {
             Kind::Upstream(_) => return self.upstream_lost(at, "it took too long to connect"),
-            Kind::Program(_) => return,
-            Kind::Ldap(client) => (client.listener, !client.choking.is_empty(), client.session.pending()),
-            Kind::Rpc(client) => (client.listener, false, client.calls.len()),
+            Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
+            Kind::Rpc(client) => (client.listener, false, client.session.pending()),
         };
         let Some(plan) = self
             .listeners

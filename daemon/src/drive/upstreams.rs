@@ -192,6 +192,10 @@ impl Drive {
         match step {
             Hello::Wait => {}
             Hello::Failed(why) => self.upstream_lost(at, why),
+            Hello::Refused(what, code) => {
+                let name = result::name(code);
+                self.upstream_lost(at, &format!("the server refused {what}: {name} ({code})"));
+            }
             Hello::Tls => {
                 let begun = match (tls, self.conns.get_mut(at)) {
                     (Some((config, name)), Some(conn)) => conn.stream.connect_tls(config, name).is_ok(),
@@ -228,7 +232,11 @@ impl Drive {
     fn upstream_read(&mut self, at: usize, scratch: &mut [u8]) -> bool {
         let was_handshaking = self.conns.get(at).is_some_and(|conn| conn.stream.is_handshaking());
         let Some((n, mut held)) = self.fill(at, scratch) else {
-            self.upstream_lost(at, "the server closed the connection");
+            let fault = self
+                .conns
+                .get(at)
+                .and_then(|conn| conn.stream.fault().map(|fault| format!("TLS: {fault}")));
+            self.upstream_lost(at, fault.as_deref().unwrap_or("the server closed the connection"));
             return true;
         };
         if was_handshaking {

@@ -52,8 +52,11 @@ pub struct Bound {
 #[derive(Debug)]
 enum Sock {
     Tcp(TcpListener),
-    /// The second is held for its drop: the file goes with the listener.
-    Unix(UnixListener, #[allow(dead_code, reason = "held for its drop")] Cleanup),
+    Unix {
+        listener: UnixListener,
+        /// Held for its drop: the file goes with the listener.
+        _cleanup: Cleanup,
+    },
 }
 
 /// Removes a unix socket's file.
@@ -80,7 +83,10 @@ pub fn bind(address: &Address) -> Result<Bound, String> {
         Address::Unix(path, mode) => {
             let listener = bind_unix(path, *mode).map_err(|error| explain(&path.display().to_string(), &error))?;
             Ok(Bound {
-                socket: Sock::Unix(listener, Cleanup(path.clone())),
+                socket: Sock::Unix {
+                    listener,
+                    _cleanup: Cleanup(path.clone()),
+                },
                 address: address.clone(),
             })
         }
@@ -319,7 +325,9 @@ impl Accepting {
                     let token = Token(self.tokens);
                     let registered = match &mut bound.socket {
                         Sock::Tcp(listener) => self.poll.registry().register(listener, token, Interest::READABLE),
-                        Sock::Unix(listener, _) => self.poll.registry().register(listener, token, Interest::READABLE),
+                        Sock::Unix { listener, .. } => {
+                            self.poll.registry().register(listener, token, Interest::READABLE)
+                        }
                     };
                     match registered {
                         Ok(()) => {
@@ -387,7 +395,7 @@ impl Accepting {
                 let _ = stream.set_nodelay(true);
                 (Raw::Tcp(stream), Some(peer))
             }),
-            Sock::Unix(listener, _) => listener.accept().map(|(stream, _)| (Raw::Unix(stream), None)),
+            Sock::Unix { listener, .. } => listener.accept().map(|(stream, _)| (Raw::Unix(stream), None)),
         };
         match accepted {
             Ok((raw, peer)) => {

@@ -135,6 +135,8 @@ pub struct Stream {
     written: usize,
     /// Something secret is in the outbox: it is wiped once written.
     sensitive: bool,
+    /// Why TLS broke.
+    fault: Option<Box<str>>,
 }
 
 impl Stream {
@@ -146,6 +148,7 @@ impl Stream {
             outbox: Vec::new(),
             written: 0,
             sensitive: false,
+            fault: None,
         }
     }
 
@@ -207,6 +210,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Why TLS broke, where it did.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
     /// Whether a TLS handshake is under way.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
@@ -243,7 +251,7 @@ impl Stream {
                 Err(_) => return Got::End,
             }
             if let Err(error) = tls.process_new_packets() {
-                tracing::debug!(%error, "TLS");
+                self.fault = Some(error.to_string().into());
                 // The alert that says why goes out if it can.
                 let _ = tls.write_tls(&mut self.raw);
                 return Got::End;

@@ -6,7 +6,7 @@
 //! **The law.** Every [`Ticket`] gets exactly one final reply, made by the pool itself if nobody else makes it, within
 //! its deadline plus one tick of the wheel; after it nothing more is delivered for that ticket.
 
-mod arena;
+pub(crate) mod arena;
 pub mod backoff;
 pub mod policy;
 pub mod pool;

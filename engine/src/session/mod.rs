@@ -4,3 +4,4 @@
 //! what else is to be done. It knows no socket, no clock and no pool. A protocol never imports another.
 
 pub mod ldap;
+pub mod rpc;

@@ -37,6 +37,8 @@ pub enum Step {
     Ready,
     /// It never will; say why.
     Failed(&'static str),
+    /// It never will: the server answered this request of ours with this result code.
+    Refused(&'static str, u32),
 }
 
 /// What a message from the server means.
@@ -140,7 +142,9 @@ impl Connection {
         if self.ids.remove(env.id).is_none() {
             return Step::Wait;
         }
-        let succeeded = result::result_code(env.op) == Some(code::SUCCESS);
+        let answer = result::result_code(env.op);
+        let succeeded = answer == Some(code::SUCCESS);
+        let refused = |what| Step::Refused(what, answer.unwrap_or(code::OTHER));
         match (self.phase, env.tag) {
             (Phase::StartTls, tag::EXTENDED_RESPONSE) if succeeded => {
                 self.phase = Phase::Tls;
@@ -149,12 +153,12 @@ impl Connection {
             (Phase::StartTls, tag::EXTENDED_RESPONSE) if self.security == Security::StartTlsTried => {
                 self.bind(bind, out)
             }
-            (Phase::StartTls, tag::EXTENDED_RESPONSE) => Step::Failed("the server refused StartTLS"),
+            (Phase::StartTls, tag::EXTENDED_RESPONSE) => refused("StartTLS"),
             (Phase::Binding, tag::BIND_RESPONSE) if succeeded => {
                 self.phase = Phase::Ready;
                 Step::Ready
             }
-            (Phase::Binding, tag::BIND_RESPONSE) => Step::Failed("the server refused our bind"),
+            (Phase::Binding, tag::BIND_RESPONSE) => refused("our bind"),
             _ => Step::Failed("the server answered out of turn"),
         }
     }
@@ -181,9 +185,15 @@ impl Connection {
         id
     }
 
-    /// Tells the server that nobody waits for this id any more.
+    /// Whether an id stands for a request of this ticket. One that moved here and ended before it was written has no id here;
+    /// the number that it had elsewhere is somebody else's, and not to be abandoned.
+    pub fn stands_for(&self, id: i32, ticket: Ticket) -> bool {
+        matches!(self.ids.get(id), Some(What::Ticket { ticket: of, .. } | What::Bind { ticket: of, .. }) if of == ticket)
+    }
+
+    /// Tells the server that nobody waits for this id any more; of binds it is not told (RFC 4511 4.11).
     pub fn abandon(&mut self, id: i32, out: &mut Vec<u8>) {
-        if self.ids.remove(id).is_some() {
+        if matches!(self.ids.get(id), Some(What::Ticket { .. })) && self.ids.remove(id).is_some() {
             // An Abandon has no response: its own id stands for nothing.
             let own = self.ids.allocate(What::Own);
             self.ids.remove(own);
@@ -232,6 +242,9 @@ impl Connection {
             What::Ticket { ticket, response } => self.reply(env, ticket, response),
             What::Bind { ticket, ask } => self.bind_answered(env, ticket, ask, out),
             What::WhoAmI { ticket } => {
+                if !envelope::is_final_response(env.tag) {
+                    return Ok(Event::Nothing);
+                }
                 self.ids.remove(env.id);
                 let known = env.tag == tag::EXTENDED_RESPONSE && result::result_code(env.op) == Some(code::SUCCESS);
                 Ok(Event::BindIdentity { ticket, known })
@@ -314,3 +327,6 @@ fn verdict(code: u32) -> Verdict {
         _ => Verdict::Well,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,7 +113,7 @@ fn answer_search(out: &mut Vec<u8>, message: &Envelope<'_>, fault: Fault, nth: u
     let mut filter = Reader::new(reader.element().unwrap().content);
     filter.element().unwrap();
     let mut uid = filter.element().unwrap().content.to_vec();
-    let each_hundredth = nth % 100 == 0;
+    let each_hundredth = nth.is_multiple_of(100);
     match fault {
         Fault::Silent(silent) if silent == nth => return,
         Fault::Stalls(at, time) if at == nth => thread::sleep(time),

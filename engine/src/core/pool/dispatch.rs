@@ -411,10 +411,16 @@ impl<T: Copy> Pool<T> {
 
     /// Some server may yet turn out to be up.
     pub(super) fn hopeful(&self) -> bool {
-        self.servers
-            .iter()
-            .flatten()
-            .any(|server| !server.retiring && (server.health == Health::Starting || server.ready() > 0))
+        self.servers.iter().flatten().any(|server| {
+            !server.retiring && (server.health == Health::Starting || server.ready() > 0 || self.recovers(server))
+        })
+    }
+
+    /// Nothing of it is ready, but only because we interrupted or killed it: it comes back, or is replaced.
+    fn recovers(&self, server: &Server) -> bool {
+        let all = server.fleets.iter().flat_map(|fleet| &fleet.all);
+        all.filter_map(|handle| self.upstreams.get(*handle))
+            .any(|upstream| matches!(upstream.state, UpstreamState::Interrupted { .. } | UpstreamState::Dying))
     }
 
     /// Every slot of it is taken.

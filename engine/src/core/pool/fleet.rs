@@ -49,6 +49,8 @@ impl<T: Copy> Pool<T> {
         };
         let (server_index, lane, state) = (upstream.server, upstream.lane, upstream.state);
         let in_flight = upstream.tickets.len();
+        // What we put an end to ourselves tells nothing about the server: it is replaced at once.
+        let interrupted = matches!(state, UpstreamState::Interrupted { .. } | UpstreamState::Dying);
         let mut orphans = self.forget(id.0);
         let wait = self
             .servers
@@ -60,11 +62,14 @@ impl<T: Copy> Pool<T> {
                 server.failures_in_a_row += u32::from(troubled);
                 let last = server.ready() == 0;
                 // One that loses its upstreams in a row is not dialled in a tight loop.
-                let in_a_row = server
-                    .lost_at
-                    .replace(now)
-                    .is_some_and(|before| now.since(before) < Span::from_secs(1));
-                if cause == Cause::OpenFailed || in_a_row {
+                let in_a_row = !interrupted
+                    && server
+                        .lost_at
+                        .replace(now)
+                        .is_some_and(|before| now.since(before) < Span::from_secs(1));
+                // What happens to several of them at once is one failure.
+                let waits = server.retry_at.is_some_and(|at| at > now);
+                if (cause == Cause::OpenFailed || in_a_row) && !waits {
                     server.retry_at = Some(now + server.backoff.next(&mut self.rng));
                 }
                 if cause == Cause::OpenFailed && last {
@@ -76,7 +81,6 @@ impl<T: Copy> Pool<T> {
                 (server.failures_in_a_row, last)
             });
         self.stats.lost += u64::from(cause != Cause::Ended);
-        let interrupted = matches!(state, UpstreamState::Interrupted { .. } | UpstreamState::Dying);
         if let Some((failures, last)) = wait
             && failures >= self.health.eject_after
             && !last

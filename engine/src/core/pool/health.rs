@@ -230,7 +230,7 @@ impl<T: Copy> Pool<T> {
         })
     }
 
-    /// Puts a server aside. `trouble`: it answers, but badly, and stays aside for a back-off at least.
+    /// Puts a server aside. `trouble`: it answers, but badly, and stays aside for `retry_min` at least.
     pub(super) fn eject(&mut self, index: usize, trouble: bool, now: Instant, effects: &mut Vec<Effect<T>>) {
         let again = self.health.probe_suspect_interval;
         let Some(Some(server)) = self.servers.get_mut(index) else {
@@ -241,11 +241,7 @@ impl<T: Copy> Pool<T> {
         }
         server.health = Health::Ejected;
         server.failures += u64::from(!trouble);
-        server.ejected_until = if trouble {
-            now + server.backoff.next(&mut self.rng)
-        } else {
-            now
-        };
+        server.ejected_until = if trouble { now + self.health.retry_min } else { now };
         server.check_at = Some(now + again);
         self.stats.ejections += 1;
         if self.another_usable(index) {

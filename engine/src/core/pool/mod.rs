@@ -13,6 +13,8 @@ mod configure;
 mod dispatch;
 mod fleet;
 mod health;
+#[cfg(test)]
+mod interrupt_tests;
 mod invariants;
 pub(crate) mod list;
 mod size;

@@ -2,7 +2,8 @@
 //!
 //! Invariants: a message id is in `pending` from its submission to its end and never twice; while a bind is in flight
 //! nothing else is taken; from the moment a bind request is taken until its success the client is anonymous (RFC 4511
-//! 4.2.1, RFC 4513 4); every request that has a response gets exactly one final one, here or from an upstream.
+//! 4.2.1, RFC 4513 4), and nothing that it asked before goes on, also where the bind is refused here; every request that
+//! has a response gets exactly one final one, here or from an upstream.
 
 mod receive;
 mod settle;
@@ -38,7 +39,7 @@ pub struct Settings {
     pub allow_unauthenticated_bind: bool,
     /// Whether StartTLS is offered here.
     pub starttls: bool,
-    /// Operations pending per client, beyond which it is not read; 0: no limit.
+    /// Operations pending per client, beyond which nothing is taken from it that would add another; 0: no limit.
     pub pending_max: usize,
     /// Deadline of a search.
     pub search_timeout: Span,
@@ -124,6 +125,8 @@ pub struct Session {
     /// The control that carries it, encoded; none while anonymous.
     control: Option<Box<[u8]>>,
     pin: Option<UpstreamId>,
+    /// The client's own upstream is gone, or bound as nobody knows whom.
+    pin_gone: bool,
 }
 
 /// The encoded control of an anonymous client, the same for all.
@@ -145,6 +148,7 @@ impl Session {
             authzid: Box::default(),
             control: None,
             pin: None,
+            pin_gone: false,
         }
     }
 
@@ -179,7 +183,7 @@ impl Session {
         &self.bind_name
     }
 
-    /// Whether frames would be taken now.
+    /// Whether any frame would be taken now.
     #[inline]
     pub fn takes(&self, settings: &Settings) -> bool {
         self.state == State::Open && (settings.pending_max == 0 || self.pending.len() < settings.pending_max)

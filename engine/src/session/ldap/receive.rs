@@ -15,7 +15,6 @@ enum Controls {
     /// Results are expected for as long as the client stays: no deadline.
     Persistent,
     ProxiedAuthorization,
-    Malformed,
 }
 
 impl Session {
@@ -30,12 +29,15 @@ impl Session {
         if self.state == State::Closing {
             return Next::Done;
         }
-        if !self.takes(settings) {
+        if !self.takes_now(env.tag, settings) {
             return Next::Later;
         }
-        if let Err(fault) = grammar::check_request(env, &settings.limits) {
-            return self.poisoned(fault, out);
-        }
+        // Whoever sends controls that cannot be read can still be answered: the borders of the message are sound.
+        let malformed = match grammar::check_request(env, &settings.limits) {
+            Ok(()) => false,
+            Err(Malformed::BadControls) => true,
+            Err(fault) => return self.poisoned(fault, out),
+        };
         let Some(response) = response_tag(env.tag) else {
             return match env.tag {
                 tag::UNBIND_REQUEST => {
@@ -52,24 +54,21 @@ impl Session {
             result::write_result(out, env.id, response, code::UNAVAILABLE, b"", "shutting down");
             return Next::Done;
         }
-        let refuse = |code: u32, why: &str, out: &mut Vec<u8>| {
-            result::write_result(out, env.id, response, code, b"", why);
-            Next::Done
-        };
         let controls = inspect(env.controls);
-        match controls {
-            Controls::Malformed => return refuse(code::PROTOCOL_ERROR, "malformed control", out),
-            Controls::ProxiedAuthorization if settings.proxied || self.pin.is_none() => {
-                if env.tag == tag::BIND_REQUEST {
-                    self.anonymous();
-                }
-                return refuse(
-                    code::UNWILLING_TO_PERFORM,
-                    "proxied authorization is not passed on here",
-                    out,
-                );
-            }
-            _ => {}
+        let refusal = match controls {
+            _ if malformed => Some((code::PROTOCOL_ERROR, "malformed or too many controls")),
+            Controls::ProxiedAuthorization if settings.proxied || self.pin.is_none() => Some((
+                code::UNWILLING_TO_PERFORM,
+                "proxied authorization is not passed on here",
+            )),
+            _ => None,
+        };
+        if let Some((code, why)) = refusal {
+            result::write_result(out, env.id, response, code, b"", why);
+            return match env.tag {
+                tag::BIND_REQUEST => self.bind_refused(out),
+                _ => Next::Done,
+            };
         }
         match env.tag {
             tag::BIND_REQUEST => self.bind(env, settings, out),
@@ -108,6 +107,25 @@ impl Session {
         } else {
             Next::Done
         }
+    }
+
+    /// What would add to a client's pending operations waits for room; what takes from them does not, or a client whose
+    /// searches have no end could never abandon one.
+    fn takes_now(&self, tag: u8, settings: &Settings) -> bool {
+        self.takes(settings)
+            || (self.state == State::Open
+                && matches!(tag, tag::ABANDON_REQUEST | tag::UNBIND_REQUEST | tag::BIND_REQUEST))
+    }
+
+    /// A bind that goes no further. Nothing of the old identity may run on, be sent late under another one, or find a
+    /// connection that is still bound: where something of it is left, the client has to connect anew.
+    fn bind_refused(&mut self, out: &mut Vec<u8>) -> Next {
+        self.anonymous();
+        if self.pending.is_empty() && self.pin.is_none() {
+            return Next::Done;
+        }
+        let why = "a bind was refused that ends what was asked before it";
+        self.disconnect(code::UNWILLING_TO_PERFORM, why, out)
     }
 
     fn operation(&self, retry: bool, timeout: crate::core::time::Span) -> Submit {
@@ -154,7 +172,7 @@ impl Session {
             {
                 let why = "unauthenticated bind (a DN with an empty password) is refused";
                 result::write_bind(out, env.id, code::UNWILLING_TO_PERFORM, why, None);
-                return Next::Done;
+                return self.bind_refused(out);
             }
             // RFC 4513 5.1.2: whatever DN it shows, such a client stays anonymous.
             Auth::Simple([]) => name = b"",
@@ -163,7 +181,7 @@ impl Session {
             Auth::Sasl { .. } | Auth::Other(_) => {
                 let why = "only simple binds are offered here";
                 result::write_bind(out, env.id, code::AUTH_METHOD_NOT_SUPPORTED, why, None);
-                return Next::Done;
+                return self.bind_refused(out);
             }
         }
         self.state = State::Binding { id: env.id };
@@ -216,6 +234,9 @@ impl Session {
             (code::OPERATIONS_ERROR, "TLS is active already")
         } else if !self.pending.is_empty() {
             (code::OPERATIONS_ERROR, "operations are pending")
+        } else if self.pin.is_some() {
+            // Its own connection would go on as who it was in clear.
+            (code::OPERATIONS_ERROR, "StartTLS comes before a bind here")
         } else if !settings.starttls {
             (code::UNAVAILABLE, "TLS is not configured here")
         } else {
@@ -267,10 +288,7 @@ impl Session {
 
 fn inspect(content: &[u8]) -> Controls {
     let mut found = Controls::Plain;
-    for control in control::controls(content) {
-        let Ok(control) = control else {
-            return Controls::Malformed;
-        };
+    for control in control::controls(content).flatten() {
         let is = |oid: &str| control.oid == oid.as_bytes();
         if is(control_oid::PROXIED_AUTHORIZATION) || is(control_oid::PROXIED_AUTHORIZATION_V1) {
             return Controls::ProxiedAuthorization;

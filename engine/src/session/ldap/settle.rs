@@ -54,6 +54,7 @@ impl Session {
         if request_tag == tag::BIND_REQUEST {
             self.bind_ended(id);
         }
+        self.pin_gone |= self.pin.is_some() && matches!(reason, Reason::UpstreamLost { .. });
         let Some((code, why)) = words(reason, request_tag) else {
             return;
         };
@@ -64,9 +65,14 @@ impl Session {
 
     /// The client reads so slowly that its operation is given up.
     pub fn too_slow(&mut self, id: i32, request_tag: u8, out: &mut Vec<u8>) {
-        if self.pending.remove(&id).is_some()
-            && let Some(response) = response_tag(request_tag)
-        {
+        if self.pending.remove(&id).is_none() {
+            return;
+        }
+        if request_tag == tag::BIND_REQUEST {
+            self.bind_ended(id);
+            self.pin_gone |= self.pin.is_some();
+        }
+        if let Some(response) = response_tag(request_tag) {
             result::write_result(
                 out,
                 id,
@@ -78,17 +84,26 @@ impl Session {
         }
     }
 
-    /// After something has ended: whether a client that drains is done.
+    /// After something has ended: whether a client that drains, or one whose own upstream is gone, is done.
     pub fn after_end(&mut self, out: &mut Vec<u8>) -> Next {
+        if self.pin_gone && self.pending.is_empty() {
+            return self.pin_lost(out);
+        }
         if self.draining.is_some() && self.pending.is_empty() && self.state == State::Open {
             return self.disconnect(code::UNAVAILABLE, "shutting down", out);
         }
         Next::Done
     }
 
-    /// The client's own upstream is gone, and with it who the client is.
+    /// The client's own upstream is gone, or nobody knows as whom it is bound by now; with it goes who the client is. It is
+    /// still the client's, to be released when the client is closed.
+    ///
+    /// Where it was lost under the client's first bind, that bind is under way elsewhere and nothing else is lost.
     pub fn pin_lost(&mut self, out: &mut Vec<u8>) -> Next {
-        self.pin = None;
+        if matches!(self.state, State::Binding { id } if self.pending.contains_key(&id)) {
+            self.pin = None;
+            return Next::Done;
+        }
         self.disconnect(code::UNAVAILABLE, "the server's connection was lost", out)
     }
 

@@ -1,0 +1,31 @@
+//! The daemon as a process, against real peers: slapd, ldap-utils, python-ldap.
+//!
+//! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
+//! environment: `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`;
+//! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
+
+#![cfg(test)]
+
+mod balance;
+mod ber;
+mod calls;
+mod certificates;
+mod client;
+mod commands;
+mod deaths;
+mod fake;
+mod hostile;
+mod identity;
+mod lifecycle;
+mod load;
+mod local;
+mod ops;
+mod peer;
+mod proc;
+mod resources;
+mod same_answers;
+mod services;
+mod slapd;
+mod tools;
+mod upstreams;
+mod usherd;
