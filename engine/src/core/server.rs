@@ -236,6 +236,9 @@ impl Server {
     /// be opened while nothing may be.
     #[inline]
     pub(crate) fn want(&mut self, lane: u8, queued: u32, now: Instant) -> Decision {
+        if self.retiring {
+            return Decision::default();
+        }
         let waits = self.retry_at.is_some_and(|at| at > now);
         let Some(fleet) = self.fleets.get_mut(lane as usize) else {
             return Decision::default();
@@ -245,10 +248,8 @@ impl Server {
         };
         let census = fleet.census(max, queued);
         match &mut fleet.sizing {
-            _ if self.retiring => Decision::default(),
-            Some(sizing) if waits && sizing.lacks(census) => Decision::default(),
-            Some(sizing) => sizing.want(now, census),
-            None => Decision::default(),
+            Some(sizing) if !waits || !sizing.lacks(census) => sizing.want(now, census),
+            _ => Decision::default(),
         }
     }
 

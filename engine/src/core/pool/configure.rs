@@ -116,7 +116,9 @@ impl<T: Copy> Pool<T> {
                 UpstreamState::Ready if self.lane_config(upstream.lane).is_some_and(|lane| lane.owned) => {
                     // A client's own connection stays with it to its end.
                 }
-                UpstreamState::Ready => self.upstream_draining(UpstreamId(handle), now, effects),
+                UpstreamState::Ready | UpstreamState::Interrupted { .. } => {
+                    self.upstream_draining(UpstreamId(handle), now, effects);
+                }
                 _ => {}
             }
         }

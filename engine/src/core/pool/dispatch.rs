@@ -47,14 +47,19 @@ impl<T: Copy> Pool<T> {
         }
     }
 
-    /// Sends from the head of a lane's queue while something can take it.
+    /// Sends from the head of a lane's queue while something can take it, and opens what is missing for the rest.
     pub(super) fn pump(&mut self, lane: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
         while let Some(head) = self.lanes.get(lane).and_then(|lane| lane.queue.front()) {
             if self.is_closing() {
                 return;
             }
+            let opened = self.stats.opened;
             let choice = self.choose(head, 0, now, effects);
             if choice == Choice::Wait {
+                // One was opened for those that wait; the policy is asked where to open the next.
+                if self.stats.opened > opened {
+                    continue;
+                }
                 return;
             }
             self.unlink(head);

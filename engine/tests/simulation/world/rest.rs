@@ -23,8 +23,12 @@ impl World {
         self.jump(self.now + LONG)?;
         self.settle()?;
         self.wake_ups(WHILE)?;
-        let doubted = |health| health == Health::Ejected;
-        if self.pool.report().iter().any(|server| doubted(server.health)) {
+        let left = self.nth_line(0, |line| line.retired);
+        ensure(left.is_none(), || {
+            format!("{left:?} is left of a server that was removed")
+        })?;
+        let aside = |health| health == Health::Ejected;
+        if self.pool.report().iter().any(|server| aside(server.health)) {
             // Nothing that it has can carry a probe, so it is looked at again and again.
             return Ok(());
         }
