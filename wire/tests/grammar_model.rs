@@ -181,7 +181,8 @@ fn operation(op: &Node) -> bool {
             _ => false,
         },
         Tree(0x6E, fields) => matches!(&fields[..], [Leaf(0x04, _), Tree(0x30, pair)] if assertion(pair)),
-        Leaf(0x50, content) => is_id(content),
+        // Any number of up to 32 bits: one that names nothing abandons nothing.
+        Leaf(0x50, content) => (1..=4).contains(&content.len()),
         Tree(0x77, fields) => {
             matches!(&fields[..], [Leaf(0x80, oid)] | [Leaf(0x80, oid), Leaf(0x81, _)] if is_oid(oid))
         }

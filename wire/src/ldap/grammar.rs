@@ -250,7 +250,7 @@ pub fn check_request(env: &Envelope<'_>, limits: &Limits) -> Result<(), Malforme
         tag::COMPARE_REQUEST => compare(env.op).map(drop)?,
         // Any number will do: one that names nothing abandons nothing.
         tag::ABANDON_REQUEST => match Reader::inside(env.op, tag::ABANDON_REQUEST)?.rest().len() {
-            1..=5 => {}
+            1..=4 => {}
             _ => return Err(Malformed::BadId),
         },
         tag::EXTENDED_REQUEST => extended(env.op).map(drop)?,

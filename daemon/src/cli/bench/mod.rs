@@ -39,7 +39,7 @@ pub(crate) struct Args {
 enum Protocol {
     /// Load an LDAP server or a balancer in front of some, and check its answers
     ///
-    /// Texts with {n} are used with a number drawn from --range for each operation. Latency counts from when an
+    /// Texts with the mark (an n in braces) are used with a number drawn from --range for each operation. Latency counts from when an
     /// operation was sent; at a fixed --rate from when it should have been sent, so that a server which stalls is
     /// charged for what it kept waiting. Ends with 1 when an answer was misdelivered, duplicate, late or missing, or
     /// when nothing was answered. Ctrl-C ends the run with the figures so far.
@@ -126,25 +126,25 @@ pub(crate) struct LdapArgs {
     /// Operations a second, sent when they are due (an open loop); without it each answer is followed by a request
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
-    /// Where searches begin; may hold {n}
+    /// Where searches begin; may hold the mark
     #[arg(long)]
     base: Option<String>,
     /// How far searches go
     #[arg(long, value_enum, default_value = "sub")]
     scope: ScopeName,
-    /// What is searched; may hold {n}. A plain equality with {n} also says which entry must come back
+    /// What is searched; may hold the mark. A plain equality with the mark also says which entry must come back
     #[arg(long, default_value = "(uid=user{n})")]
     filter: String,
     /// The attributes asked for (repeatable)
     #[arg(long, default_value = "uid")]
     attribute: Vec<String>,
-    /// From where {n} is drawn, both ends included
+    /// From where the mark is drawn, both ends included
     #[arg(long, default_value = "1..10000", value_parser = range)]
     range: (u32, u32),
-    /// Whom to bind as; may hold {n}. Mixed loads compare the first RDN of it
+    /// Whom to bind as; may hold the mark. Mixed loads compare the first RDN of it
     #[arg(long)]
     bind_dn: Option<String>,
-    /// The file that holds the password; {n} in it is replaced as in --bind-dn
+    /// The file that holds the password; the mark in it is replaced as in --bind-dn
     #[arg(long)]
     password_file: Option<PathBuf>,
     /// Of 100 operations of a mixed load; the rest are searches [default: bind=5,compare=15,whoami=5,abandon=5]
