@@ -158,6 +158,12 @@ impl<T: Copy> Pool<T> {
             return;
         }
         let quiet = self.quiet_upstream(index, now);
+        // When the one that has owed for longest is due; one that cannot be asked about is looked at again at leisure.
+        let due = self.owed_since(index).map(|since| since + config.suspect_after);
+        let doubt_at = due
+            .filter(|at| *at > now)
+            .unwrap_or(Instant::MAX)
+            .min(now + config.suspect_after);
         let Some(Some(server)) = self.servers.get_mut(index) else {
             return;
         };
@@ -169,11 +175,18 @@ impl<T: Copy> Pool<T> {
             return self.probe(index, through, now, effects);
         }
         let rest = config.probe_interval.map(|interval| server.heard_at + interval);
-        let busy = (server.in_flight > 0).then(|| now + config.suspect_after);
+        let busy = (server.in_flight > 0).then_some(doubt_at);
         server.check_at = match (rest, busy) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+    }
+
+    /// Since when the upstream of a server that has owed bytes for longest has done so.
+    fn owed_since(&self, index: usize) -> Option<Instant> {
+        let server = self.servers.get(index)?.as_ref()?;
+        let all = server.fleets.iter().flat_map(|fleet| &fleet.all);
+        all.filter_map(|handle| self.upstreams.get(*handle)?.quiet_since).min()
     }
 
     fn probe(&mut self, index: usize, through: Option<Handle>, now: Instant, effects: &mut Vec<Effect<T>>) {
