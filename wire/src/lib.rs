@@ -6,6 +6,7 @@
 
 pub mod ber;
 pub mod frame;
+pub mod helper;
 pub mod ldap;
 pub mod ldif;
 pub mod rpc;

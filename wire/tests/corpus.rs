@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use wire::ber;
+use wire::helper::{self, Call, Payload, Welcome};
 use wire::ldap::control::{self, write_control};
 use wire::ldap::grammar::{Limits, Scope, check_request, filter_tag};
 use wire::ldap::message::{self, ChangeSpec, SearchSpec, oid};
@@ -22,6 +23,8 @@ mod envelope_body;
 mod filter_body;
 #[path = "../../fuzz/bodies/grammar.rs"]
 mod grammar_body;
+#[path = "../../fuzz/bodies/helper.rs"]
+mod helper_body;
 #[path = "../../fuzz/bodies/ldif.rs"]
 mod ldif_body;
 #[path = "../../fuzz/bodies/rpc.rs"]
@@ -52,6 +55,11 @@ fn filter() {
 #[test]
 fn ldif() {
     replay("ldif", &files(), ldif_body::run);
+}
+
+#[test]
+fn helper() {
+    replay("helper", &datagrams(), helper_body::run);
 }
 
 #[test]
@@ -244,6 +252,79 @@ fn frames() -> Vec<Vec<u8>> {
         b"\xd5\x01\x02\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00\x08\x00\x00\x00\x01s\x01\x00\x02ab\x80\x00\x00x"
             .to_vec(),
     ]
+}
+
+/// Each behind the byte that says how much memory is shared.
+fn datagrams() -> Vec<Vec<u8>> {
+    let call = Call {
+        call: 7,
+        deadline_ms: 2000,
+        whole_bytes: 5,
+        more: false,
+        descriptor: false,
+        payload: Payload::Inline(b"hello"),
+    };
+    let large = Call {
+        whole_bytes: 5000,
+        payload: Payload::Shared { offset: 0, bytes: 5000 },
+        ..call
+    };
+    let welcome = Welcome {
+        message_bytes_max: 131_072,
+        shared_bytes: 131_072,
+        call_bytes_max: 16 << 20,
+        answer_bytes_max: 16 << 20,
+        service: "upper",
+    };
+    let answer = Payload::Shared {
+        offset: 32_640,
+        bytes: 100,
+    };
+    let said = [
+        written(|out| helper::write_welcome(out, &welcome).unwrap()),
+        written(|out| {
+            helper::write_welcome(
+                out,
+                &Welcome {
+                    shared_bytes: 0,
+                    ..welcome
+                },
+            )
+            .unwrap()
+        }),
+        written(|out| helper::write_call(out, &call).unwrap()),
+        written(|out| {
+            helper::write_call(
+                out,
+                &Call {
+                    whole_bytes: 6,
+                    more: true,
+                    ..call
+                },
+            )
+            .unwrap()
+        }),
+        written(|out| {
+            helper::write_call(
+                out,
+                &Call {
+                    descriptor: true,
+                    ..large
+                },
+            )
+            .unwrap()
+        }),
+        written(|out| helper::write_interrupt(out, 7).unwrap()),
+        written(|out| helper::write_input(out, 7, b"123456").unwrap()),
+        written(helper::write_goodbye),
+        written(|out| helper::write_ready(out, 1, "upper/1").unwrap()),
+        written(|out| helper::write_part(out, 7, Payload::Inline(b"HEL")).unwrap()),
+        written(|out| helper::write_done(out, 7, answer).unwrap()),
+        written(|out| helper::write_error(out, 7, 1, "stopped").unwrap()),
+        written(|out| helper::write_interrupted(out, 7).unwrap()),
+        written(|out| helper::write_ask(out, 7, Payload::Inline(b"token?")).unwrap()),
+    ];
+    said.map(|datagram| [&[127], &datagram[..]].concat()).to_vec()
 }
 
 fn urls() -> Vec<Vec<u8>> {
