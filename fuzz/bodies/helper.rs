@@ -10,7 +10,7 @@ pub(crate) fn run(data: &[u8]) {
     let shared_bytes = u32::from(*memory) << 9;
     let mut out = Vec::new();
     match helper::from_usherd(datagram, shared_bytes) {
-        Ok(FromUsherd::Unknown { kind }) => assert!(!matches!(kind, 1..=5 | 16..=21)),
+        Ok(FromUsherd::Unknown { kind }) => assert!(!matches!(kind, 1..=5 | 16..=22)),
         Ok(said) => {
             usherd_again(&mut out, said, shared_bytes);
             assert_eq!(out, datagram);
@@ -66,6 +66,7 @@ fn helper_again(out: &mut Vec<u8>, said: FromHelper<'_>, shared_bytes: u32) {
             within(payload, half, shared_bytes);
             helper::write_ask(out, call, payload).expect("it was one");
         }
+        FromHelper::Unable { text } => helper::write_unable(out, text),
         FromHelper::Interrupted { call } => helper::write_interrupted(out, call).expect("it was one"),
         FromHelper::Error { call, payload } => {
             if let Payload::Inline(inline) = payload {

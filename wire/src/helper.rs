@@ -158,6 +158,11 @@ pub enum FromHelper<'a> {
         /// What [`read_error`] reads.
         payload: Payload<'a>,
     },
+    /// Instead of `ready`: no call can be taken.
+    Unable {
+        /// Why, for people; [`TEXT_BYTES_MAX`] bytes at most.
+        text: &'a str,
+    },
     /// Acknowledges an `interrupt`.
     Interrupted {
         /// The call that it named.
@@ -183,7 +188,7 @@ pub fn from_usherd(datagram: &[u8], shared_bytes: u32) -> Result<FromUsherd<'_>,
         kind::WELCOME => DESCRIPTOR,
         kind::CALL => SHARED | MORE | DESCRIPTOR,
         kind::INTERRUPT | kind::INPUT | kind::GOODBYE => 0,
-        kind::READY..=kind::ASK => return Err(Malformed::BadOperation),
+        kind::READY..=kind::UNABLE => return Err(Malformed::BadOperation),
         unknown => return Ok(FromUsherd::Unknown { kind: unknown }),
     };
     header.check(allowed, !matches!(header.kind, kind::WELCOME | kind::GOODBYE))?;
@@ -215,14 +220,15 @@ pub fn from_helper(datagram: &[u8], shared_bytes: u32) -> Result<FromHelper<'_>,
     let body = datagram.get(HEADER_BYTES..).ok_or(Malformed::Truncated)?;
     let allowed = match header.kind {
         kind::PART | kind::DONE | kind::ERROR | kind::ASK => SHARED,
-        kind::READY | kind::INTERRUPTED => 0,
+        kind::READY | kind::UNABLE | kind::INTERRUPTED => 0,
         _ => return Err(Malformed::BadOperation),
     };
-    header.check(allowed, header.kind != kind::READY)?;
+    header.check(allowed, !matches!(header.kind, kind::READY | kind::UNABLE))?;
     let payload = header.payload(body, shared_bytes / 2, shared_bytes)?;
     let call = header.call;
     Ok(match header.kind {
         kind::READY => ready(body)?,
+        kind::UNABLE => FromHelper::Unable { text: text(body)? },
         kind::PART => FromHelper::Part { call, payload },
         kind::DONE => FromHelper::Done { call, payload },
         kind::ERROR => {
@@ -253,11 +259,7 @@ pub fn read_error(payload: &[u8]) -> Result<(u16, &str), Malformed> {
     let [n0, n1, text @ ..] = payload else {
         return Err(Malformed::Truncated);
     };
-    if text.len() > TEXT_BYTES_MAX {
-        return Err(Malformed::TooLarge);
-    }
-    let text = std::str::from_utf8(text).map_err(|_| Malformed::BadValue("an error text in UTF-8"))?;
-    Ok((u16::from_be_bytes([*n0, *n1]), text))
+    Ok((u16::from_be_bytes([*n0, *n1]), self::text(text)?))
 }
 
 /// Appends a `welcome`.
@@ -342,6 +344,15 @@ pub fn write_ready(out: &mut Vec<u8>, concurrency: u32, software: &str) -> Resul
     out.extend_from_slice(&concurrency.to_be_bytes());
     out.extend_from_slice(software.as_bytes());
     Ok(())
+}
+
+/// Appends an `unable`. The text is cut at 1,024 bytes.
+pub fn write_unable(out: &mut Vec<u8>, text: &str) {
+    let text = cut(text);
+    if let Ok(header) = Header::new(kind::UNABLE, 0, text.len()) {
+        out.extend_from_slice(&header.bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
 }
 
 /// Appends a `part`.
@@ -454,11 +465,17 @@ fn ready(body: &[u8]) -> Result<FromHelper<'_>, Malformed> {
     if concurrency == 0 {
         return Err(Malformed::BadValue("a concurrency of at least 1"));
     }
-    if software.len() > TEXT_BYTES_MAX {
+    Ok(FromHelper::Ready {
+        concurrency,
+        software: text(software)?,
+    })
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Malformed> {
+    if bytes.len() > TEXT_BYTES_MAX {
         return Err(Malformed::TooLarge);
     }
-    let software = std::str::from_utf8(software).map_err(|_| Malformed::BadValue("a helper's name in UTF-8"))?;
-    Ok(FromHelper::Ready { concurrency, software })
+    std::str::from_utf8(bytes).map_err(|_| Malformed::BadValue("a text in UTF-8"))
 }
 
 fn number(bytes: &[u8]) -> Result<(u32, &[u8]), Malformed> {

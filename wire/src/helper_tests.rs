@@ -122,7 +122,7 @@ fn nobody_may_say_what_is_the_others() {
 #[test]
 fn a_later_kind_is_passed_over_by_helpers_and_refused_by_usherd() {
     let mut later = examples().swap_remove(5);
-    for kind in [6, 15, 22, 255] {
+    for kind in [6, 15, 23, 255] {
         later[2] = kind;
         later[3] = 0xF0;
         assert_eq!(from_usherd(&later, 0), Ok(FromUsherd::Unknown { kind }));
@@ -270,7 +270,7 @@ proptest! {
     #[test]
     fn what_a_helper_writes_is_read(
         call in 1..=u32::MAX, bytes in payload(), offset in 500..1000u32, concurrency in 1..=u32::MAX,
-        code: u16, text in "\\PC{0,40}", which in 0..6,
+        code: u16, text in "\\PC{0,40}", which in 0..7,
     ) {
         let payload = match &bytes {
             Some(bytes) => Payload::Inline(bytes),
@@ -297,6 +297,10 @@ proptest! {
             4 => {
                 write_interrupted(&mut out, call).unwrap();
                 FromHelper::Interrupted { call }
+            }
+            5 => {
+                write_unable(&mut out, &text);
+                FromHelper::Unable { text: &text }
             }
             _ => {
                 write_error(&mut out, call, code, &text).unwrap();

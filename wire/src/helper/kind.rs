@@ -11,3 +11,4 @@ pub(super) const DONE: u8 = 18;
 pub(super) const ERROR: u8 = 19;
 pub(super) const INTERRUPTED: u8 = 20;
 pub(super) const ASK: u8 = 21;
+pub(super) const UNABLE: u8 = 22;
