@@ -227,19 +227,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::config::plan::ServiceKind;
 
     fn service(program: &[&str]) -> Service {
         Service {
-            name: "test".into(),
-            program: program.iter().map(|word| (*word).to_owned()).collect(),
             max: 1,
-            queue_max: 1,
-            queue_timeout: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(1),
-            grace: Duration::from_secs(1),
-            reply_bytes_max: 1 << 20,
-            directory: None,
             environment: BTreeMap::from([("WORD".into(), "value of ours".into())]),
+            ..Service::sample(ServiceKind::Exec, program)
         }
     }
 

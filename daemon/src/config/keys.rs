@@ -24,11 +24,15 @@ pub enum Kind {
     TlsServer,
     /// `[service.NAME]`.
     Service,
+    /// `limits` of a service.
+    Limits,
+    /// `sandbox` of a service.
+    Sandbox,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -38,6 +42,8 @@ impl Kind {
         Kind::Listen,
         Kind::TlsServer,
         Kind::Service,
+        Kind::Limits,
+        Kind::Sandbox,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -52,6 +58,8 @@ impl Kind {
             Kind::Listen => "[[listen]]",
             Kind::TlsServer => "`tls` of a listener",
             Kind::Service => "[service.NAME]",
+            Kind::Limits => "`limits` of a service",
+            Kind::Sandbox => "`sandbox` of a service",
         }
     }
 
@@ -67,6 +75,8 @@ impl Kind {
             Kind::Listen => LISTEN,
             Kind::TlsServer => TLS_SERVER,
             Kind::Service => SERVICE,
+            Kind::Limits => LIMITS,
+            Kind::Sandbox => SANDBOX,
         }
     }
 
@@ -83,11 +93,9 @@ impl Kind {
             (Kind::Listen, "clients_file" | "authenticate" | "require_message_authenticator" | "limit_proxy_state") => {
                 "RADIUS is to come"
             }
-            (Kind::Service, "min" | "min_spare" | "spawn_rate" | "idle_timeout" | "concurrency" | "start_timeout") => {
-                "a program is started for each request (helper = \"exec\"); bound them with `max`"
-            }
-            (Kind::Service, "user" | "sandbox" | "transport" | "offer" | "direct_reply") => {
-                "it comes with pools of long-lived helpers"
+            (Kind::Service, "offer") => "services are not offered to other machines yet; remove it",
+            (Kind::Service, "direct_reply") => {
+                "nothing need be set: whoever calls with a descriptor is answered there, where the helper takes it"
             }
             _ => return None,
         };
@@ -175,12 +183,36 @@ const TLS_SERVER: &[&str] = &["cert_file", "key_file", "client_ca_file", "client
 const SERVICE: &[&str] = &[
     "helper",
     "program",
+    "transport",
+    "min",
     "max",
+    "min_spare",
+    "idle_timeout",
+    "spawn_rate",
+    "starting_max",
+    "start_timeout",
     "queue_max",
     "queue_timeout",
     "request_timeout",
     "grace",
+    "requests_max",
+    "lifetime",
+    "memory_max",
+    "crash_max",
+    "crash_window",
+    "retry_min",
+    "retry_max",
+    "concurrency",
+    "shared_memory",
     "reply_bytes_max",
+    "slow_log",
+    "user",
+    "groups",
+    "limits",
+    "sandbox",
     "directory",
     "environment",
+    "environment_pass",
 ];
+const LIMITS: &[&str] = &["nofile", "address_space", "cpu", "core", "processes", "file_size"];
+const SANDBOX: &[&str] = &["profile", "read", "write", "network"];

@@ -6,6 +6,7 @@
 
 mod check;
 mod check_directory;
+mod check_process;
 mod check_service;
 mod check_tls;
 pub mod diagnostic;
@@ -15,6 +16,7 @@ mod limits;
 pub mod one_line;
 pub mod plan;
 pub mod raw;
+mod raw_service;
 mod reader;
 pub mod run_dir;
 mod suggest;

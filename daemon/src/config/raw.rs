@@ -11,6 +11,8 @@ use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
 use super::plan::{ClientCert, DirectoryLimits, Identity};
+use super::raw_service;
+pub use super::raw_service::{Helper, Service};
 use super::reader::Section;
 use super::values::DURATION_MAX;
 
@@ -227,33 +229,6 @@ pub struct TlsServer {
     pub client_cert: Option<At<ClientCert>>,
 }
 
-/// `[service.NAME]`.
-#[derive(Debug)]
-pub struct Service {
-    /// The section.
-    pub place: Place,
-    /// Whether `helper = "exec"` is written: the only kind there is.
-    pub helper: Option<At<()>>,
-    /// Program and arguments.
-    pub program: Option<At<Vec<At<String>>>>,
-    /// See `plan::Service`.
-    pub max: Option<At<usize>>,
-    /// See `plan::Service`.
-    pub queue_max: Option<At<usize>>,
-    /// See `plan::Service`.
-    pub queue_timeout: Option<At<Duration>>,
-    /// See `plan::Service`.
-    pub request_timeout: Option<At<Duration>>,
-    /// See `plan::Service`.
-    pub grace: Option<At<Duration>>,
-    /// See `plan::Service`.
-    pub reply_bytes_max: Option<At<usize>>,
-    /// Working directory.
-    pub directory: Option<At<String>>,
-    /// Environment.
-    pub environment: Vec<(At<String>, At<String>)>,
-}
-
 /// The words of `policy`.
 pub const POLICIES: [(&str, Policy); 5] = [
     ("round-robin", Policy::RoundRobin),
@@ -291,7 +266,7 @@ pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
             .collect(),
         services: services
             .into_iter()
-            .map(|(name, section)| (name, read_service(p, section)))
+            .map(|(name, section)| (name, raw_service::read(p, section)))
             .collect(),
         listeners: listeners.into_iter().map(|section| read_listen(p, section)).collect(),
     };
@@ -437,22 +412,4 @@ fn read_tls_server(p: &mut Problems, mut section: Section<'_>) -> TlsServer {
     };
     section.finish(p);
     tls
-}
-
-fn read_service(p: &mut Problems, mut section: Section<'_>) -> Service {
-    let service = Service {
-        place: section.place.clone(),
-        helper: section.choice(p, "helper", &[("exec", ())], &["winbind", "pam", "sql"]),
-        program: section.strings(p, "program"),
-        max: section.count(p, "max", 1, 10_000),
-        queue_max: section.count(p, "queue_max", 0, 1_000_000),
-        queue_timeout: section.duration(p, "queue_timeout", MILLISECOND, HOUR),
-        request_timeout: section.duration(p, "request_timeout", MILLISECOND, 24 * HOUR),
-        grace: section.duration(p, "grace", Duration::ZERO, HOUR),
-        reply_bytes_max: section.size(p, "reply_bytes_max", 1, GIB),
-        directory: section.string(p, "directory"),
-        environment: section.string_table(p, "environment").unwrap_or_default(),
-    };
-    section.finish(p);
-    service
 }

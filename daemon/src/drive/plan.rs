@@ -16,7 +16,7 @@ use super::directory::{Directory, Server};
 use super::exec::Service;
 use super::pools::{PoolState, Target};
 use super::timers::span;
-use crate::config::plan::{self, Face, Identity, Listener, Plan};
+use crate::config::plan::{self, Face, Identity, Listener, Plan, ServiceKind};
 use crate::net::tls;
 
 /// An idle bind connection beyond what is needed is closed after so long.
@@ -453,8 +453,11 @@ fn health(limits: &plan::DirectoryLimits) -> HealthConfig {
     }
 }
 
+/// Programs that are run for each request have places, all there from the beginning; helpers come and go.
 fn service_config(plan: &plan::Service) -> PoolConfig {
-    let lane = LaneConfig {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let max = number(plan.max);
+    let place = LaneConfig {
         slots: 1,
         cancel: CancelRule::InterruptThenKill {
             grace: span(plan.grace),
@@ -465,11 +468,22 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         spawn_rate_max: 0,
         pack: 1,
     };
-    let max = u32::try_from(plan.max).unwrap_or(u32::MAX);
+    let (lane, min, min_spare) = match plan.kind {
+        ServiceKind::Exec => (place, max, 0),
+        ServiceKind::Helper { .. } => {
+            let helper = LaneConfig {
+                slots: number(plan.concurrency),
+                idle_timeout: (!plan.idle_timeout.is_zero()).then(|| span(plan.idle_timeout)),
+                spawn_rate_max: number(plan.spawn_rate),
+                ..place
+            };
+            (helper, number(plan.min), number(plan.min_spare))
+        }
+    };
     let limits = LaneLimits {
-        min: max,
+        min,
         max,
-        min_spare: 0,
+        min_spare,
         upstream_pending_max: 0,
     };
     let server = ServerConfig {

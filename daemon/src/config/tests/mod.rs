@@ -1,6 +1,7 @@
 //! Every class of mistake, with its exact place and its words.
 
 mod mistakes;
+mod services;
 
 use super::*;
 use std::path::PathBuf;
