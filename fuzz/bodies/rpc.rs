@@ -19,11 +19,22 @@ pub(crate) fn run(data: &[u8]) {
         rpc::read_error(frame.payload),
         rpc::read_hello(frame.payload),
         frame.options.must_know(&[]),
+        frame.options.find_type(rpc::option::TOKEN),
     );
     assert_eq!(frame.kind == Kind::Call, !frame.service.is_empty());
     if frame.kind == Kind::Call && frame.options.count() == 0 {
         let mut out = Vec::new();
         rpc::write_call(&mut out, frame.call, frame.deadline_ms, frame.service, frame.payload).expect("it was a call");
+        assert_eq!(out, &data[..len]);
+    }
+    if matches!(frame.kind, Kind::Ask | Kind::Input) && frame.options.count() == 0 {
+        let mut out = Vec::new();
+        let write = if frame.kind == Kind::Ask {
+            rpc::write_ask
+        } else {
+            rpc::write_input
+        };
+        write(&mut out, frame.call, frame.payload).expect("it has an id");
         assert_eq!(out, &data[..len]);
     }
 }

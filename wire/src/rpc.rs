@@ -11,10 +11,13 @@
 //! ```
 //!
 //! What kind a frame is decides what may be in it, and [`peek`] enforces it: a name in calls alone, a deadline in calls
-//! alone, call id 0 in a hello, in an error about the connection, and nowhere else. Options are for what comes later (tokens,
-//! tracing); the rule by which an old reader treats a new option is fixed now, see [`Options`].
+//! alone, call id 0 in a hello, in an error about the connection, and nowhere else. Options are [`option::TOKEN`] and
+//! [`option::DIRECT`]; how an old reader treats a new one, see [`Options`].
+
+mod error;
 
 use crate::frame::{Malformed, Step};
+pub use error::ErrorCode;
 
 /// Bytes in front of name, options and payload.
 pub const HEADER_BYTES: usize = 20;
@@ -24,6 +27,10 @@ pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 pub const NAME_BYTES_MAX: usize = 255;
 /// The longest options of one frame.
 pub const OPTIONS_BYTES_MAX: usize = 4096;
+/// The longest token, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 1024;
+/// The longest hello there is.
+pub const HELLO_BYTES_MAX: usize = HEADER_BYTES + OPTIONS_BYTES_MAX + 4 + TEXT_BYTES_MAX;
 /// The longest frame there is.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + NAME_BYTES_MAX + OPTIONS_BYTES_MAX + PAYLOAD_BYTES_MAX;
 /// The version spoken here.
@@ -33,6 +40,15 @@ pub const VERSION: u8 = 1;
 const MAGIC: u8 = 0xD5;
 /// The longest text of an error or hello; a longer one is cut when written.
 const TEXT_BYTES_MAX: usize = 1024;
+
+/// The types of options.
+pub mod option {
+    /// In a client's hello: the bytes that its listener asks for.
+    pub const TOKEN: u8 = 1;
+    /// In a call over a unix socket: a descriptor comes with this frame (SCM_RIGHTS), and the answer may be written to it.
+    /// Empty. Must be known.
+    pub const DIRECT: u8 = 128;
+}
 
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +65,10 @@ pub enum Kind {
     Error,
     /// The client no longer wants an answer. It still gets a final frame, often the error `canceled`.
     Cancel,
+    /// A call needs more from its caller before it can be answered; the caller says it with an input.
+    Ask,
+    /// What an open call asked for, from the client.
+    Input,
 }
 
 impl Kind {
@@ -60,6 +80,8 @@ impl Kind {
             Self::ReplyDone => 4,
             Self::Error => 5,
             Self::Cancel => 6,
+            Self::Ask => 7,
+            Self::Input => 8,
         }
     }
 
@@ -71,6 +93,8 @@ impl Kind {
             Self::ReplyDone,
             Self::Error,
             Self::Cancel,
+            Self::Ask,
+            Self::Input,
         ]
         .into_iter()
         .find(|kind| kind.code() == code)
@@ -97,103 +121,10 @@ pub struct Frame<'a> {
 /// The options of a frame: each a type of one byte, a length of two, and that many bytes.
 ///
 /// A reader passes over a type below 128 that it does not know, and refuses a frame with a type of 128 or above that it
-/// does not know ([`Options::must_know`]). Version 1 defines none.
+/// does not know ([`Options::must_know`]). Version 1 defines those of [`option`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options<'a> {
     rest: &'a [u8],
-}
-
-/// Why a call has no answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ErrorCode {
-    /// No service has this name.
-    UnknownService,
-    /// The service's queue is full. Sent nowhere; may be tried again.
-    QueueFull,
-    /// Waited in the queue as long as the service allows. Sent nowhere; may be tried again.
-    QueueTimeout,
-    /// The deadline passed.
-    Deadline,
-    /// The helper ended while it had the call.
-    Crashed {
-        /// Its exit status, 0 to 255; or minus the number of the signal that ended it.
-        status: i32,
-    },
-    /// The service has no helper that runs. Sent nowhere; may be tried again.
-    Unavailable,
-    /// The daemon is stopping. Sent nowhere; may be tried again.
-    ShuttingDown,
-    /// The caller canceled it.
-    Canceled,
-    /// The request or the reply is larger than allowed.
-    TooLarge,
-    /// A frame was malformed or out of place.
-    Protocol,
-    /// A code that this version does not know.
-    Other(u16),
-}
-
-impl ErrorCode {
-    /// The number on the wire.
-    #[must_use]
-    pub fn number(self) -> u16 {
-        match self {
-            Self::UnknownService => 1,
-            Self::QueueFull => 2,
-            Self::QueueTimeout => 3,
-            Self::Deadline => 4,
-            Self::Crashed { .. } => 5,
-            Self::Unavailable => 6,
-            Self::ShuttingDown => 7,
-            Self::Canceled => 8,
-            Self::TooLarge => 9,
-            Self::Protocol => 10,
-            Self::Other(number) => number,
-        }
-    }
-
-    /// The name in logs and for people.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::UnknownService => "unknown-service",
-            Self::QueueFull => "queue-full",
-            Self::QueueTimeout => "queue-timeout",
-            Self::Deadline => "deadline",
-            Self::Crashed { .. } => "crashed",
-            Self::Unavailable => "unavailable",
-            Self::ShuttingDown => "shutting-down",
-            Self::Canceled => "canceled",
-            Self::TooLarge => "too-large",
-            Self::Protocol => "protocol",
-            Self::Other(_) => "other",
-        }
-    }
-
-    /// Whether the call certainly reached no helper, so that trying it again cannot do it twice.
-    #[must_use]
-    pub fn reached_nobody(self) -> bool {
-        matches!(
-            self,
-            Self::UnknownService | Self::QueueFull | Self::QueueTimeout | Self::Unavailable | Self::ShuttingDown
-        )
-    }
-
-    fn from_numbers(number: u16, detail: i32) -> Self {
-        match number {
-            1 => Self::UnknownService,
-            2 => Self::QueueFull,
-            3 => Self::QueueTimeout,
-            4 => Self::Deadline,
-            5 => Self::Crashed { status: detail },
-            6 => Self::Unavailable,
-            7 => Self::ShuttingDown,
-            8 => Self::Canceled,
-            9 => Self::TooLarge,
-            10 => Self::Protocol,
-            other => Self::Other(other),
-        }
-    }
 }
 
 /// Finds the first frame in `buf`, by its header alone; the whole frame may have `frame_bytes_max` bytes.
@@ -252,7 +183,7 @@ pub fn peek(frame: &[u8]) -> Result<Frame<'_>, Malformed> {
     let id_fits = match kind {
         Kind::Hello => header.call == 0,
         Kind::Error => true,
-        Kind::Call | Kind::ReplyPart | Kind::ReplyDone | Kind::Cancel => header.call != 0,
+        _ => header.call != 0,
     };
     if !id_fits {
         return Err(Malformed::BadId);
@@ -309,10 +240,35 @@ pub fn write_call(
     service: &str,
     payload: &[u8],
 ) -> Result<(), Malformed> {
-    if service.is_empty() || service.len() > NAME_BYTES_MAX {
-        return Err(Malformed::BadValue("a service name of 1 to 255 bytes"));
-    }
-    write(out, Kind::Call, call, deadline_ms, service, &[payload])
+    let head = Head {
+        kind: Kind::Call,
+        call,
+        deadline_ms,
+        service,
+        option: None,
+    };
+    write(out, &head, payload)
+}
+
+/// Appends a call whose descriptor is sent along with its first byte (SCM_RIGHTS): the answer may be written to it.
+///
+/// # Errors
+/// As [`write_call`].
+pub fn write_call_direct(
+    out: &mut Vec<u8>,
+    call: u32,
+    deadline_ms: u32,
+    service: &str,
+    payload: &[u8],
+) -> Result<(), Malformed> {
+    let head = Head {
+        kind: Kind::Call,
+        call,
+        deadline_ms,
+        service,
+        option: Some((option::DIRECT, &[])),
+    };
+    write(out, &head, payload)
 }
 
 /// Appends a part of a reply, of which more follows.
@@ -320,7 +276,7 @@ pub fn write_call(
 /// # Errors
 /// The id is 0 or the payload too long; then nothing was appended.
 pub fn write_reply_part(out: &mut Vec<u8>, call: u32, payload: &[u8]) -> Result<(), Malformed> {
-    write(out, Kind::ReplyPart, call, 0, "", &[payload])
+    write(out, &Head::new(Kind::ReplyPart, call), payload)
 }
 
 /// Appends the last part of a reply.
@@ -328,7 +284,7 @@ pub fn write_reply_part(out: &mut Vec<u8>, call: u32, payload: &[u8]) -> Result<
 /// # Errors
 /// The id is 0 or the payload too long; then nothing was appended.
 pub fn write_reply_done(out: &mut Vec<u8>, call: u32, payload: &[u8]) -> Result<(), Malformed> {
-    write(out, Kind::ReplyDone, call, 0, "", &[payload])
+    write(out, &Head::new(Kind::ReplyDone, call), payload)
 }
 
 /// Appends a cancel.
@@ -336,33 +292,59 @@ pub fn write_reply_done(out: &mut Vec<u8>, call: u32, payload: &[u8]) -> Result<
 /// # Errors
 /// The id is 0; then nothing was appended.
 pub fn write_cancel(out: &mut Vec<u8>, call: u32) -> Result<(), Malformed> {
-    write(out, Kind::Cancel, call, 0, "", &[])
+    write(out, &Head::new(Kind::Cancel, call), &[])
+}
+
+/// Appends what a call asks of its caller.
+///
+/// # Errors
+/// The id is 0 or the payload too long; then nothing was appended.
+pub fn write_ask(out: &mut Vec<u8>, call: u32, payload: &[u8]) -> Result<(), Malformed> {
+    write(out, &Head::new(Kind::Ask, call), payload)
+}
+
+/// Appends what an open call asked for.
+///
+/// # Errors
+/// The id is 0 or the payload too long; then nothing was appended.
+pub fn write_input(out: &mut Vec<u8>, call: u32, payload: &[u8]) -> Result<(), Malformed> {
+    write(out, &Head::new(Kind::Input, call), payload)
 }
 
 /// Appends an error that ends a call, or with call id 0 the connection. The text is cut at 1,024 bytes.
 pub fn write_error(out: &mut Vec<u8>, call: u32, code: ErrorCode, text: &str) {
-    let detail = match code {
-        ErrorCode::Crashed { status } => status,
-        _ => 0,
-    };
     let parts = [
         &code.number().to_be_bytes()[..],
-        &detail.to_be_bytes(),
+        &code.detail().to_be_bytes(),
         cut(text).as_bytes(),
     ];
-    write_unchecked(out, Kind::Error, call, 0, "", &parts);
+    write_unchecked(out, &Head::new(Kind::Error, call), &parts);
 }
 
 /// Appends a hello. The software's name is cut at 1,024 bytes.
 pub fn write_hello(out: &mut Vec<u8>, frame_bytes_max: u32, software: &str) {
-    write_unchecked(
-        out,
-        Kind::Hello,
-        0,
-        0,
-        "",
-        &[&frame_bytes_max.to_be_bytes(), cut(software).as_bytes()],
-    );
+    let parts = [&frame_bytes_max.to_be_bytes()[..], cut(software).as_bytes()];
+    write_unchecked(out, &Head::new(Kind::Hello, 0), &parts);
+}
+
+/// Appends a client's hello with the token that its listener asks for, of [`TOKEN_BYTES_MAX`] at most.
+///
+/// # Errors
+/// The token is too long; then nothing was appended.
+pub fn write_hello_token(
+    out: &mut Vec<u8>,
+    frame_bytes_max: u32,
+    software: &str,
+    token: &[u8],
+) -> Result<(), Malformed> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Malformed::TooLarge);
+    }
+    let mut head = Head::new(Kind::Hello, 0);
+    head.option = Some((option::TOKEN, token));
+    let parts = [&frame_bytes_max.to_be_bytes()[..], cut(software).as_bytes()];
+    write_unchecked(out, &head, &parts);
+    Ok(())
 }
 
 impl<'a> Options<'a> {
@@ -375,6 +357,12 @@ impl<'a> Options<'a> {
         } else {
             Err(Malformed::Truncated)
         }
+    }
+
+    /// What was said under a type, where it was.
+    #[must_use]
+    pub fn find_type(mut self, kind: u8) -> Option<&'a [u8]> {
+        self.find(|(other, _)| *other == kind).map(|(_, value)| value)
     }
 
     /// The first option that its reader must know, if it is none of `known`.
@@ -454,35 +442,58 @@ impl Header {
     }
 }
 
-fn write(
-    out: &mut Vec<u8>,
+/// What stands in front of a frame's payload.
+struct Head<'a> {
     kind: Kind,
     call: u32,
     deadline_ms: u32,
-    service: &str,
-    payload: &[&[u8]],
-) -> Result<(), Malformed> {
-    if call == 0 {
+    service: &'a str,
+    option: Option<(u8, &'a [u8])>,
+}
+
+impl Head<'_> {
+    fn new(kind: Kind, call: u32) -> Self {
+        Head {
+            kind,
+            call,
+            deadline_ms: 0,
+            service: "",
+            option: None,
+        }
+    }
+}
+
+fn write(out: &mut Vec<u8>, head: &Head<'_>, payload: &[u8]) -> Result<(), Malformed> {
+    if head.call == 0 {
         return Err(Malformed::BadId);
     }
-    if payload.iter().map(|part| part.len()).sum::<usize>() > PAYLOAD_BYTES_MAX {
+    if (head.kind == Kind::Call) == head.service.is_empty() || head.service.len() > NAME_BYTES_MAX {
+        return Err(Malformed::BadValue("a service name of 1 to 255 bytes"));
+    }
+    if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Malformed::TooLarge);
     }
-    write_unchecked(out, kind, call, deadline_ms, service, payload);
+    write_unchecked(out, head, &[payload]);
     Ok(())
 }
 
 /// Lengths were checked, so that none is cut by its field.
-fn write_unchecked(out: &mut Vec<u8>, kind: Kind, call: u32, deadline_ms: u32, service: &str, payload: &[&[u8]]) {
+fn write_unchecked(out: &mut Vec<u8>, head: &Head<'_>, payload: &[&[u8]]) {
     let payload_len: usize = payload.iter().map(|part| part.len()).sum();
-    out.reserve(HEADER_BYTES + service.len() + payload_len);
-    out.extend_from_slice(&[MAGIC, VERSION, kind.code(), 0]);
-    out.extend_from_slice(&call.to_be_bytes());
-    out.extend_from_slice(&deadline_ms.to_be_bytes());
-    out.extend_from_slice(&u16::try_from(service.len()).unwrap_or(u16::MAX).to_be_bytes());
-    out.extend_from_slice(&0u16.to_be_bytes());
+    let options_len = head.option.map_or(0, |(_, value)| 3 + value.len());
+    out.reserve(HEADER_BYTES + head.service.len() + options_len + payload_len);
+    out.extend_from_slice(&[MAGIC, VERSION, head.kind.code(), 0]);
+    out.extend_from_slice(&head.call.to_be_bytes());
+    out.extend_from_slice(&head.deadline_ms.to_be_bytes());
+    out.extend_from_slice(&u16::try_from(head.service.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(&u16::try_from(options_len).unwrap_or(u16::MAX).to_be_bytes());
     out.extend_from_slice(&u32::try_from(payload_len).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(service.as_bytes());
+    out.extend_from_slice(head.service.as_bytes());
+    if let Some((kind, value)) = head.option {
+        out.push(kind);
+        out.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(value);
+    }
     payload.iter().for_each(|part| out.extend_from_slice(part));
 }
 

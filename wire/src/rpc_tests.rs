@@ -5,14 +5,31 @@ use proptest::prelude::*;
 #[test]
 fn frames_are_as_documented() {
     let page = include_str!("../../docs/rpc-protocol.md");
-    let mut written: [Vec<u8>; 6] = Default::default();
-    let [hello, call, part, done, error, cancel] = &mut written;
+    let mut written: [Vec<u8>; 11] = Default::default();
+    let [
+        hello,
+        call,
+        part,
+        done,
+        error,
+        cancel,
+        token,
+        ask,
+        input,
+        direct,
+        failed,
+    ] = &mut written;
     write_hello(hello, 1 << 20, "demo/1");
     write_call(call, 1, 2000, "upper", b"hello").unwrap();
     write_reply_part(part, 1, b"HEL").unwrap();
     write_reply_done(done, 1, b"LO").unwrap();
     write_error(error, 2, ErrorCode::Crashed { status: -9 }, "helper ended");
     write_cancel(cancel, 3).unwrap();
+    write_hello_token(token, 1 << 20, "demo/1", b"open sesame").unwrap();
+    write_ask(ask, 4, b"{\"prompts\":[]}").unwrap();
+    write_input(input, 4, b"{\"answers\":[]}").unwrap();
+    write_call_direct(direct, 5, 0, "dump", b"all").unwrap();
+    write_error(failed, 6, ErrorCode::Failed { code: 1 }, "no such table");
     for frame in &written {
         let shown = frame.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
         let shown = shown
@@ -44,6 +61,28 @@ fn errors_and_hellos_are_read_back() {
 }
 
 #[test]
+fn tokens_and_direct_answers_are_options() {
+    let mut out = Vec::new();
+    write_hello_token(&mut out, 99, "x", b"secret").unwrap();
+    let hello = peek(&out).unwrap();
+    assert_eq!(hello.options.find_type(option::TOKEN), Some(&b"secret"[..]));
+    assert_eq!(read_hello(hello.payload), Ok((99, "x")));
+    assert_eq!(
+        hello.options.must_know(&[]),
+        None,
+        "who asks for no token passes over it"
+    );
+    assert!(out.len() <= HELLO_BYTES_MAX);
+    assert!(write_hello_token(&mut Vec::new(), 9, "x", &[0; TOKEN_BYTES_MAX + 1]).is_err());
+    out.clear();
+    write_call_direct(&mut out, 1, 0, "s", b"payload").unwrap();
+    let call = peek(&out).unwrap();
+    assert_eq!(call.options.find_type(option::DIRECT), Some(&[][..]));
+    assert_eq!(call.options.must_know(&[]), Some(option::DIRECT));
+    assert_eq!((call.service, call.payload), ("s", &b"payload"[..]));
+}
+
+#[test]
 fn a_header_alone_decides() {
     assert_eq!(split(b"", 100), Step::NeedMore { total: None });
     assert_eq!(split(b"G", 100), Step::Malformed(Malformed::BadMagic));
@@ -68,14 +107,15 @@ fn a_kind_allows_only_what_is_its_own() {
         match kind {
             Kind::Call => write_call(&mut out, 1, 5, "s", b"x").unwrap(),
             Kind::Hello => write_hello(&mut out, 9, "x"),
-            _ => write(&mut out, kind, 1, 0, "", &[b"x"]).unwrap(),
+            _ => write(&mut out, &Head::new(kind, 1), b"x").unwrap(),
         }
         out[at] = value;
         peek(&out).map(drop)
     };
     assert_eq!(edited(0, 0xD5, Kind::Call), Ok(()));
     assert_eq!(edited(2, 0, Kind::Call), Err(Malformed::BadOperation));
-    assert_eq!(edited(2, 7, Kind::Call), Err(Malformed::BadOperation));
+    assert_eq!(edited(2, 9, Kind::Call), Err(Malformed::BadOperation));
+    assert!(edited(2, 7, Kind::Call).is_err(), "an ask names no service");
     assert!(edited(3, 1, Kind::Call).is_err());
     assert_eq!(edited(7, 0, Kind::Call), Err(Malformed::BadId));
     assert!(edited(20, 0xFF, Kind::Call).is_err());

@@ -251,6 +251,11 @@ fn frames() -> Vec<Vec<u8>> {
         written(|out| rpc::write_cancel(out, 3).unwrap()),
         b"\xd5\x01\x02\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x01\x00\x08\x00\x00\x00\x01s\x01\x00\x02ab\x80\x00\x00x"
             .to_vec(),
+        written(|out| rpc::write_hello_token(out, 1 << 20, "usherd/1", b"open sesame").unwrap()),
+        written(|out| rpc::write_ask(out, 4, b"{\"prompts\":[]}").unwrap()),
+        written(|out| rpc::write_input(out, 4, b"{\"answers\":[]}").unwrap()),
+        written(|out| rpc::write_call_direct(out, 5, 0, "dump", b"all").unwrap()),
+        written(|out| rpc::write_error(out, 6, rpc::ErrorCode::Failed { code: 1 }, "no such table")),
     ]
 }
 

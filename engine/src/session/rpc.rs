@@ -1,14 +1,18 @@
 //! One client of the services, in our own protocol (`docs/rpc-protocol.md`): calls pipelined, answers in any order.
 //!
 //! Invariants: a call's id is open from its submission to its end and never twice; every call gets exactly one final
-//! frame, and nothing after it; once the connection is closing nothing more is taken and nothing more is said.
+//! frame, and nothing after it; a client that has not shown the token its listener asks for is heard no further; once the connection is closing nothing more is taken and nothing more is said.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 use crate::core::time::Span;
 use crate::core::{Reason, Ticket};
 use wire::frame::Malformed;
-use wire::rpc::{self, ErrorCode, Frame, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX};
+use wire::rpc::{self, ErrorCode, Frame, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX, option};
 
 /// The smallest frame that a peer must take, in bytes: an error with a few words.
 pub const FRAME_BYTES_MIN: u32 = 64;
@@ -55,7 +59,12 @@ pub struct Call<'a> {
     pub timeout: Option<Span>,
     /// The request.
     pub payload: &'a [u8],
+    /// A descriptor for the answer came with it.
+    pub direct: bool,
 }
+
+/// What a listener asks its clients for: secret, wiped when dropped.
+pub type Token = Arc<Zeroizing<Vec<u8>>>;
 
 /// What is to be done after a frame. Whatever the session had to say itself is in the outbox already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +75,8 @@ pub enum Next<'a> {
     Call(Call<'a>),
     /// Cancel this call; its end is told by `failed`, or by `answered` if that was sooner.
     Cancel(Open),
+    /// The caller answers what this call has asked.
+    Input(Open, &'a [u8]),
     /// The error is in the outbox: cancel everything, write it and close.
     Close,
     /// Not taken: give the frame again when something has ended for this client.
@@ -82,24 +93,40 @@ pub struct Session {
     closing: bool,
     /// The largest frame that the client takes.
     frame_bytes_max: usize,
+    /// What it has to show first.
+    token: Option<Token>,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Session::new()
+        Session::new(None)
     }
 }
 
 impl Session {
-    /// A client that has just connected.
-    pub fn new() -> Self {
+    /// A client that has just connected; with a token, one that has to show it first.
+    pub fn new(token: Option<Token>) -> Self {
         Session {
             open: HashMap::new(),
             begun: false,
             draining: false,
             closing: false,
             frame_bytes_max: rpc::FRAME_BYTES_MAX,
+            token,
         }
+    }
+
+    /// The largest frame that is taken from this client now: of a stranger, a hello.
+    pub fn takes_bytes_max(&self, settings: &Settings) -> usize {
+        match self.token {
+            Some(_) => rpc::HELLO_BYTES_MAX,
+            None => settings.frame_bytes_max(),
+        }
+    }
+
+    /// Whether it has yet to show the token.
+    pub fn is_stranger(&self) -> bool {
+        self.token.is_some()
     }
 
     /// Calls that have not ended.
@@ -112,7 +139,18 @@ impl Session {
         if self.closing {
             return Next::Done;
         }
-        if frame.options.must_know(&[]).is_some() {
+        if let Some(token) = &self.token {
+            let shown = frame.options.find_type(option::TOKEN).unwrap_or_default();
+            if frame.kind != Kind::Hello || !bool::from(shown.ct_eq(token)) {
+                return self.broken(ErrorCode::Denied, "the token is missing or wrong", out);
+            }
+            self.token = None;
+        }
+        let known: &[u8] = match frame.kind {
+            Kind::Call => &[option::DIRECT],
+            _ => &[],
+        };
+        if frame.options.must_know(known).is_some() {
             return self.broken(ErrorCode::Protocol, "an option that must be understood is not", out);
         }
         let first = !std::mem::replace(&mut self.begun, true);
@@ -124,9 +162,16 @@ impl Session {
                 Some(open) => Next::Cancel(*open),
                 None => Next::Done,
             },
-            Kind::ReplyPart | Kind::ReplyDone | Kind::Error => self.broken(
+            Kind::Input => match self.open.get(&frame.call) {
+                Some(_) if frame.payload.len() > settings.payload_bytes_max => {
+                    self.broken(ErrorCode::TooLarge, "the input is larger than allowed", out)
+                }
+                Some(open) => Next::Input(*open, frame.payload),
+                None => Next::Done,
+            },
+            Kind::ReplyPart | Kind::ReplyDone | Kind::Error | Kind::Ask => self.broken(
                 ErrorCode::Protocol,
-                "a client calls and cancels, and says nothing else",
+                "a client calls, cancels and answers what it is asked, and says nothing else",
                 out,
             ),
         }
@@ -159,7 +204,7 @@ impl Session {
         if self.open.remove(&id).is_none() || self.closing {
             return false;
         }
-        let most = (self.frame_bytes_max - HEADER_BYTES).min(PAYLOAD_BYTES_MAX);
+        let most = self.payload_most();
         let mut rest = answer;
         while let Some((part, more)) = rest.split_at_checked(most).filter(|(_, more)| !more.is_empty()) {
             // The id is not 0 and the length is bounded: what a call had came through `peek`.
@@ -168,6 +213,32 @@ impl Session {
         }
         let _ = rpc::write_reply_done(out, id, rest);
         true
+    }
+
+    /// A part of a call's answer. False: the call has ended, and nothing is said.
+    pub fn part(&mut self, id: u32, part: &[u8], out: &mut Vec<u8>) -> bool {
+        if !self.open.contains_key(&id) || self.closing {
+            return false;
+        }
+        for piece in part.chunks(self.payload_most()) {
+            let _ = rpc::write_reply_part(out, id, piece);
+        }
+        true
+    }
+
+    /// A call asks its caller. False: the call has ended, and nothing is said. One that does not fit into a frame that the
+    /// client takes cannot be asked: `Err`, and the call goes on.
+    ///
+    /// # Errors
+    /// It is too large for this client.
+    pub fn ask(&mut self, id: u32, what: &[u8], out: &mut Vec<u8>) -> Result<bool, Malformed> {
+        if !self.open.contains_key(&id) || self.closing {
+            return Ok(false);
+        }
+        if what.len() > self.payload_most() {
+            return Err(Malformed::TooLarge);
+        }
+        rpc::write_ask(out, id, what).map(|()| true)
     }
 
     /// A call has ended without an answer, and this is why. False: it has ended already, and nothing is said.
@@ -253,7 +324,13 @@ impl Session {
             service: frame.service,
             timeout: (frame.deadline_ms != 0).then(|| Span::from_millis(frame.deadline_ms.into())),
             payload: frame.payload,
+            direct: frame.options.find_type(option::DIRECT).is_some(),
         })
+    }
+
+    /// The largest payload of a frame to this client.
+    fn payload_most(&self) -> usize {
+        (self.frame_bytes_max - HEADER_BYTES).min(PAYLOAD_BYTES_MAX)
     }
 
     /// An error about the connection.

@@ -38,6 +38,7 @@ enum Said {
     Part(u32, Vec<u8>),
     Done(u32, Vec<u8>),
     Error(u32, ErrorCode),
+    Ask(u32, Vec<u8>),
 }
 
 fn said(mut out: &[u8]) -> Vec<Said> {
@@ -50,6 +51,7 @@ fn said(mut out: &[u8]) -> Vec<Said> {
             Kind::Hello => Said::Hello(rpc::read_hello(frame.payload).unwrap().0),
             Kind::ReplyPart => Said::Part(frame.call, frame.payload.to_vec()),
             Kind::ReplyDone => Said::Done(frame.call, frame.payload.to_vec()),
+            Kind::Ask => Said::Ask(frame.call, frame.payload.to_vec()),
             Kind::Error => Said::Error(frame.call, rpc::read_error(frame.payload).unwrap().0),
             other => panic!("a server does not say {other:?}"),
         });
@@ -68,6 +70,7 @@ fn take(session: &mut Session, frame: &[u8], out: &mut Vec<u8>) -> &'static str 
             "call"
         }
         Next::Cancel(_) => "cancel",
+        Next::Input(..) => "input",
         Next::Close => "close",
         Next::Later => "later",
     }
@@ -75,7 +78,7 @@ fn take(session: &mut Session, frame: &[u8], out: &mut Vec<u8>) -> &'static str 
 
 #[test]
 fn a_call_is_handed_on_and_its_answer_told() {
-    let (mut session, mut out) = (Session::new(), Vec::new());
+    let (mut session, mut out) = (Session::new(None), Vec::new());
     let bytes = call(9, b"hello");
     let next = session.receive(&rpc::peek(&bytes).unwrap(), &SETTINGS, &mut out);
     let expected = Call {
@@ -83,6 +86,7 @@ fn a_call_is_handed_on_and_its_answer_told() {
         service: "upper",
         timeout: Some(Span::from_millis(250)),
         payload: b"hello",
+        direct: false,
     };
     assert_eq!(next, Next::Call(expected));
     session.submitted(9, 7, ticket(1));
@@ -95,7 +99,7 @@ fn a_call_is_handed_on_and_its_answer_told() {
 
 #[test]
 fn an_answer_goes_in_parts_that_the_client_takes() {
-    let (mut session, mut out) = (Session::new(), Vec::new());
+    let (mut session, mut out) = (Session::new(None), Vec::new());
     assert_eq!(take(&mut session, &hello(64), &mut out), "done");
     for (id, length, parts) in [(1, 0, 0), (2, 44, 0), (3, 45, 1), (4, 88, 1), (5, 89, 2)] {
         out.clear();
@@ -125,7 +129,7 @@ fn an_answer_goes_in_parts_that_the_client_takes() {
 
 #[test]
 fn the_hello_tells_our_bound_and_comes_first_and_once() {
-    let (mut session, mut out) = (Session::new(), Vec::new());
+    let (mut session, mut out) = (Session::new(None), Vec::new());
     take(&mut session, &hello(1 << 20), &mut out);
     assert_eq!(said(&out), [Said::Hello(20 + 255 + 4096 + 100)]);
     for frames in [
@@ -133,7 +137,7 @@ fn the_hello_tells_our_bound_and_comes_first_and_once() {
         vec![call(1, b""), hello(4096)],
         vec![hello(63)],
     ] {
-        let (mut session, mut out) = (Session::new(), Vec::new());
+        let (mut session, mut out) = (Session::new(None), Vec::new());
         let last = frames.iter().map(|frame| take(&mut session, frame, &mut out)).last();
         assert_eq!(last, Some("close"));
         assert_eq!(said(&out).last(), Some(&Said::Error(0, ErrorCode::Protocol)));
@@ -142,7 +146,7 @@ fn the_hello_tells_our_bound_and_comes_first_and_once() {
 
 #[test]
 fn beyond_the_bound_calls_wait_and_cancels_do_not() {
-    let (mut session, mut out) = (Session::new(), Vec::new());
+    let (mut session, mut out) = (Session::new(None), Vec::new());
     for id in 1..=3 {
         assert_eq!(take(&mut session, &call(id, b""), &mut out), "call");
     }
@@ -163,7 +167,7 @@ fn what_breaks_the_rules_ends_the_connection() {
     let mut reply = Vec::new();
     rpc::write_reply_done(&mut reply, 1, b"").unwrap();
     for frames in [vec![call(1, b""), call(1, b"")], vec![option], vec![reply]] {
-        let (mut session, mut out) = (Session::new(), Vec::new());
+        let (mut session, mut out) = (Session::new(None), Vec::new());
         let last = frames.iter().map(|frame| take(&mut session, frame, &mut out)).last();
         assert_eq!(last, Some("close"));
         assert_eq!(said(&out), [Said::Error(0, ErrorCode::Protocol)]);
@@ -174,14 +178,94 @@ fn what_breaks_the_rules_ends_the_connection() {
         );
         assert_eq!(session.leave().len(), frames.len() - 1, "what is open is canceled");
     }
-    let (mut session, mut out) = (Session::new(), Vec::new());
+    let (mut session, mut out) = (Session::new(None), Vec::new());
     assert_eq!(session.poisoned(Malformed::TooLarge, &mut out), Next::Close);
     assert_eq!(said(&out), [Said::Error(0, ErrorCode::TooLarge)]);
 }
 
 #[test]
+fn parts_and_asks_come_before_the_end_and_input_finds_its_call() {
+    let (mut session, mut out) = (Session::new(None), Vec::new());
+    take(&mut session, &hello(64), &mut out);
+    take(&mut session, &call(1, b""), &mut out);
+    out.clear();
+    let part: Vec<u8> = (0..45).collect();
+    assert!(session.part(1, &part, &mut out));
+    assert_eq!(session.ask(1, b"who?", &mut out), Ok(true));
+    assert!(session.ask(1, &part, &mut out).is_err(), "larger than its frames");
+    let mut input = Vec::new();
+    rpc::write_input(&mut input, 1, b"me").unwrap();
+    let open = Open {
+        pool: 7,
+        ticket: ticket(1),
+    };
+    let next = session.receive(&rpc::peek(&input).unwrap(), &SETTINGS, &mut out);
+    assert_eq!(next, Next::Input(open, b"me"));
+    let mut stray = Vec::new();
+    rpc::write_input(&mut stray, 2, b"me").unwrap();
+    assert_eq!(take(&mut session, &stray, &mut out), "done", "passed over");
+    assert!(session.answered(1, b"you", &mut out));
+    assert!(!session.part(1, b"late", &mut out));
+    assert_eq!(session.ask(1, b"late", &mut out), Ok(false));
+    let expected = [
+        Said::Part(1, part[..44].to_vec()),
+        Said::Part(1, part[44..].to_vec()),
+        Said::Ask(1, b"who?".to_vec()),
+        Said::Done(1, b"you".to_vec()),
+    ];
+    assert_eq!(said(&out), expected);
+    take(&mut session, &call(3, b""), &mut out);
+    out.clear();
+    let mut large = Vec::new();
+    rpc::write_input(&mut large, 3, &[0; 101]).unwrap();
+    assert_eq!(take(&mut session, &large, &mut out), "close");
+    assert_eq!(said(&out), [Said::Error(0, ErrorCode::TooLarge)]);
+}
+
+#[test]
+fn a_stranger_shows_the_token_first() {
+    let token = || Some(Arc::new(Zeroizing::new(b"sesame".to_vec())));
+    let with = |token: &[u8]| {
+        let mut frame = Vec::new();
+        rpc::write_hello_token(&mut frame, 4096, "client", token).unwrap();
+        frame
+    };
+    for wrong in [
+        with(b"sesamf"),
+        with(b"sesam"),
+        with(b""),
+        hello(4096),
+        call(1, b"x"),
+        cancel(1),
+    ] {
+        let (mut session, mut out) = (Session::new(token()), Vec::new());
+        assert_eq!(session.takes_bytes_max(&SETTINGS), rpc::HELLO_BYTES_MAX);
+        assert_eq!(take(&mut session, &wrong, &mut out), "close");
+        assert_eq!(said(&out), [Said::Error(0, ErrorCode::Denied)]);
+        assert_eq!(take(&mut session, &with(b"sesame"), &mut out), "done", "once");
+        assert!(session.is_stranger());
+    }
+    let (mut session, mut out) = (Session::new(token()), Vec::new());
+    assert_eq!(take(&mut session, &with(b"sesame"), &mut out), "done");
+    assert!(!session.is_stranger());
+    assert_eq!(session.takes_bytes_max(&SETTINGS), SETTINGS.frame_bytes_max());
+    assert_eq!(take(&mut session, &call(1, b"x"), &mut out), "call");
+    let (mut open, mut out) = (Session::new(None), Vec::new());
+    assert_eq!(take(&mut open, &with(b"whatever"), &mut out), "done", "nobody asked");
+}
+
+#[test]
+fn a_call_may_bring_a_descriptor() {
+    let (mut session, mut out) = (Session::new(None), Vec::new());
+    let mut frame = Vec::new();
+    rpc::write_call_direct(&mut frame, 1, 0, "dump", b"").unwrap();
+    let next = session.receive(&rpc::peek(&frame).unwrap(), &SETTINGS, &mut out);
+    assert!(matches!(next, Next::Call(Call { direct: true, .. })), "{next:?}");
+}
+
+#[test]
 fn a_request_that_is_too_large_ends_alone() {
-    let (mut session, mut out) = (Session::new(), Vec::new());
+    let (mut session, mut out) = (Session::new(None), Vec::new());
     assert_eq!(take(&mut session, &call(1, &[0; 101]), &mut out), "done");
     assert_eq!(take(&mut session, &call(2, &[0; 100]), &mut out), "call");
     assert_eq!(said(&out), [Said::Error(1, ErrorCode::TooLarge)]);
@@ -189,7 +273,7 @@ fn a_request_that_is_too_large_ends_alone() {
 
 #[test]
 fn a_drain_waits_for_what_is_open() {
-    let (mut session, mut out) = (Session::new(), Vec::new());
+    let (mut session, mut out) = (Session::new(None), Vec::new());
     take(&mut session, &call(1, b""), &mut out);
     assert_eq!(session.drain(), Next::Done);
     assert_eq!(take(&mut session, &call(2, b""), &mut out), "done");
@@ -249,7 +333,7 @@ proptest! {
     /// Whatever happens in whatever order: one final frame for each call that was taken and not left behind.
     #[test]
     fn every_call_ends_once(steps in prop::collection::vec(event(), 0..80)) {
-        let (mut session, mut out) = (Session::new(), Vec::new());
+        let (mut session, mut out) = (Session::new(None), Vec::new());
         let mut open: HashMap<u32, usize> = HashMap::new();
         let (mut taken, mut refused, mut closed) = (0, 0, false);
         for step in steps {
