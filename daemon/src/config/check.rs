@@ -12,7 +12,7 @@ use super::files::Folder;
 use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
-use super::{check_directory, check_service, check_tls};
+use super::{check_directory, check_rpc, check_service, check_tls};
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
 pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
@@ -199,16 +199,23 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         }
         return None;
     };
-    let face = face(p, raw, listen, protocol);
+    let face = face(p, raw, listen, protocol, folder);
     let tls = listener_tls(p, listen, protocol, folder);
-    let address = address.and_then(|found| place(p, listen, protocol, found, folder));
+    let address = address.and_then(|found| {
+        let at = found.place.clone();
+        place(p, listen, protocol, found, folder).map(|address| At::new(address, at))
+    });
+    if let (Protocol::Rpc, Some(address), Some(tls)) = (protocol, &address, &tls) {
+        check_rpc::reach(p, listen, address, tls.as_ref())?;
+    }
+    let tls_first = protocol == Protocol::Ldaps || (protocol == Protocol::Rpc && matches!(tls, Some(Some(_))));
     let seconds = |at: &Option<At<Duration>>, default| at.as_ref().map_or(Duration::from_secs(default), |at| at.value);
     Some(plan::Listener {
-        address: address?,
+        address: address?.value,
         nth: 0,
         face: face?,
         tls: tls?,
-        tls_first: protocol == Protocol::Ldaps,
+        tls_first,
         partial_timeout: seconds(&listen.partial_timeout, 10),
         write_timeout: seconds(&listen.write_timeout, 10),
         idle_timeout: listen
@@ -281,19 +288,17 @@ fn protocol(p: &mut Problems, listen: &super::raw::Listen, scheme: Option<Scheme
     }
 }
 
-fn face(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, protocol: Protocol) -> Option<plan::Face> {
+fn face(
+    p: &mut Problems,
+    raw: &Raw,
+    listen: &super::raw::Listen,
+    protocol: Protocol,
+    folder: &Folder,
+) -> Option<plan::Face> {
     if protocol == Protocol::Rpc {
-        if let Some(directory) = &listen.directory {
-            p.error(&directory.place, "an rpc listener serves services, not a directory")
-                .help("remove `directory`");
-        }
-        let payload_bytes_max = listen.payload_bytes_max.as_ref().map_or(16 << 20, |at| at.value);
-        return Some(plan::Face::Rpc { payload_bytes_max });
+        return check_rpc::face(p, listen, folder);
     }
-    if let Some(written) = &listen.payload_bytes_max {
-        p.error(&written.place, "`payload_bytes_max` is for rpc listeners")
-            .help("the size of LDAP requests is `request_bytes_max` of the directory");
-    }
+    check_rpc::refuse_settings(p, listen);
     let Some(directory) = &listen.directory else {
         let mut names = raw.directories.iter().map(|(name, _)| name.value.as_str());
         if let (Some(only), None) = (names.next(), names.next()) {
@@ -343,7 +348,7 @@ fn listener_tls(
         let why = if protocol == Protocol::Ldaps {
             "ldaps is TLS from the first byte"
         } else {
-            "rpc has no StartTLS"
+            "with `tls`, rpc is TLS from the first byte"
         };
         p.error(&starttls.place, "`starttls` is for protocol \"ldap\"")
             .label(why)
@@ -365,11 +370,6 @@ fn listener_tls(
             }
             None => Some(None),
         },
-        (Some(tls), Protocol::Rpc) => {
-            p.error(&tls.place, "an rpc listener has no TLS in this version")
-                .help("remove `tls`");
-            None
-        }
         (Some(tls), Protocol::Ldap) if starttls.is_none() => {
             p.error(&tls.place, "`tls` on a plain ldap listener is never used")
                 .help("add starttls = true, or write protocol = \"ldaps\"");
@@ -392,11 +392,6 @@ fn place(
                 p.error(&mode.place, "`mode` is for unix sockets")
                     .label(format!("{address} is a TCP address"));
                 return None;
-            }
-            if protocol == Protocol::Rpc && !address.ip().is_loopback() {
-                p.warning(&found.place, "the rpc listener is open beyond this machine")
-                    .label("everyone who reaches it may call every service")
-                    .help("write \"unix:/run/usherd/rpc.sock\" or a loopback address");
             }
             return Some(Address::Tcp(address));
         }

@@ -15,6 +15,9 @@ use super::diagnostic::{At, Place, Problems};
 /// Longest file of certificates or secrets that is read: beyond it, it is something else.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
+/// A shorter token can be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+
 /// Where relative paths start: the folder of the configuration file, or the current one.
 pub struct Folder(PathBuf);
 
@@ -37,18 +40,41 @@ impl Folder {
 
 /// A password from its file: one trailing newline is not part of it. Warned about when others may read the file.
 pub fn secret(p: &mut Problems, folder: &Folder, file: &At<String>) -> Option<Zeroizing<Vec<u8>>> {
-    let mut content = content(p, folder, file, "the password file")?;
-    warn_if_open(p, folder, file, "a password");
+    let content = one_line(p, folder, file, "the password file", "a password")?;
+    if content.is_empty() {
+        p.error(&file.place, "the password file is empty")
+            .label("a bind without a password is not a bind (RFC 4513 5.1.2)");
+        return None;
+    }
+    Some(content)
+}
+
+/// What clients of a listener have to show, from its file: 16 to 1,024 bytes, one trailing newline not counted.
+pub fn token(p: &mut Problems, folder: &Folder, file: &At<String>) -> Option<Zeroizing<Vec<u8>>> {
+    let content = one_line(p, folder, file, "the token file", "a token")?;
+    if !(TOKEN_BYTES_MIN..=wire::rpc::TOKEN_BYTES_MAX).contains(&content.len()) {
+        p.error(&file.place, "a token has 16 to 1,024 bytes")
+            .label(format!("found {} in the file", content.len()))
+            .help("make one with: head -c 32 /dev/urandom | base64 > FILE");
+        return None;
+    }
+    Some(content)
+}
+
+fn one_line(
+    p: &mut Problems,
+    folder: &Folder,
+    file: &At<String>,
+    what: &str,
+    secret: &str,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let mut content = content(p, folder, file, what)?;
+    warn_if_open(p, folder, file, secret);
     if content.last() == Some(&b'\n') {
         content.pop();
         if content.last() == Some(&b'\r') {
             content.pop();
         }
-    }
-    if content.is_empty() {
-        p.error(&file.place, "the password file is empty")
-            .label("a bind without a password is not a bind (RFC 4513 5.1.2)");
-        return None;
     }
     Some(content)
 }

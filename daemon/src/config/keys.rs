@@ -178,6 +178,7 @@ const LISTEN: &[&str] = &[
     "turn_messages_max",
     "clients_max",
     "payload_bytes_max",
+    "token_file",
 ];
 const TLS_SERVER: &[&str] = &["cert_file", "key_file", "client_ca_file", "client_cert"];
 const SERVICE: &[&str] = &[

@@ -7,6 +7,7 @@
 mod check;
 mod check_directory;
 mod check_process;
+mod check_rpc;
 mod check_service;
 mod check_tls;
 pub mod diagnostic;

@@ -286,7 +286,31 @@ pub enum Face {
     Rpc {
         /// Largest payload, 16 MiB.
         payload_bytes_max: usize,
+        /// What clients have to show first; none: nothing.
+        token: Option<Secret>,
     },
+}
+
+/// Read from a file (one trailing newline removed), wiped when dropped, never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
+
+impl Secret {
+    /// What was read.
+    pub fn new(content: Zeroizing<Vec<u8>>) -> Secret {
+        Secret(Arc::new(content))
+    }
+
+    /// The same, for who compares it.
+    pub fn share(&self) -> Arc<Zeroizing<Vec<u8>>> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// `[service.NAME]`: a pool of helpers, or a program run for each request.

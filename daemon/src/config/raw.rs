@@ -190,6 +190,8 @@ pub struct Listen {
     pub clients_max: Option<At<usize>>,
     /// See `plan::Face::Rpc`.
     pub payload_bytes_max: Option<At<usize>>,
+    /// See `plan::Face::Rpc`.
+    pub token_file: Option<At<String>>,
 }
 
 impl Listen {
@@ -210,6 +212,7 @@ impl Listen {
             turn_messages_max: None,
             clients_max: None,
             payload_bytes_max: None,
+            token_file: None,
         }
     }
 }
@@ -392,6 +395,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         turn_messages_max: section.count(p, "turn_messages_max", 1, 10_000),
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         payload_bytes_max: section.size(p, "payload_bytes_max", 1024, GIB),
+        token_file: section.string(p, "token_file"),
     };
     section.finish(p);
     listen

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash};
 use super::Drive;
 use super::conn::{Kind, LdapClient};
 use super::rpc::RpcClient;
-use crate::config::plan::Face;
+use crate::config::plan::{Face, Secret};
 use crate::net::listen::Accepted;
 use crate::net::stream::Stream;
 use engine::core::Drain;
@@ -31,10 +31,14 @@ impl Drive {
                 affinity,
                 choking: Vec::new(),
             }),
-            (Face::Rpc { .. }, _) => Kind::Rpc(RpcClient::new(accepted.listener)),
+            (Face::Rpc { token, .. }, _) => {
+                stream.receive_descriptors();
+                Kind::Rpc(RpcClient::new(accepted.listener, token.as_ref().map(Secret::share)))
+            }
             (Face::Ldap { .. }, None) => return self.shared.client_gone(self.number),
         };
         let idles = listener.plan.idle_timeout;
+        let stranger = matches!(&listener.plan.face, Face::Rpc { token: Some(_), .. });
         if !begun {
             return self.shared.client_gone(self.number);
         }
@@ -42,7 +46,9 @@ impl Drive {
             return self.shared.client_gone(self.number);
         };
         let at = conn.at as usize;
-        if tls_first && let Some(found) = self.conns.get_mut(at) {
+        if (tls_first || stranger)
+            && let Some(found) = self.conns.get_mut(at)
+        {
             found.partial_since = Some(self.now);
             self.arm_client(at);
         }

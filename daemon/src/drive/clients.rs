@@ -110,7 +110,9 @@ impl Drive {
             if let Some(client) = conn.ldap() {
                 client.session.tls_started();
             }
-            conn.partial_since = None;
+            if !matches!(&conn.kind, Kind::Rpc(client) if client.session.is_stranger()) {
+                conn.partial_since = None;
+            }
         }
     }
 
@@ -147,7 +149,8 @@ impl Drive {
             conn.inbox = Vec::new();
         }
         let partial = !conn.inbox.is_empty() && !conn.held && !conn.choked && conn.is_client();
-        match (partial || conn.stream.is_handshaking(), conn.partial_since) {
+        let stranger = matches!(&conn.kind, Kind::Rpc(client) if client.session.is_stranger());
+        match (partial || stranger || conn.stream.is_handshaking(), conn.partial_since) {
             (true, None) => {
                 conn.partial_since = Some(now);
                 self.arm_client(at);

@@ -19,9 +19,9 @@ use wire::rpc::ErrorCode;
 use zeroize::Zeroize;
 
 use super::Drive;
+use super::calls::Answer;
 use super::pools::{Caller, Place};
 use super::report::ServiceReport;
-use super::rpc::Answer;
 use crate::config::plan;
 use crate::spawner::{Program, Spawner};
 pub use programs::{End, Programs, Run, RunRef, WIPED_BYTES_MAX, Wish};
@@ -102,7 +102,11 @@ impl Drive {
         let Some(state) = self.pool(index) else { return };
         let input = state
             .flight(ticket)
-            .map(|flight| std::mem::take(&mut flight.bytes))
+            .map(|flight| {
+                // It answers through its standard output, and there alone.
+                flight.direct = None;
+                std::mem::take(&mut flight.bytes)
+            })
             .unwrap_or_default();
         let Some(plan) = state.service().map(|service| Arc::clone(&service.plan)) else {
             return;
@@ -330,7 +334,7 @@ impl Drive {
                 if let Some(service) = state.service() {
                     match answer {
                         Answer::Whole(_) => service.answered += 1,
-                        Answer::Failed { .. } => service.failed += 1,
+                        _ => service.failed += 1,
                     }
                 }
                 self.answer_call(caller, answer);

@@ -1,5 +1,7 @@
 //! A pool and what stands beside it: the bytes of its requests, and where its upstreams are.
 
+use std::os::fd::OwnedFd;
+
 use engine::core::time::Instant;
 use engine::core::{Effect, Pool, Ticket, UpstreamId};
 use zeroize::Zeroize;
@@ -40,6 +42,8 @@ pub struct Flight {
     pub since: Instant,
     /// It holds a secret.
     pub sensitive: bool,
+    /// Where a call's answer may be written to, until its helper has it.
+    pub direct: Option<OwnedFd>,
 }
 
 /// Where an upstream is.
@@ -143,6 +147,7 @@ impl PoolState {
                 flight.bytes = Vec::new();
             }
             flight.caller = None;
+            flight.direct = None;
         }
     }
 

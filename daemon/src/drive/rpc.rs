@@ -1,33 +1,24 @@
-//! Clients of the services: read, submitted, answered.
+//! Clients of the services in our own protocol: read, submitted (`calls.rs`), answered.
 //!
 //! Bounds: a client has at most [`CALLS_MAX`] calls open and is not read beyond; it is not read either while more waits
-//! for it than its listener's `outbox_bytes_max`. Requests that wait and answers that are not read are bounded for all
-//! clients together ([`REQUESTS_BYTES_MAX`], [`ANSWERS_BYTES_MAX`]); what would go beyond ends with an error of its own.
+//! for it than its listener's `outbox_bytes_max`, and then a helper that answers it in parts waits too.
 
-use engine::core::{Class, Reason, Request, Ticket};
-use engine::session::rpc::{Call, Next, Open, Session, Settings};
+use engine::core::{Reason, UpstreamId};
+use engine::session::rpc::{Call, Next, Session, Settings, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wire::frame::{Malformed, Step};
 use wire::rpc::{self, ErrorCode};
 use zeroize::Zeroize;
 
 use super::Drive;
+use super::calls::{Answer, Heard, NewCall};
 use super::conn::{ConnRef, Kind};
-use super::exec::WIPED_BYTES_MAX;
 use super::pools::Caller;
-use super::timers::span;
 use crate::config::plan::Face;
-use crate::net::stream::{Flushed, Raw};
+use crate::net::stream::Raw;
 
 /// Calls open at once on one connection.
 const CALLS_MAX: usize = 100;
-/// Requests that wait for a program or are being written to one, of all clients together.
-const REQUESTS_BYTES_MAX: usize = 256 << 20;
-/// Answers that have not been read by their clients, of all clients together.
-const ANSWERS_BYTES_MAX: usize = 256 << 20;
-/// Requests and answers up to this size are taken without counting all the others: their number is bounded.
-const SMALL_BYTES: usize = 64 << 10;
-
 /// A client of the services.
 #[derive(Debug)]
 pub struct RpcClient {
@@ -35,20 +26,10 @@ pub struct RpcClient {
     pub session: Session,
     /// The listener it came through.
     pub listener: u64,
-}
-
-/// How a call ended on our side.
-#[derive(Clone, Copy, Debug)]
-pub enum Answer<'a> {
-    /// Here is the answer.
-    Whole(&'a [u8]),
-    /// There is none.
-    Failed {
-        /// Why.
-        code: ErrorCode,
-        /// In words.
-        text: &'a str,
-    },
+    /// Upstreams, by pool, that are not read until this client has read what waits for it.
+    pub choking: Vec<(usize, UpstreamId)>,
+    /// Whole frames were left for the next turn: nothing is read before they are taken.
+    backlog: bool,
 }
 
 /// What becomes of the bytes behind a frame.
@@ -62,11 +43,13 @@ enum Flow {
 }
 
 impl RpcClient {
-    /// Just connected.
-    pub fn new(listener: u64) -> Self {
+    /// Just connected; with a token, one that has to show it first.
+    pub fn new(listener: u64, token: Option<Token>) -> Self {
         RpcClient {
-            session: Session::new(),
+            session: Session::new(token),
             listener,
+            choking: Vec::new(),
+            backlog: false,
         }
     }
 }
@@ -86,13 +69,23 @@ impl Drive {
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let handshaking = conn.stream.is_handshaking();
-        match self.fill(at, &mut scratch) {
+        let backlog = matches!(&conn.kind, Kind::Rpc(client) if client.backlog);
+        let filled = if backlog {
+            Some((0, std::mem::take(&mut conn.inbox)))
+        } else {
+            self.fill(at, &mut scratch)
+        };
+        match filled {
             None => self.close(at),
             Some((n, held)) => {
                 if handshaking {
                     self.handshaken(at);
                 }
-                self.rpc_bytes(at, scratch.get(..n).unwrap_or_default(), held);
+                if self.descriptors_excess(at) {
+                    self.rpc_poisoned(at, Malformed::BadValue("one descriptor, with a call that says so"));
+                } else {
+                    self.rpc_bytes(at, scratch.get(..n).unwrap_or_default(), held);
+                }
                 if n < scratch.len() {
                     // A request may hold a password.
                     scratch.get_mut(..n).unwrap_or_default().zeroize();
@@ -100,6 +93,10 @@ impl Drive {
             }
         }
         self.scratch = scratch;
+    }
+
+    fn descriptors_excess(&self, at: usize) -> bool {
+        self.conns.get(at).is_some_and(|conn| conn.stream.descriptors_excess())
     }
 
     /// `fresh`: just read; `held`: from before, with what was just read behind it. One of them is empty.
@@ -114,6 +111,9 @@ impl Drive {
         let Some(conn) = self.conns.get_mut(at) else {
             return held.zeroize();
         };
+        if held.is_empty() {
+            conn.stream.close_descriptors();
+        }
         conn.inbox = held;
         if taken > 0 {
             // What is held now is another frame than before, and has its own time.
@@ -127,17 +127,21 @@ impl Drive {
         let Some((settings, turn_max, outbox_max)) = self.rpc_settings(at) else {
             return bytes.len();
         };
-        let frame_bytes_max = settings.frame_bytes_max();
+        self.set_backlog(at, false);
         let mut taken = 0;
         for turn in 0.. {
             let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else {
                 break;
             };
             if turn == turn_max {
+                self.set_backlog(at, true);
                 self.look_at_again(at);
                 break;
             }
-            let frame = match rpc::split(rest, frame_bytes_max) {
+            let Some(Kind::Rpc(client)) = self.conns.get(at).map(|conn| &conn.kind) else {
+                return bytes.len();
+            };
+            let frame = match rpc::split(rest, client.session.takes_bytes_max(&settings)) {
                 Step::NeedMore { .. } => break,
                 Step::Malformed(fault) => Err(fault),
                 Step::Frame { len } => {
@@ -165,12 +169,20 @@ impl Drive {
         taken
     }
 
+    fn set_backlog(&mut self, at: usize, backlog: bool) {
+        if let Some(conn) = self.conns.get_mut(at)
+            && let Kind::Rpc(client) = &mut conn.kind
+        {
+            client.backlog = backlog;
+        }
+    }
+
     fn rpc_settings(&self, at: usize) -> Option<(Settings, usize, usize)> {
         let Kind::Rpc(client) = &self.conns.get(at)?.kind else {
             return None;
         };
         let plan = &self.listeners.get(&client.listener)?.plan;
-        let Face::Rpc { payload_bytes_max } = plan.face else {
+        let Face::Rpc { payload_bytes_max, .. } = plan.face else {
             return None;
         };
         let settings = Settings {
@@ -211,8 +223,9 @@ impl Drive {
                 self.mark_dirty(at);
                 Flow::Go
             }
-            Next::Call(call) => {
-                self.call(at, &call);
+            Next::Call(call) => self.call(at, &call),
+            Next::Input(open, bytes) => {
+                self.call_input(open, bytes);
                 Flow::Go
             }
             Next::Cancel(open) => {
@@ -230,65 +243,49 @@ impl Drive {
         }
     }
 
-    fn call(&mut self, at: usize, call: &Call<'_>) {
-        let Some(index) = self.find_service(call.service) else {
-            let text = format!("no service has the name {:?}", call.service);
-            return self.refuse(at, call.id, ErrorCode::UnknownService, &text);
+    fn call(&mut self, at: usize, call: &Call<'_>) -> Flow {
+        let Some(conn) = self.conns.get_mut(at) else {
+            return Flow::Stop;
         };
-        if call.payload.len() > SMALL_BYTES && self.request_bytes() + call.payload.len() > REQUESTS_BYTES_MAX {
-            self.count_failed_call(index, Reason::QueueFull);
-            let text = "the requests that wait are too large together";
-            return self.refuse(at, call.id, ErrorCode::QueueFull, text);
-        }
-        let now = self.now;
-        let Some(generation) = self.conns.get(at).map(|conn| conn.generation) else {
-            return;
-        };
-        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
-            return;
-        };
-        let Some((queue_timeout, request_timeout)) = state
-            .service()
-            .map(|service| (service.plan.queue_timeout, service.plan.request_timeout))
-        else {
-            return;
-        };
-        let timeout = call
-            .timeout
-            .map_or(span(request_timeout), |timeout| timeout.min(span(request_timeout)));
-        let request = Request {
-            // What a program has begun is never begun again.
-            class: Class { lane: 0, retry: false },
-            deadline: now + timeout,
-            queue_wait_max: Some(span(queue_timeout)),
-            affinity: None,
-            pin: None,
+        let direct = call.direct.then(|| conn.stream.take_descriptor());
+        let direct = match direct {
+            Some(None) => {
+                self.rpc_poisoned(at, Malformed::BadValue("a descriptor with a call that says so"));
+                return Flow::Stop;
+            }
+            Some(found) => found,
+            None => None,
         };
         let caller = Caller {
             conn: ConnRef {
                 at: u32::try_from(at).unwrap_or(u32::MAX),
-                generation,
+                generation: conn.generation,
             },
             id: call.id.cast_signed(),
             tag: 0,
         };
-        let Some(ticket) = state.pool.submit(request, caller, now, &mut state.effects) else {
-            return self.refuse(at, call.id, ErrorCode::QueueFull, "too many calls");
+        let Some(index) = self.find_service(call.service) else {
+            let text = format!("no service has the name {:?}", call.service);
+            self.refuse(at, call.id, ErrorCode::UnknownService, &text);
+            return Flow::Go;
         };
-        state.take_off(ticket, caller, now);
-        if state.pool.is_sent(ticket).is_some()
-            && let Some(flight) = state.flight(ticket)
-        {
-            flight.bytes.clear();
-            flight.bytes.extend_from_slice(call.payload);
-            flight.sensitive = call.payload.len() <= WIPED_BYTES_MAX;
+        let new = NewCall {
+            payload: call.payload,
+            timeout: call.timeout,
+            direct,
+        };
+        match self.submit_call(index, caller, new) {
+            Err((code, text)) => self.refuse(at, call.id, code, text),
+            Ok(ticket) => {
+                if let Some(conn) = self.conns.get_mut(at)
+                    && let Kind::Rpc(client) = &mut conn.kind
+                {
+                    client.session.submitted(call.id, index, ticket);
+                }
+                self.carry_out(index, None);
+            }
         }
-        if let Some(conn) = self.conns.get_mut(at)
-            && let Kind::Rpc(client) = &mut conn.kind
-        {
-            client.session.submitted(call.id, index, ticket);
-        }
-        self.carry_out(index, None);
+        Flow::Go
     }
 
     fn refuse(&mut self, at: usize, id: u32, code: ErrorCode, text: &str) {
@@ -301,19 +298,16 @@ impl Drive {
         }
     }
 
-    fn cancel_call(&mut self, open: Open) {
-        let now = self.now;
-        let Some(state) = self.pool(open.pool) else { return };
-        state.pool.cancel(open.ticket, now, &mut state.effects);
-        self.carry_out(open.pool, None);
-    }
-
     /// Nothing more is said to this client, or it is gone: its calls are canceled.
     pub(super) fn rpc_gone(&mut self, at: usize) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Rpc(client) = &mut conn.kind else { return };
+        let choking = std::mem::take(&mut client.choking);
         for open in client.session.leave() {
             self.cancel_call(open);
+        }
+        for (index, upstream) in choking {
+            self.caller_has_read(index, upstream);
         }
     }
 
@@ -347,49 +341,52 @@ impl Drive {
     }
 
     /// The pool has ended a call.
-    pub(super) fn call_failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason) {
-        self.count_failed_call(index, reason);
-        let sent = self.has_program(index, ticket);
+    pub(super) fn rpc_failed(&mut self, caller: Caller, reason: Reason, sent: bool) {
         let at = caller.conn.at as usize;
-        let Some(conn) = self
-            .conns
-            .get_mut(at)
-            .filter(|conn| conn.generation == caller.conn.generation)
-        else {
-            return;
-        };
+        let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Rpc(client) = &mut conn.kind else { return };
         let out = conn.stream.outbox(&mut self.spares);
         client.session.failed(caller.id.cast_unsigned(), reason, sent, out);
         self.call_over(at);
     }
 
-    /// A run has ended, and this is for its caller.
-    pub(super) fn answer_call(&mut self, caller: Caller, answer: &Answer<'_>) {
-        let at = caller.conn.at as usize;
-        let room = match answer {
-            Answer::Whole(bytes) if bytes.len() > SMALL_BYTES => self.room_for_answer(at, bytes.len()),
-            _ => true,
+    /// Something is said to the caller of a call.
+    pub(super) fn rpc_answer(&mut self, at: usize, id: u32, answer: &Answer<'_>) -> Heard {
+        let Some(conn) = self.conns.get_mut(at) else {
+            return Heard::Gone;
         };
-        let id = caller.id.cast_unsigned();
-        let Some(conn) = self
-            .conns
-            .get_mut(at)
-            .filter(|conn| conn.generation == caller.conn.generation)
-        else {
-            return;
+        let Kind::Rpc(client) = &mut conn.kind else {
+            return Heard::Gone;
         };
-        let Kind::Rpc(client) = &mut conn.kind else { return };
         let out = conn.stream.outbox(&mut self.spares);
-        match answer {
-            Answer::Whole(bytes) if room => client.session.answered(id, bytes, out),
-            Answer::Whole(_) => {
-                let text = "there is no room for the answer: too many others are not being read";
-                client.session.ended(id, ErrorCode::TooLarge, text, out)
+        let heard = match answer {
+            Answer::Part(part) => client.session.part(id, part, out),
+            Answer::Ask(what) => match client.session.ask(id, what, out) {
+                Ok(heard) => heard,
+                Err(_) => return Heard::Unasked,
+            },
+            Answer::Whole(rest) => {
+                client.session.answered(id, rest, out);
+                self.call_over(at);
+                return Heard::Taken;
             }
-            Answer::Failed { code, text } => client.session.ended(id, *code, text, out),
+            Answer::Failed { code, text } => {
+                client.session.ended(id, *code, text, out);
+                self.call_over(at);
+                return Heard::Taken;
+            }
         };
-        self.call_over(at);
+        let (waiting, listener) = (conn.stream.waiting(), client.listener);
+        self.mark_dirty(at);
+        let bound = self
+            .listeners
+            .get(&listener)
+            .map_or(0, |listener| listener.plan.outbox_bytes_max);
+        match heard {
+            false => Heard::Gone,
+            true if waiting > bound => Heard::Full,
+            true => Heard::Taken,
+        }
     }
 
     /// One of a client's calls has ended, and it has been told.
@@ -408,40 +405,15 @@ impl Drive {
     /// Everything has been written: a client that was not read because of that is read again.
     #[inline]
     pub(super) fn rpc_has_read(&mut self, at: usize) {
-        if let Some(conn) = self.conns.get(at)
-            && conn.held
-            && matches!(conn.kind, Kind::Rpc(_))
-        {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Rpc(client) = &mut conn.kind else { return };
+        let choking = std::mem::take(&mut client.choking);
+        if conn.held {
             self.resume(at);
         }
-    }
-
-    /// Whether so many bytes may wait besides what waits already. The client's socket may take some of that at once.
-    fn room_for_answer(&mut self, at: usize, bytes: usize) -> bool {
-        if self.answer_bytes() + bytes <= ANSWERS_BYTES_MAX {
-            return true;
+        for (index, upstream) in choking {
+            self.caller_has_read(index, upstream);
         }
-        if let Some(conn) = self.conns.get_mut(at)
-            && !conn.blocked
-            && conn.stream.flush(&mut self.spares) == Flushed::Blocked
-        {
-            conn.blocked = !conn.stream.is_handshaking();
-        }
-        self.answer_bytes() + bytes <= ANSWERS_BYTES_MAX
-    }
-
-    fn answer_bytes(&self) -> usize {
-        let clients = self.conns.iter().filter(|(_, conn)| matches!(conn.kind, Kind::Rpc(_)));
-        clients.map(|(_, conn)| conn.stream.waiting()).sum()
-    }
-
-    fn request_bytes(&self) -> usize {
-        let services = self.pools.iter().flatten().filter(|state| state.is_service());
-        let waiting: usize = services
-            .flat_map(|state| &state.flights)
-            .map(|flight| flight.bytes.len())
-            .sum();
-        waiting + self.programs.iter().map(|run| run.input.len()).sum::<usize>()
     }
 }
 

@@ -4,13 +4,17 @@
 //! An outbox that has been written gives its memory back to the worker's store of spare buffers, so that an idle
 //! connection holds none.
 
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use rustls::pki_types::ServerName;
 use zeroize::Zeroize;
 
@@ -18,6 +22,9 @@ use zeroize::Zeroize;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 /// Spare buffers a worker keeps.
 const SPARES_MAX: usize = 256;
+
+/// Descriptors that may wait for the rest of the call that brought them.
+const DESCRIPTORS_MAX: usize = 8;
 
 /// The socket below.
 #[derive(Debug)]
@@ -137,6 +144,16 @@ pub struct Stream {
     sensitive: bool,
     /// Why TLS broke.
     fault: Option<Box<str>>,
+    /// What came by SCM_RIGHTS, where that is wanted; elsewhere the kernel closes it.
+    descriptors: Option<Box<Descriptors>>,
+}
+
+/// Descriptors that came with bytes and were not claimed yet, in their order.
+#[derive(Debug, Default)]
+struct Descriptors {
+    waiting: VecDeque<OwnedFd>,
+    /// More came at once, or without being claimed, than anybody sends in earnest.
+    excess: bool,
 }
 
 impl Stream {
@@ -149,7 +166,32 @@ impl Stream {
             written: 0,
             sensitive: false,
             fault: None,
+            descriptors: None,
         }
+    }
+
+    /// From now on, what comes by SCM_RIGHTS over a unix socket is kept for `take_descriptor`.
+    pub fn receive_descriptors(&mut self) {
+        if matches!(self.raw, Raw::Unix(_)) {
+            self.descriptors = Some(Box::default());
+        }
+    }
+
+    /// The oldest descriptor that came and was not claimed.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.descriptors.as_mut()?.waiting.pop_front()
+    }
+
+    /// Closes those that nobody has claimed.
+    pub fn close_descriptors(&mut self) {
+        if let Some(descriptors) = &mut self.descriptors {
+            descriptors.waiting.clear();
+        }
+    }
+
+    /// Whether the other side has sent more descriptors than it may.
+    pub fn descriptors_excess(&self) -> bool {
+        self.descriptors.as_ref().is_some_and(|descriptors| descriptors.excess)
     }
 
     /// Edge-triggered, for reading and writing, once and for all.
@@ -224,9 +266,18 @@ impl Stream {
     pub fn read(&mut self, buf: &mut [u8]) -> Got {
         let Some(tls) = &mut self.tls else {
             let size = buf.len();
-            return match self.raw.read(buf) {
+            let mut brought = false;
+            let read = match (&self.raw, &mut self.descriptors) {
+                (Raw::Unix(stream), Some(descriptors)) => receive(stream, buf, descriptors, &mut brought),
+                _ => self.raw.read(buf),
+            };
+            return match read {
                 Ok(0) => Got::End,
-                Ok(n) => Got::Bytes { n, drained: n < size },
+                // A read ends behind the bytes that brought a descriptor, whatever comes next.
+                Ok(n) => Got::Bytes {
+                    n,
+                    drained: n < size && !brought,
+                },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Got::Nothing,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => Got::Bytes { n: 0, drained: false },
                 Err(_) => Got::End,
@@ -349,6 +400,34 @@ impl Stream {
             self.written = 0;
         }
     }
+}
+
+/// One read of a unix socket, and the descriptors that came with it.
+fn receive(
+    stream: &UnixStream,
+    buf: &mut [u8],
+    descriptors: &mut Descriptors,
+    brought: &mut bool,
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(buf)];
+    let got = recvmsg(stream, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut came = 0;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(found) = message {
+            for descriptor in found {
+                came += 1;
+                descriptors.waiting.push_back(descriptor);
+            }
+        }
+    }
+    *brought = came > 0 || got.flags.contains(ReturnFlags::CTRUNC);
+    if came > 1 || got.flags.contains(ReturnFlags::CTRUNC) || descriptors.waiting.len() > DESCRIPTORS_MAX {
+        descriptors.excess = true;
+        descriptors.waiting.clear();
+    }
+    Ok(got.bytes)
 }
 
 /// Buffers that nobody uses just now.

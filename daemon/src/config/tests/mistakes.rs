@@ -379,6 +379,7 @@ fn mistakes_of_a_listener() {
                 "payload_bytes_max = \"1MiB\"",
                 "6:21 `payload_bytes_max` is for rpc listeners",
             ),
+            ("token_file = \"token\"", "6:14 `token_file` is for rpc listeners"),
         ],
     );
 }
@@ -425,12 +426,32 @@ fn more_mistakes_of_a_listener() {
                 "10:12 `starttls` is for protocol \"ldap\"",
             ),
             (
-                "address = \"unix:r\"\ntls = { cert_file = \"a.crt\", key_file = \"a.key\" }",
-                "10:7 an rpc listener has no TLS in this version",
+                "address = \"unix:r\"\ntls = { cert_file = \"a.crt\" }",
+                "10:7 `tls` of a listener without `key_file`",
             ),
             (
                 "address = \"0.0.0.0:4000\"",
-                "9:11 warning: the rpc listener is open beyond this machine",
+                "9:11 the rpc listener is open to everyone beyond this machine",
+            ),
+            (
+                "address = \"0.0.0.0:4000\"\ntls = { cert_file = \"a.crt\", key_file = \"a.key\" }",
+                "9:11 the rpc listener is open to everyone beyond this machine",
+            ),
+            (
+                "address = \"0.0.0.0:4000\"\ntoken_file = \"token\"",
+                "10:14 warning: the token travels in plain text",
+            ),
+            (
+                "address = \"127.0.0.1:4000\"\ntoken_file = \"open-token\"",
+                "10:14 warning: everyone on this machine may read FOLDER/open-token",
+            ),
+            (
+                "address = \"127.0.0.1:4000\"\ntoken_file = \"secret\"",
+                "10:14 a token has 16 to 1,024 bytes",
+            ),
+            (
+                "address = \"127.0.0.1:4000\"\ntoken_file = \"nothing\"",
+                "10:14 the token file FOLDER/nothing cannot be read",
             ),
         ],
     );

@@ -18,6 +18,8 @@ impl Fixture {
         fixture.file("secret", "s3cret\n", 0o600);
         fixture.file("open-secret", "s3cret\n", 0o644);
         fixture.file("empty-secret", "\n", 0o600);
+        fixture.file("token", "0123456789abcdef\n", 0o600);
+        fixture.file("open-token", "0123456789abcdef\n", 0o644);
         fixture.file(
             "people.ldif",
             "version: 1\n\ndn: dc=example,dc=com\nobjectClass: domain\ndc: example\n",
