@@ -10,7 +10,7 @@
 use std::os::fd::OwnedFd;
 
 use engine::core::time::Span;
-use engine::core::{Class, Reason, Request, Ticket, UpstreamId};
+use engine::core::{Class, Reason, Request, Ticket};
 use engine::session::rpc::Open;
 use wire::rpc::ErrorCode;
 
@@ -44,12 +44,6 @@ pub struct NewCall<'a> {
 /// What there is to say to the caller of a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'a> {
-    /// A part of the answer; more follows.
-    #[allow(dead_code, reason = "helpers that stay say it")]
-    Part(&'a [u8]),
-    /// The call needs more from its caller, who says it by [`Drive::call_input`].
-    #[allow(dead_code, reason = "helpers that stay say it")]
-    Ask(&'a [u8]),
     /// The answer, or the rest of it: the call is over.
     Whole(&'a [u8]),
     /// There is none: the call is over.
@@ -66,11 +60,6 @@ pub enum Answer<'a> {
 pub enum Heard {
     /// It has it.
     Taken,
-    /// It has it, and has more before it than it should: hand over no more of this call before
-    /// [`Drive::wait_for_caller`] has come back.
-    Full,
-    /// It cannot be asked: whoever asked gets an empty input.
-    Unasked,
     /// Nobody waits for it.
     Gone,
 }
@@ -179,28 +168,6 @@ impl Drive {
         match self.caller(caller).map(|conn| &conn.kind) {
             Some(Kind::Rpc(_)) => self.rpc_failed(caller, reason, sent),
             Some(Kind::Ldap(_) | Kind::Upstream(_)) | None => {}
-        }
-    }
-
-    /// After [`Heard::Full`]: once this caller has read what waits for it, or is gone, [`Drive::caller_has_read`] says so
-    /// to the upstream that has its call.
-    #[allow(dead_code, reason = "helpers that stay say it")]
-    pub(super) fn wait_for_caller(&mut self, caller: Caller, index: usize, upstream: UpstreamId) {
-        let Some(conn) = self.caller(caller) else { return };
-        if let Kind::Rpc(client) = &mut conn.kind
-            && !client.choking.contains(&(index, upstream))
-        {
-            client.choking.push((index, upstream));
-        }
-    }
-
-    /// An upstream that has waited for a slow caller may hand over more.
-    pub(super) fn caller_has_read(&mut self, index: usize, upstream: UpstreamId) {
-        let Some(state) = self.pool(index) else { return };
-        match state.place(upstream) {
-            // What a program of the kind `exec` says is kept until it has ended: it waits for nobody.
-            Some(Place::Runner(_) | Place::Nowhere | Place::Resolving { .. } | Place::Conn(_) | Place::Local(_))
-            | None => {}
         }
     }
 
