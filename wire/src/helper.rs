@@ -355,6 +355,30 @@ pub fn write_unable(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// Which message carries a piece of an answer, or a question to the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// A `part`.
+    Part,
+    /// A `done`.
+    Done,
+    /// An `ask`.
+    Ask,
+}
+
+/// The header of a `part`, `done` or `ask`, for who sends it and an inline payload in one vectored write.
+///
+/// # Errors
+/// The id is 0, or the payload longer than can be said.
+pub fn answer_header(answer: Answer, call: u32, payload: Payload<'_>) -> Result<[u8; HEADER_BYTES], Malformed> {
+    let kind = match answer {
+        Answer::Part => kind::PART,
+        Answer::Done => kind::DONE,
+        Answer::Ask => kind::ASK,
+    };
+    header(kind, call, payload)
+}
+
 /// Appends a `part`.
 ///
 /// # Errors
@@ -402,11 +426,16 @@ pub fn write_ask(out: &mut Vec<u8>, call: u32, payload: Payload<'_>) -> Result<(
 }
 
 fn write(out: &mut Vec<u8>, kind: u8, call: u32, payload: Payload<'_>) -> Result<(), Malformed> {
+    let header = header(kind, call, payload)?;
+    append(out, &header, payload);
+    Ok(())
+}
+
+fn header(kind: u8, call: u32, payload: Payload<'_>) -> Result<[u8; HEADER_BYTES], Malformed> {
     let mut header = Header::new(kind, call, payload.len())?;
     header.place(payload);
     header.check(SHARED, true)?;
-    append(out, &header.bytes(), payload);
-    Ok(())
+    Ok(header.bytes())
 }
 
 fn append(out: &mut Vec<u8>, header: &[u8; HEADER_BYTES], payload: Payload<'_>) {

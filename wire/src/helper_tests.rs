@@ -292,6 +292,7 @@ proptest! {
             }
             3 => {
                 write_ask(&mut out, call, payload).unwrap();
+                prop_assert_eq!(&answer_header(Answer::Ask, call, payload).unwrap(), &out[..HEADER_BYTES]);
                 FromHelper::Ask { call, payload }
             }
             4 => {

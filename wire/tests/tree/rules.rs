@@ -76,6 +76,9 @@ const WIRE_COMMON: &[&str] = &["lib", "frame", "ber"];
 /// LDIF (RFC 2849) is the file format of LDAP and speaks its names and filters.
 const WIRE_RELATED: &[(&str, &str)] = &[("ldif", "ldap")];
 
+/// The small modules that need `unsafe`; each block in them says why it is sound, which clippy sees to.
+const UNSAFE: &[&str] = &["sdk/rust/src/system.rs"];
+
 /// Something that is not as it should be.
 pub(crate) struct Finding {
     pub(crate) path: String,
@@ -306,7 +309,7 @@ fn related(own: &str, other: &str) -> bool {
     own == other || WIRE_RELATED.contains(&(own, other))
 }
 
-/// `unsafe` is allowed in no file; the pure crates say so to the compiler too.
+/// `unsafe` is allowed in few files; the pure crates forbid it to the compiler too.
 fn unsafety(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let root = matches!(source.path.as_str(), "wire/src/lib.rs" | "engine/src/lib.rs");
@@ -316,6 +319,9 @@ fn unsafety(source: &Source) -> Vec<Finding> {
             "no #![forbid(unsafe_code)]",
             "the pure crates forbid it, each in its lib.rs",
         ));
+    }
+    if UNSAFE.contains(&source.path.as_str()) {
+        return findings;
     }
     let words = scan::tokens(&source.code)
         .into_iter()

@@ -1,0 +1,16 @@
+//! Write a helper for usherd, or call its services: blocking, without a runtime.
+//!
+//! A [helper](crate::helper) is a program that usherd starts and keeps, and to which it hands calls:
+//!
+//! ```no_run
+//! use usherd_sdk::helper;
+//!
+//! fn main() -> Result<(), helper::Error> {
+//!     helper::serve("upper/1", |call| Ok(call.payload().to_ascii_uppercase()))
+//! }
+//! ```
+//!
+//! Linux only: helpers live on sequenced-packet sockets and memory files.
+
+pub mod helper;
+mod system;
