@@ -23,7 +23,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::config::plan::Service;
 use crate::drive::Job;
 use crate::drive::exec::{RunRef, Spawned};
-use crate::worker::Inbox;
+use crate::worker::{Inbox, scheduling};
 
 /// Programs that wait to be started; as many as a service can have at once, and more.
 const ASKED_MAX: usize = 16_384;
@@ -81,6 +81,8 @@ impl Spawner {
 }
 
 fn serve(asks: &Receiver<Ask>, inbox: &Inbox) {
+    // Programs are no workers.
+    let _ = scheduling::set(scheduling::Policy::Normal);
     while let Ok(Ask { run, service }) = asks.recv() {
         let program = spawn(&service).map(Box::new).map_err(|error| error.to_string());
         // Bounded by what was asked for, and the worker waits for each.
