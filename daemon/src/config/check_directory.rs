@@ -202,7 +202,7 @@ fn check_upstream(
         weight: raw.weight.as_ref().map_or(1, |at| u32::try_from(at.value).unwrap_or(1)),
         connections,
         connections_max,
-        bind_connections_max: count(&raw.bind_connections_max, 16),
+        bind_connections_max: count(&raw.bind_connections_max, 64),
         pending_max: count(&raw.pending_max, 0),
         connection_pending_max: count(&raw.connection_pending_max, 0),
         bind: bind?,

@@ -8,10 +8,11 @@ use engine::core::time::{Instant, Span};
 use engine::upstream::ldap::Security;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use wire::ldap::envelope::{Envelope, tag};
-use wire::ldap::grammar::{self, Auth};
+use wire::ldap::envelope::tag;
 
 use super::Drive;
+use super::conn::Kind;
+use super::pools::{Caller, PoolState};
 use crate::config::plan::{self, Bind, Identity, Target, UpstreamTls};
 use crate::metrics::{Class, Counts};
 
@@ -29,7 +30,7 @@ pub struct Directory {
     pub counts: Counts,
     /// Keys are never used again.
     pub next_key: u64,
-    whoami: HashMap<Box<[u8]>, Known>,
+    whoami: HashMap<Box<[u8]>, Known, foldhash::fast::RandomState>,
 }
 
 /// Who a name stands for, as the servers said.
@@ -89,7 +90,7 @@ impl Directory {
             servers: Vec::new(),
             counts: Counts::default(),
             next_key: 0,
-            whoami: HashMap::new(),
+            whoami: HashMap::default(),
         }
     }
 
@@ -174,15 +175,23 @@ pub fn class(request_tag: u8) -> Class {
 }
 
 impl Drive {
-    /// Whether the server need not be asked who binds under this name.
-    pub(super) fn whoami_known(&mut self, index: usize, env: &Envelope<'_>) -> bool {
+    /// Whether the server need not be asked who this client is binding as.
+    pub(super) fn whoami_known(&mut self, index: usize, caller: Caller) -> bool {
         let now = self.now;
-        let Ok(bind) = grammar::bind(env.op) else { return true };
-        let empty = matches!(bind.auth, Auth::Simple(password) if password.is_empty());
-        if bind.name.is_empty() || empty {
+        let conn = self.conns.get(caller.conn.at as usize);
+        let Some(Kind::Ldap(client)) = conn
+            .filter(|conn| conn.generation == caller.conn.generation)
+            .map(|conn| &conn.kind)
+        else {
             return true;
-        }
-        let directory = self.pool(index).and_then(super::pools::PoolState::directory);
-        directory.is_some_and(|directory| directory.whoami(bind.name, now).is_some())
+        };
+        // The name is empty where the client stays anonymous.
+        let name = client.session.bind_name();
+        let directory = self
+            .pools
+            .get_mut(index)
+            .and_then(Option::as_mut)
+            .and_then(PoolState::directory);
+        name.is_empty() || directory.is_some_and(|directory| directory.whoami(name, now).is_some())
     }
 }

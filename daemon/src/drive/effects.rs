@@ -99,7 +99,7 @@ impl Drive {
         {
             client.session.pinned(upstream);
         }
-        let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && !self.whoami_known(index, env);
+        let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && !self.whoami_known(index, caller);
         let control = std::mem::take(&mut self.control);
         let wire_id = self.conns.get_mut(to.at as usize).and_then(|conn| {
             let Kind::Upstream(server) = &mut conn.kind else {

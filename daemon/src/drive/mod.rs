@@ -104,7 +104,7 @@ pub struct Drive {
     plan: Option<Arc<Plan>>,
     conns: Conns,
     generation: u32,
-    listeners: HashMap<u64, ListenerState>,
+    listeners: HashMap<u64, ListenerState, foldhash::fast::FixedState>,
     pools: Vec<Option<PoolState>>,
     /// Programs of the services; only their home has some.
     programs: exec::Programs,
@@ -143,7 +143,7 @@ impl Drive {
             plan: None,
             conns: Conns::default(),
             generation: 0,
-            listeners: HashMap::new(),
+            listeners: HashMap::default(),
             pools: Vec::new(),
             programs: exec::Programs::default(),
             spawner: None,

@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 
 use engine::core::time::Instant;
 use engine::core::{Effect, Pool, Ticket, UpstreamId};
-use zeroize::Zeroize;
 
 use super::conn::ConnRef;
 use super::directory::Directory;
 use super::exec::{RunRef, Service};
 use super::local::LocalUpstream;
+use crate::net::stream::wipe;
 
 /// Request buffers larger than this are given back.
 const FLIGHT_BYTES_KEPT: usize = 4096;
@@ -139,7 +139,7 @@ impl PoolState {
     pub fn land(&mut self, ticket: Ticket) {
         if let Some(flight) = self.flight(ticket) {
             if std::mem::take(&mut flight.sensitive) {
-                flight.bytes.zeroize();
+                wipe(&mut flight.bytes);
             }
             flight.bytes.clear();
             flight.answer.clear();

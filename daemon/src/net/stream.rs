@@ -319,7 +319,7 @@ impl Stream {
         if flushed == Flushed::All && self.outbox.capacity() > 0 {
             let mut buffer = std::mem::take(&mut self.outbox);
             if std::mem::take(&mut self.sensitive) {
-                buffer.zeroize();
+                wipe(&mut buffer);
             }
             self.written = 0;
             spares.give(buffer);
@@ -396,7 +396,12 @@ impl Stream {
     /// A half-written large outbox does not keep what has been written.
     fn compact(&mut self) {
         if self.written >= SPARE_BYTES_MAX || self.written * 2 >= self.outbox.len() {
-            self.outbox.drain(..self.written);
+            let left = self.outbox.len() - self.written;
+            self.outbox.copy_within(self.written.., 0);
+            if self.sensitive {
+                self.outbox.get_mut(left..).unwrap_or_default().zeroize();
+            }
+            self.outbox.truncate(left);
             self.written = 0;
         }
     }
@@ -428,6 +433,13 @@ fn receive(
         descriptors.waiting.clear();
     }
     Ok(got.bytes)
+}
+
+/// Empties a buffer that held a secret. Only what is in it is overwritten: its unused capacity is ten times as long, and has
+/// held nothing that was not wiped.
+pub fn wipe(buffer: &mut Vec<u8>) {
+    buffer.as_mut_slice().zeroize();
+    buffer.clear();
 }
 
 /// Buffers that nobody uses just now.

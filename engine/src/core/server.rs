@@ -119,6 +119,9 @@ pub(crate) struct Fleet {
     pub(crate) ready: u32,
     /// Ready ones with something in flight.
     pub(crate) busy: u32,
+    /// Became idle, the last one last. A hint where one request fills an upstream: what is in it may be busy again or gone,
+    /// and what is free need not be in it. At most one more than there are upstreams.
+    pub(crate) freed: Vec<Handle>,
     /// How many there should be; none where each belongs to a client.
     pub(crate) sizing: Option<Sizing>,
     /// When `sizing` must be asked again though nothing has changed.

@@ -265,7 +265,10 @@ impl<T: Copy> Pool<T> {
         let Some(server) = self.pick(tier, affinity, now) else {
             return Choice::Wait;
         };
-        if let Some(upstream) = self.free_upstream(server, lane) {
+        if let Some(upstream) = self
+            .freed_last(server, lane)
+            .or_else(|| self.free_upstream(server, lane))
+        {
             return Choice::Now(upstream);
         }
         let waiting = self.queue_len(lane).saturating_add(more);
@@ -359,6 +362,23 @@ impl<T: Copy> Pool<T> {
         let chosen = tier.policy.choose(&self.candidates, affinity, now, &mut self.rng)?;
         let position = self.candidates.get(chosen)?.index;
         tier.servers.get(position).copied()
+    }
+
+    /// Where one request fills an upstream: the one that became free last, if that is known. Many need not be looked through.
+    fn freed_last(&mut self, server: usize, lane: u8) -> Option<Handle> {
+        let config = self.lanes.get(lane as usize)?.config;
+        let server = self.servers.get_mut(server)?.as_mut()?;
+        if server.slots(lane, &config) != 1 {
+            return None;
+        }
+        let freed = &mut server.fleets.get_mut(lane as usize)?.freed;
+        while let Some(handle) = freed.pop() {
+            let free = |upstream: &Upstream| upstream.state == UpstreamState::Ready && upstream.tickets.is_empty();
+            if self.upstreams.get(handle).is_some_and(free) {
+                return Some(handle);
+            }
+        }
+        None
     }
 
     /// An upstream of the server with room, packed: the first below the lane's packing, else the one with the fewest.

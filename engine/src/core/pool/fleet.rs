@@ -266,7 +266,26 @@ impl<T: Copy> Pool<T> {
             self.pump(lane as usize, now, effects);
         }
         if idle {
+            self.remember_free(handle);
             self.size(server, lane, now, effects);
+        }
+    }
+
+    /// What has just become free is the first to be thought of again: its memory is warm, and the others may become superfluous.
+    fn remember_free(&mut self, handle: Handle) {
+        let Some(upstream) = self.upstreams.get(handle) else {
+            return;
+        };
+        if upstream.state != UpstreamState::Ready || !upstream.tickets.is_empty() {
+            return;
+        }
+        if let Some(Some(server)) = self.servers.get_mut(upstream.server)
+            && let Some(fleet) = server.fleets.get_mut(upstream.lane as usize)
+        {
+            if fleet.freed.len() > fleet.all.len() {
+                fleet.freed.clear();
+            }
+            fleet.freed.push(handle);
         }
     }
 

@@ -5,18 +5,18 @@
 //! 4.2.1, RFC 4513 4), and nothing that it asked before goes on, also where the bind is refused here; every request that
 //! has a response gets exactly one final one, here or from an upstream.
 
+mod pending;
 mod receive;
 mod settle;
 #[cfg(test)]
 mod tests;
-
-use std::collections::HashMap;
 
 use crate::core::time::Span;
 use crate::core::{Class, Drain, Ticket, UpstreamId};
 use wire::ldap::control;
 use wire::ldap::grammar::Limits;
 
+use pending::{Pending, PendingList};
 pub use settle::{Bound, Ended};
 
 /// Lanes of a directory's pool, in the order in which its pool is configured.
@@ -98,12 +98,6 @@ pub struct Submit {
     pub bind: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    ticket: Ticket,
-    tag: u8,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Open,
@@ -117,7 +111,7 @@ pub struct Session {
     state: State,
     draining: Option<Drain>,
     tls: bool,
-    pending: HashMap<i32, Pending>,
+    pending: PendingList,
     /// The name of the bind in flight, as typed.
     bind_name: Vec<u8>,
     /// Authorization identity, `dn:…` or empty for anonymous.
@@ -143,7 +137,7 @@ impl Session {
             state: State::Open,
             draining: None,
             tls,
-            pending: HashMap::new(),
+            pending: PendingList::default(),
             bind_name: Vec::new(),
             authzid: Vec::new(),
             control: Vec::new(),
@@ -159,7 +153,7 @@ impl Session {
 
     /// Their tickets, for a client that leaves.
     pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
-        self.pending.values().map(|pending| pending.ticket)
+        self.pending.iter().map(|pending| pending.ticket)
     }
 
     /// The client's own upstream.
@@ -196,7 +190,7 @@ impl Session {
 
     /// Its request was given to the pool, which named it. To be called before the effects are looked at.
     pub fn submitted(&mut self, id: i32, tag: u8, ticket: Ticket) {
-        self.pending.insert(id, Pending { ticket, tag });
+        self.pending.insert(Pending { id, ticket, tag });
     }
 
     /// A request of this client was sent on a lane whose upstreams belong to one client.

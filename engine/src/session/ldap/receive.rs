@@ -47,7 +47,7 @@ impl Session {
                 _ => self.abandon(env),
             };
         };
-        if env.id == 0 || self.pending.contains_key(&env.id) {
+        if env.id == 0 || self.pending.contains(env.id) {
             return self.disconnect(code::PROTOCOL_ERROR, "message id is in use or zero", out);
         }
         if self.draining.is_some() {
@@ -143,10 +143,10 @@ impl Session {
         let Some(id) = grammar::abandon_id(env) else {
             return Next::Done;
         };
-        match self.pending.get(&id) {
+        match self.pending.get(id) {
             Some(pending) if pending.tag != tag::BIND_REQUEST => {
                 let ticket = pending.ticket;
-                self.pending.remove(&id);
+                self.pending.remove(id);
                 Next::Abandon(ticket)
             }
             _ => Next::Done,
@@ -268,7 +268,7 @@ impl Session {
         let Some(Ok(target)) = request.value.map(grammar::cancel_id) else {
             return answer(code::PROTOCOL_ERROR, "Cancel wants the message id to cancel", out);
         };
-        let Some(Pending { ticket, tag }) = self.pending.get(&target).copied() else {
+        let Some(Pending { ticket, tag, .. }) = self.pending.get(target) else {
             return answer(code::NO_SUCH_OPERATION, "no such operation is pending", out);
         };
         if tag == tag::BIND_REQUEST {
@@ -278,7 +278,7 @@ impl Session {
         if !reads && is_sent(ticket) {
             return answer(code::TOO_LATE, "the operation is being carried out", out);
         }
-        self.pending.remove(&target);
+        self.pending.remove(target);
         if let Some(response) = response_tag(tag) {
             result::write_result(out, target, response, code::CANCELED, b"", "");
         }

@@ -27,7 +27,7 @@ impl Session {
     /// The final answer of a request came from an upstream. `Drop`: the client waits no more.
     #[inline]
     pub fn answered(&mut self, id: i32, request_tag: u8) -> Ended {
-        if self.pending.remove(&id).is_none() {
+        if self.pending.remove(id).is_none() {
             return Ended::Drop;
         }
         if request_tag == tag::BIND_REQUEST {
@@ -49,7 +49,7 @@ impl Session {
 
     /// The pool ended a request: the client is told why, unless it gave it up itself.
     pub fn failed(&mut self, id: i32, request_tag: u8, reason: Reason, out: &mut Vec<u8>) {
-        if self.pending.remove(&id).is_none() {
+        if self.pending.remove(id).is_none() {
             return;
         }
         if request_tag == tag::BIND_REQUEST {
@@ -66,7 +66,7 @@ impl Session {
 
     /// The client reads so slowly that its operation is given up.
     pub fn too_slow(&mut self, id: i32, request_tag: u8, out: &mut Vec<u8>) {
-        if self.pending.remove(&id).is_none() {
+        if self.pending.remove(id).is_none() {
             return;
         }
         if request_tag == tag::BIND_REQUEST {
@@ -101,7 +101,7 @@ impl Session {
     ///
     /// Where it was lost under the client's first bind, that bind is under way elsewhere and nothing else is lost.
     pub fn pin_lost(&mut self, out: &mut Vec<u8>) -> Next {
-        if matches!(self.state, State::Binding { id } if self.pending.contains_key(&id)) {
+        if matches!(self.state, State::Binding { id } if self.pending.contains(id)) {
             self.pin = None;
             return Next::Done;
         }
@@ -110,18 +110,12 @@ impl Session {
 
     /// Forgets a pending request without a word (everything before a bind; a client that leaves).
     pub fn forget(&mut self, id: i32) {
-        self.pending.remove(&id);
+        self.pending.remove(id);
     }
 
     /// Forgets all that is pending but this id; hands back the tickets.
     pub fn forget_others(&mut self, id: i32, tickets: &mut Vec<crate::core::Ticket>) {
-        self.pending.retain(|other, pending| {
-            if *other == id {
-                return true;
-            }
-            tickets.push(pending.ticket);
-            false
-        });
+        self.pending.keep_only(id, tickets);
     }
 
     fn bind_ended(&mut self, id: i32) {
