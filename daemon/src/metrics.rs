@@ -56,7 +56,7 @@ pub enum Outcome {
     Deadline,
     /// It was never sent.
     Unsent,
-    /// Its connection was lost.
+    /// It was sent, and its connection was lost, or it was given up by a shutdown.
     Lost,
 }
 
@@ -95,11 +95,13 @@ impl Outcome {
         }
     }
 
-    fn of_reason(reason: Reason) -> Outcome {
+    fn of_reason(reason: Reason, sent: bool) -> Outcome {
         match reason {
             Reason::Canceled => Outcome::Canceled,
             Reason::Deadline => Outcome::Deadline,
             Reason::UpstreamLost { .. } => Outcome::Lost,
+            // It was sent, and its upstream was lost or took it back; what it waited for then did not come.
+            _ if sent => Outcome::Lost,
             Reason::QueueTimeout | Reason::QueueFull | Reason::Unavailable | Reason::ShuttingDown => Outcome::Unsent,
         }
     }
@@ -130,8 +132,9 @@ impl Counts {
         self.count(class, Outcome::of_code(code), took);
     }
 
-    pub(crate) fn failed(&mut self, class: Class, reason: Reason, took: Span) {
-        self.count(class, Outcome::of_reason(reason), took);
+    /// `sent`: an upstream may have acted on it.
+    pub(crate) fn failed(&mut self, class: Class, reason: Reason, sent: bool, took: Span) {
+        self.count(class, Outcome::of_reason(reason, sent), took);
     }
 
     fn count(&mut self, class: Class, outcome: Outcome, took: Span) {

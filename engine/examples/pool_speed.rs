@@ -84,6 +84,8 @@ fn config() -> PoolConfig {
         probes: true,
         idle_timeout: Some(Span::from_secs(60)),
         spawn_rate_max: 0,
+        opening_max: 0,
+        lingers: None,
         pack: 8,
     };
     let single = LaneConfig {

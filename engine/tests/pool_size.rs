@@ -248,6 +248,8 @@ fn lane(spawn_rate_max: u32) -> LaneConfig {
         probes: false,
         idle_timeout: Some(IDLE),
         spawn_rate_max,
+        opening_max: 0,
+        lingers: None,
         pack: 1,
     }
 }

@@ -109,7 +109,8 @@ pub struct Operations {
     /// `bind`, `search`, `compare`, `write`, `extended`.
     pub class: String,
     /// `success`, `refused` (the server said no), `unwell` (it said busy or unavailable), `canceled`, `deadline`,
-    /// `unsent` (queue full, queue timeout, no server up, shutting down), `lost` (its connection was).
+    /// `unsent` (queue full, queue timeout, no server up, shutting down: no server has seen it), `lost` (it was sent, and its
+    /// connection was lost, or it was given up at a shutdown).
     pub result: String,
     /// How many.
     pub count: u64,

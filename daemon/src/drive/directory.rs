@@ -153,8 +153,8 @@ impl Directory {
     }
 
     /// An operation that the pool ended.
-    pub fn count_failure(&mut self, request_tag: u8, reason: Reason, took: Span) {
-        self.counts.failed(class(request_tag), reason, took);
+    pub fn count_failure(&mut self, request_tag: u8, reason: Reason, sent: bool, took: Span) {
+        self.counts.failed(class(request_tag), reason, sent, took);
     }
 
     /// An operation that a server answered.

@@ -45,7 +45,12 @@ impl Drive {
     fn effect(&mut self, index: usize, effect: Effect<Caller>, current: Option<Current<'_>>) {
         match effect {
             Effect::Send { ticket, upstream } => self.send(index, ticket, upstream, current),
-            Effect::Failed { ticket, user, reason } => self.failed(index, ticket, user, reason),
+            Effect::Failed {
+                ticket,
+                user,
+                reason,
+                sent,
+            } => self.failed(index, ticket, user, reason, sent),
             Effect::Open { upstream, server, lane } => self.open(index, upstream, server, lane),
             Effect::Abandon { ticket, upstream } => self.abandon(index, ticket, upstream),
             Effect::Close { upstream } => self.close_upstream(index, upstream),
@@ -145,13 +150,14 @@ impl Drive {
         }
     }
 
-    pub(super) fn failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason) {
+    /// `sent`: an upstream may have acted on it.
+    pub(super) fn failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason, sent: bool) {
         let now = self.now;
         let Some(state) = self.pool(index) else { return };
         let since = state.flight(ticket).map_or(now, |flight| flight.since);
         state.land(ticket);
         if let Some(directory) = state.directory() {
-            directory.count_failure(caller.tag, reason, now.since(since));
+            directory.count_failure(caller.tag, reason, sent, now.since(since));
         }
         let at = caller.conn.at as usize;
         let Some(conn) = self

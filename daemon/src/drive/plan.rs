@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use engine::core::{CancelRule, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
+use engine::core::{CancelRule, CrashConfig, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
 use engine::session::ldap::Settings;
 use rustls::ServerConfig as TlsConfig;
 use wire::ldap::grammar::Limits;
@@ -275,7 +275,7 @@ impl Drive {
         }
         for (ticket, caller) in waiting {
             let lost = engine::core::Reason::UpstreamLost { delivered: true };
-            self.failed(index, ticket, caller, lost);
+            self.failed(index, ticket, caller, lost, true);
         }
         if let Some(plan) = self.plan.clone() {
             self.apply(&plan);
@@ -388,6 +388,8 @@ fn lanes() -> Vec<LaneConfig> {
         probes: true,
         idle_timeout: Some(engine::core::time::Span::from_secs(BIND_IDLE_SECS)),
         spawn_rate_max: 0,
+        opening_max: 0,
+        lingers: None,
         pack: PACK,
     };
     let bind = LaneConfig {
@@ -450,6 +452,7 @@ fn health(limits: &plan::DirectoryLimits) -> HealthConfig {
         dead_after: span(limits.operation_timeout),
         retry_min: span(limits.retry_min),
         retry_max: span(limits.retry_max),
+        crash: None,
     }
 }
 
@@ -466,6 +469,8 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         probes: false,
         idle_timeout: None,
         spawn_rate_max: 0,
+        opening_max: 0,
+        lingers: None,
         pack: 1,
     };
     let (lane, min, min_spare) = match plan.kind {
@@ -475,6 +480,8 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
                 slots: number(plan.concurrency),
                 idle_timeout: (!plan.idle_timeout.is_zero()).then(|| span(plan.idle_timeout)),
                 spawn_rate_max: number(plan.spawn_rate),
+                opening_max: number(plan.starting_max),
+                lingers: Some(span(plan.grace)),
                 ..place
             };
             (helper, number(plan.min), number(plan.min_spare))
@@ -492,11 +499,18 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         pending_max: 0,
         lanes: vec![limits],
     };
+    let helpers = matches!(plan.kind, ServiceKind::Helper { .. });
     // A program that works for long owes nothing meanwhile: deadlines end it, not doubts.
     let health = HealthConfig {
         suspect_after: engine::core::time::Span::from_secs(DAY_SECS),
         probe_interval: None,
         eject_after: u32::MAX,
+        crash: helpers.then(|| CrashConfig {
+            max: number(plan.crash_max),
+            window: span(plan.crash_window),
+            rest_min: span(plan.retry_min),
+            rest_max: span(plan.retry_max),
+        }),
         ..HealthConfig::default()
     };
     PoolConfig {

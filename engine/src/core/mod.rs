@@ -8,6 +8,8 @@
 
 pub(crate) mod arena;
 pub mod backoff;
+mod crash;
+mod histogram;
 pub mod policy;
 pub mod pool;
 mod request;
@@ -19,7 +21,9 @@ pub mod time;
 mod upstream;
 pub mod wheel;
 
-pub use pool::{Pool, PoolConfig, Stats};
+pub use crash::CrashConfig;
+pub use histogram::Histogram;
+pub use pool::{Census, Failures, Pool, PoolConfig, Stats};
 pub use request::{Class, Drain, Effect, Reason, Request, Settlement, Ticket, Verdict};
 pub use server::{Health, HealthConfig, LaneLimits, ServerConfig, ServerReport};
 pub use upstream::{CancelRule, Cause, LaneConfig, UpstreamId};

@@ -130,12 +130,12 @@ pub enum Effect<T> {
         /// Which helper.
         upstream: UpstreamId,
     },
-    /// The grace after an interrupt has passed: kill; tell `upstream_down` once it is gone.
+    /// The grace after an interrupt or a close has passed: kill; tell `upstream_down` once it is gone.
     Kill {
         /// Which helper.
         upstream: UpstreamId,
     },
-    /// Close the upstream; the pool has forgotten it.
+    /// Close the upstream. The pool has forgotten it, or, where its lane lets it linger, waits for `upstream_down`.
     Close {
         /// Which one.
         upstream: UpstreamId,
@@ -153,5 +153,7 @@ pub enum Effect<T> {
         user: T,
         /// Why.
         reason: Reason,
+        /// Whether it had been sent to an upstream, which may have acted on it.
+        sent: bool,
     },
 }

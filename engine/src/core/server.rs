@@ -6,10 +6,11 @@
 
 use super::arena::Handle;
 use super::backoff::Backoff;
+use super::crash::{CrashBudget, CrashConfig};
 use super::service_time::ServiceTime;
 use super::sizing::{Census, Decision, Limits, Sizing};
 use super::time::{Instant, Span};
-use super::upstream::LaneConfig;
+use super::upstream::{LaneConfig, UpstreamState};
 
 /// A server as configured.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,6 +59,9 @@ pub struct HealthConfig {
     pub retry_min: Span,
     /// Longest such wait (30 s).
     pub retry_max: Span,
+    /// For upstreams of our own making: how often they may crash, or fail to open, before a rest; in place of ejection and of
+    /// the wait after a failure. None: they are dialled.
+    pub crash: Option<CrashConfig>,
 }
 
 impl Default for HealthConfig {
@@ -71,6 +75,7 @@ impl Default for HealthConfig {
             dead_after: Span::from_secs(30),
             retry_min: Span::from_millis(500),
             retry_max: Span::from_secs(30),
+            crash: None,
         }
     }
 }
@@ -101,6 +106,10 @@ pub struct ServerReport {
     pub health: Health,
     /// Ready upstreams, by lane.
     pub ready: Vec<u32>,
+    /// Upstreams by what they do, by lane; `queued` is 0.
+    pub upstreams: Vec<Census>,
+    /// Until when nothing is opened to it, where it rests after crashes or waits after a failure.
+    pub retry_at: Option<Instant>,
     /// Requests in flight.
     pub in_flight: u32,
     /// Requests ended by an answer of it.
@@ -122,6 +131,12 @@ pub(crate) struct Fleet {
     /// Became idle, the last one last. A hint where one request fills an upstream: what is in it may be busy again or gone,
     /// and what is free need not be in it. At most one more than there are upstreams.
     pub(crate) freed: Vec<Handle>,
+    /// Those that get nothing new and are not to be kept.
+    pub(crate) leaving: u32,
+    /// To be replaced, and not leaving yet.
+    pub(crate) marked: u32,
+    /// The most requests at once that one of them has said to take; 0: none has said anything.
+    pub(crate) declared: u32,
     /// How many there should be; none where each belongs to a client.
     pub(crate) sizing: Option<Sizing>,
     /// When `sizing` must be asked again though nothing has changed.
@@ -131,22 +146,41 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// One that was ready is not any more.
-    pub(crate) fn lose_ready(&mut self, busy: bool) {
-        self.ready = self.ready.saturating_sub(1);
-        self.busy = self.busy.saturating_sub(u32::from(busy));
+    /// One that does this is there, or no more.
+    pub(crate) fn count(&mut self, state: UpstreamState, busy: bool, there: bool) {
+        let change = |count: &mut u32| {
+            *count = if there { *count + 1 } else { count.saturating_sub(1) };
+        };
+        match state {
+            UpstreamState::Opening => change(&mut self.opening),
+            UpstreamState::Ready => {
+                change(&mut self.ready);
+                if busy {
+                    change(&mut self.busy);
+                }
+            }
+            _ if state.is_leaving() => change(&mut self.leaving),
+            _ => {}
+        }
     }
 
-    /// Those that are on their way out count as busy, as far as `max` allows: above it they are not for sizing to judge.
-    fn census(&self, max: u32, queued: u32) -> Census {
+    /// Those that were interrupted and may come back count as busy.
+    pub(crate) fn census(&self, queued: u32) -> Census {
         let idle = self.ready.saturating_sub(self.busy);
-        let total = u32::try_from(self.all.len()).unwrap_or(u32::MAX).min(max);
+        let total = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         Census {
             starting: self.opening,
             idle,
-            busy: total.saturating_sub(self.opening).saturating_sub(idle),
+            busy: total.saturating_sub(self.opening + self.leaving + idle),
+            leaving: self.leaving,
             queued,
         }
+    }
+
+    /// Up, or interrupted and perhaps coming back.
+    fn standing(&self) -> u32 {
+        let total = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        total.saturating_sub(self.opening + self.leaving)
     }
 }
 
@@ -158,6 +192,10 @@ pub(crate) struct Server {
     pub(crate) fleets: Vec<Fleet>,
     pub(crate) in_flight: u32,
     pub(crate) backoff: Backoff,
+    /// How often its upstreams may crash; none where they are dialled.
+    pub(crate) crashes: Option<CrashBudget>,
+    /// All its minimums have been up since it was started or last rested with nothing up.
+    pub(crate) populated: bool,
     /// No upstream is opened before this.
     pub(crate) retry_at: Option<Instant>,
     /// When it last lost an upstream.
@@ -196,6 +234,8 @@ impl Server {
             fleets,
             in_flight: 0,
             backoff: Backoff::new(health.retry_min, health.retry_max),
+            crashes: health.crash.map(CrashBudget::new),
+            populated: false,
             retry_at: None,
             lost_at: None,
             failures_in_a_row: 0,
@@ -213,7 +253,11 @@ impl Server {
     }
 
     /// Its sizes, from its own bounds and the lanes'.
-    pub(crate) fn set_limits(&mut self, lanes: impl Iterator<Item = LaneConfig>) {
+    pub(crate) fn set_limits(&mut self, lanes: impl Iterator<Item = LaneConfig>, health: &HealthConfig) {
+        match (&mut self.crashes, health.crash) {
+            (Some(budget), Some(config)) => budget.set_config(config),
+            (budget, config) => *budget = config.map(CrashBudget::new),
+        }
         self.on_demand = true;
         for ((fleet, bounds), lane) in self.fleets.iter_mut().zip(&self.config.lanes).zip(lanes) {
             if lane.owned {
@@ -227,6 +271,7 @@ impl Server {
                 min_spare: bounds.min_spare,
                 idle_timeout: lane.idle_timeout.unwrap_or(Span::ZERO),
                 spawn_rate_max: lane.spawn_rate_max,
+                starting_max: lane.opening_max,
             };
             match &mut fleet.sizing {
                 Some(sizing) => sizing.set_limits(limits),
@@ -246,10 +291,7 @@ impl Server {
         let Some(fleet) = self.fleets.get_mut(lane as usize) else {
             return Decision::default();
         };
-        let Some(max) = fleet.sizing.as_ref().map(|sizing| sizing.limits().max) else {
-            return Decision::default();
-        };
-        let census = fleet.census(max, queued);
+        let census = fleet.census(queued);
         match &mut fleet.sizing {
             Some(sizing) if !waits || !sizing.lacks(census) => sizing.want(now, census),
             _ => Decision::default(),
@@ -270,17 +312,21 @@ impl Server {
         !self.retiring && (connected || self.sleeps())
     }
 
-    /// Nothing is open to it because nobody has asked for it.
+    /// Nothing is open to it because nobody has asked for it, or because it is of our own making and just starts.
     fn sleeps(&self) -> bool {
         let well = matches!(self.health, Health::Starting | Health::Up | Health::Suspect);
-        self.on_demand && well && self.retry_at.is_none() && self.ready() == 0
+        (self.on_demand || self.crashes.is_some()) && well && self.retry_at.is_none() && self.ready() == 0
     }
 
     pub(crate) fn may_open(&self, lane: u8, now: Instant) -> bool {
         let (Some(fleet), Some(limits)) = (self.fleets.get(lane as usize), self.config.lanes.get(lane as usize)) else {
             return false;
         };
-        !self.retiring && (fleet.all.len() as u64) < u64::from(limits.max) && self.retry_at.is_none_or(|at| at <= now)
+        let starting_max = fleet.sizing.as_ref().map_or(0, |sizing| sizing.limits().starting_max);
+        !self.retiring
+            && (fleet.all.len() as u64) < u64::from(limits.max)
+            && (starting_max == 0 || fleet.opening < starting_max)
+            && self.retry_at.is_none_or(|at| at <= now)
     }
 
     /// Requests at once on one upstream of the lane.
@@ -295,6 +341,23 @@ impl Server {
             (0, n) | (n, 0) => n,
             (a, b) => a.min(b),
         }
+    }
+
+    /// Requests at once that one upstream of the lane is likely to take.
+    pub(crate) fn likely_slots(&self, lane: u8, config: &LaneConfig) -> u32 {
+        let declared = self.fleets.get(lane as usize).map_or(0, |fleet| fleet.declared);
+        match declared {
+            0 => self.slots(lane, config),
+            declared => self.slots(lane, config).min(declared),
+        }
+    }
+
+    /// Whether all lanes that have a minimum have it up, or had once.
+    pub(crate) fn note_populated(&mut self) {
+        let lanes = self.fleets.iter().zip(&self.config.lanes);
+        self.populated |= lanes
+            .filter(|(fleet, _)| fleet.sizing.is_some())
+            .all(|(fleet, limits)| fleet.standing() >= limits.min.min(limits.max));
     }
 
     pub(crate) fn pending_full(&self) -> bool {

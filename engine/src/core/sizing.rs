@@ -31,6 +31,8 @@ pub struct Limits {
     pub idle_timeout: Span,
     /// Started per second at the most; 0 = no limit, and no slow start either.
     pub spawn_rate_max: u32,
+    /// Starting at the same time at the most; 0 = no limit.
+    pub starting_max: u32,
 }
 
 /// What a pool has at the moment.
@@ -42,11 +44,14 @@ pub struct Census {
     pub idle: u32,
     /// Up, with something to do.
     pub busy: u32,
+    /// On their way out: they take room, and nothing else is to be expected of them.
+    pub leaving: u32,
     /// Upstreams it would take to serve what waits (with one slot each: the requests that wait).
     pub queued: u32,
 }
 
 impl Census {
+    /// All that are there to stay.
     fn total(&self) -> u32 {
         self.starting.saturating_add(self.idle).saturating_add(self.busy)
     }
@@ -112,30 +117,51 @@ impl Sizing {
                 ..Decision::default()
             };
         }
-        let (populate, demand) = self.missing(census);
-        if populate > 0 || demand > 0 {
+        if self.needs(census) != (0, 0) {
             self.surplus = None;
+            let (populate, demand) = self.missing(census);
             return self.open(now, populate, demand);
         }
-        self.retire(now, census, total - min.min(max))
+        self.retire(now, census, total.saturating_sub(min.min(max)))
     }
 
-    /// To the minimum; for what waits and for the spares.
+    /// What of it there is room for, and of what may start at the same time.
     fn missing(&self, census: Census) -> (u32, u32) {
+        let (populate, demand) = self.needs(census);
+        let taken = census.total().saturating_add(census.leaving);
+        let starting = match self.limits.starting_max {
+            0 => u32::MAX,
+            most => most.saturating_sub(census.starting),
+        };
+        let room = self.limits.max.saturating_sub(taken).min(starting);
+        (populate.min(room), demand.min(room))
+    }
+
+    /// Up to the minimum; for what waits and for the spares.
+    fn needs(&self, census: Census) -> (u32, u32) {
         let Limits {
             min, max, min_spare, ..
         } = self.limits;
-        let total = census.total();
         let ready = census.idle.saturating_add(census.starting);
         let demand = census.queued.saturating_add(min_spare).saturating_sub(ready);
-        (
-            min.min(max).saturating_sub(total),
-            demand.min(max.saturating_sub(total)),
-        )
+        (min.min(max).saturating_sub(census.total()), demand)
+    }
+
+    /// Whether something would be missing without one of those that are there, of which `idle` says whether it is idle.
+    pub fn needs_all(&self, census: Census, idle: bool) -> bool {
+        let without = Census {
+            idle: census.idle.saturating_sub(u32::from(idle)),
+            busy: census.busy.saturating_sub(u32::from(!idle)),
+            ..census
+        };
+        self.needs(without) != (0, 0)
     }
 
     fn open(&mut self, now: Instant, populate: u32, demand: u32) -> Decision {
         let need = populate.max(demand);
+        if need == 0 {
+            return Decision::default();
+        }
         if self.limits.spawn_rate_max == 0 {
             return Decision {
                 open: need,
@@ -240,6 +266,7 @@ mod tests {
         min_spare: 2,
         idle_timeout: Span::from_secs(60),
         spawn_rate_max: 0,
+        starting_max: 0,
     };
 
     fn census(starting: u32, idle: u32, busy: u32, queued: u32) -> Census {
@@ -248,6 +275,7 @@ mod tests {
             idle,
             busy,
             queued,
+            leaving: 0,
         }
     }
 
@@ -416,6 +444,9 @@ mod tests {
         Answer(u32),
         Up(u32),
         Die(u32),
+        /// Busy ones are told to leave, and are gone some time later.
+        Leave(u32),
+        Gone(u32),
         Wait(u64),
         JumpBack(u64),
     }
@@ -426,6 +457,8 @@ mod tests {
             3 => (1u32..6).prop_map(Step::Answer),
             3 => (1u32..8).prop_map(Step::Up),
             1 => (1u32..3).prop_map(Step::Die),
+            1 => (1u32..3).prop_map(Step::Leave),
+            1 => (1u32..4).prop_map(Step::Gone),
             3 => (0u64..40_000).prop_map(Step::Wait),
             1 => (0u64..40_000).prop_map(Step::JumpBack),
         ];
@@ -433,15 +466,16 @@ mod tests {
     }
 
     fn limits() -> impl Strategy<Value = Limits> {
-        (0u32..6, 1u32..12, 0u32..5, 0u64..90, 0u32..12).prop_map(|(min, max, min_spare, idle_s, spawn_rate_max)| {
-            Limits {
+        (0u32..6, 1u32..12, 0u32..5, 0u64..90, 0u32..12, 0u32..4).prop_map(
+            |(min, max, min_spare, idle_s, spawn_rate_max, starting_max)| Limits {
                 min,
                 max,
                 min_spare,
                 idle_timeout: Span::from_secs(idle_s),
                 spawn_rate_max,
-            }
-        })
+                starting_max,
+            },
+        )
     }
 
     proptest! {
@@ -464,6 +498,12 @@ mod tests {
                         pool.idle += n;
                     }
                     Step::Die(n) => pool.busy -= n.min(pool.busy),
+                    Step::Leave(n) => {
+                        let n = n.min(pool.busy);
+                        pool.busy -= n;
+                        pool.leaving += n;
+                    }
+                    Step::Gone(n) => pool.leaving -= n.min(pool.leaving),
                     Step::Wait(ms) => now += Span::from_millis(ms),
                     Step::JumpBack(ms) => now = now - Span::from_millis(ms),
                 }
@@ -485,11 +525,16 @@ mod tests {
                 }
                 pool.starting += decision.open;
                 pool.idle -= decision.retire;
-                prop_assert!(pool.total() <= limits.max, "{pool:?}");
+                prop_assert!(pool.total() + pool.leaving <= limits.max, "{pool:?}");
+                prop_assert!(limits.starting_max == 0 || pool.starting <= limits.starting_max, "{pool:?}");
 
                 let ready = pool.starting + pool.idle;
                 let satisfied = pool.total() >= min
-                    && (ready >= limits.min_spare + pool.queued || pool.total() == limits.max);
+                    && ready >= limits.min_spare + pool.queued;
+                // There is no room, or as many are starting as may be: when that changes it is asked again.
+                let held = pool.total() + pool.leaving == limits.max
+                    || (limits.starting_max > 0 && pool.starting == limits.starting_max);
+                let satisfied = satisfied || held;
                 prop_assert!(satisfied || limits.spawn_rate_max > 0, "{pool:?}");
                 // What the rate holds back is not forgotten, and what is done wakes nobody.
                 prop_assert!(satisfied || decision.wake_at.is_some_and(|at| at > now), "{pool:?} {decision:?}");
@@ -506,6 +551,7 @@ mod tests {
         #[test]
         fn an_idle_pool_comes_to_rest(limits in limits(), idle in 0u32..12) {
             prop_assume!(!limits.idle_timeout.is_zero());
+            let limits = Limits { starting_max: 0, ..limits };
             let mut sizing = Sizing::new(limits);
             let start = Instant::from_secs(1_000);
             let (mut now, mut pool) = (start, Census { idle: idle.min(limits.max), ..Census::default() });

@@ -2,7 +2,10 @@
 //!
 //! States: *opening* (not yet usable; may have tickets waiting that were promised to it), *ready*, *draining* (finishes
 //! what it has, gets nothing new), *interrupted* (a helper told to stop its call; it may come back until `kill_at`), *dying*
-//! (killed; counted until it is gone). A pool forgets an upstream in the same step in which it emits `Close`.
+//! (killed; counted until it is gone), *closing* (told to end, where its lane lets it linger; counted until it is gone,
+//! killed after a while). A pool forgets an upstream in the same step in which it emits `Close`, unless it lingers.
+//!
+//! A *marked* upstream is to be replaced: see `pool/recycle.rs`.
 
 use super::arena::Handle;
 use super::pool::list::List;
@@ -52,6 +55,11 @@ pub struct LaneConfig {
     /// Upstreams opened to one server in one second; 0: no limit. Up to the minimum they are opened at this rate, beyond it
     /// at one that doubles while demand lasts.
     pub spawn_rate_max: u32,
+    /// Being opened to one server at the same time; 0: no limit.
+    pub opening_max: u32,
+    /// An upstream that is told to close counts until `upstream_down` says that it is gone (a process takes its time), and is
+    /// killed after so long; none: it is forgotten at once.
+    pub lingers: Option<Span>,
     /// Requests are packed onto one upstream up to this number before the next is used, so that writes coalesce.
     pub pack: u32,
 }
@@ -78,6 +86,20 @@ pub(crate) enum UpstreamState {
         leaving: bool,
     },
     Dying,
+    Closing {
+        kill_at: Instant,
+    },
+}
+
+impl UpstreamState {
+    /// It gets nothing new and is not one of those that are to be kept.
+    pub(crate) fn is_leaving(self) -> bool {
+        match self {
+            UpstreamState::Draining | UpstreamState::Dying | UpstreamState::Closing { .. } => true,
+            UpstreamState::Interrupted { leaving, .. } => leaving,
+            UpstreamState::Opening | UpstreamState::Ready => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -85,6 +107,10 @@ pub(crate) struct Upstream {
     pub(crate) server: usize,
     pub(crate) lane: u8,
     pub(crate) state: UpstreamState,
+    /// Requests at once that it takes itself, whatever its lane allows; `u32::MAX`: what the lane allows.
+    pub(crate) slots: u32,
+    /// It is to be replaced.
+    pub(crate) marked: bool,
     /// Tickets sent to it, and, while it opens, promised to it.
     pub(crate) tickets: List,
     /// Calls that it was interrupted for and has not acknowledged.
@@ -96,12 +122,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// It gets nothing new and is not one of those that are to be kept.
+    /// See [`UpstreamState::is_leaving`].
     pub(crate) fn is_leaving(&self) -> bool {
-        match self.state {
-            UpstreamState::Draining | UpstreamState::Dying => true,
-            UpstreamState::Interrupted { leaving, .. } => leaving,
-            UpstreamState::Opening | UpstreamState::Ready => false,
-        }
+        self.state.is_leaving()
     }
 }

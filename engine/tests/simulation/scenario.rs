@@ -154,6 +154,8 @@ fn lane(rng: &mut Rng) -> LaneConfig {
         probes: true,
         idle_timeout: None,
         spawn_rate_max: 0,
+        opening_max: 0,
+        lingers: None,
         pack: u32::try_from(rng.below(3)).unwrap(),
     };
     let slots = 1 + u32::try_from(rng.below(2)).unwrap();

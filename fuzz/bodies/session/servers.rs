@@ -352,6 +352,8 @@ pub(crate) fn config() -> PoolConfig {
         idle_timeout: Some(Span::from_secs(60)),
         pack: 4,
         spawn_rate_max: 4,
+        opening_max: 0,
+        lingers: None,
     };
     let bind = LaneConfig {
         slots: 1,

@@ -473,7 +473,9 @@ impl World {
                 line.machine.probe(&mut line.out);
                 line.hears();
             }
-            Effect::Failed { ticket, user, reason } => self.failed(ticket, user, reason),
+            Effect::Failed {
+                ticket, user, reason, ..
+            } => self.failed(ticket, user, reason),
             Effect::Interrupt { .. } | Effect::Kill { .. } => panic!("{effect:?}: connections are no programs"),
         }
     }

@@ -212,6 +212,8 @@ mod tests {
             probes: false,
             idle_timeout: None,
             spawn_rate_max: 0,
+            opening_max: 0,
+            lingers: None,
             pack: 1,
         };
         let limits = LaneLimits {

@@ -17,6 +17,7 @@ impl<T: Copy> Pool<T> {
                 .map(|lane| Lane {
                     config: *lane,
                     queue: List::default(),
+                    saturated: false,
                 })
                 .collect();
         } else {
@@ -53,7 +54,8 @@ impl<T: Copy> Pool<T> {
             }
         }
         for server in self.servers.iter_mut().flatten() {
-            server.set_limits(self.lanes.iter().map(|lane| lane.config));
+            server.set_limits(self.lanes.iter().map(|lane| lane.config), &config.health);
+            server.note_populated();
         }
         for (index, kept) in kept.into_iter().enumerate() {
             if !kept {
@@ -107,12 +109,7 @@ impl<T: Copy> Pool<T> {
             };
             match upstream.state {
                 // Promised tickets are promised to others.
-                UpstreamState::Opening => {
-                    effects.push(Effect::Close {
-                        upstream: UpstreamId(handle),
-                    });
-                    self.upstream_down(UpstreamId(handle), Cause::Ended, now, effects);
-                }
+                UpstreamState::Opening => self.close_for_others(handle, Cause::Ended, now, effects),
                 UpstreamState::Ready if self.lane_config(upstream.lane).is_some_and(|lane| lane.owned) => {
                     // A client's own connection stays with it to its end.
                 }
@@ -138,12 +135,7 @@ impl<T: Copy> Pool<T> {
         }
         for handle in surplus {
             match self.upstreams.get(handle).map(|upstream| upstream.state) {
-                Some(UpstreamState::Opening) => {
-                    effects.push(Effect::Close {
-                        upstream: UpstreamId(handle),
-                    });
-                    self.upstream_down(UpstreamId(handle), Cause::Ended, now, effects);
-                }
+                Some(UpstreamState::Opening) => self.close_for_others(handle, Cause::Ended, now, effects),
                 Some(_) => self.upstream_draining(UpstreamId(handle), now, effects),
                 None => {}
             }

@@ -60,6 +60,7 @@ impl<T: Copy> Pool<T> {
                 if self.stats.opened > opened {
                     continue;
                 }
+                self.note_saturation(lane);
                 return;
             }
             self.unlink(head);
@@ -83,6 +84,10 @@ impl<T: Copy> Pool<T> {
         };
         entry.state = State::Sent(upstream);
         entry.sent_at = now;
+        if !entry.sent {
+            entry.sent = true;
+            self.queue_wait.observe(now.since(entry.submitted_at));
+        }
         entry.waits_until = None;
         let deadline = entry.request.deadline;
         if let Some(timer) = entry.timer.take() {
@@ -148,6 +153,25 @@ impl<T: Copy> Pool<T> {
             if let Choice::Now(_) = self.choose(handle, 0, now, effects) {
                 self.pump(lane, now, effects);
             }
+        }
+        self.note_saturation(lane);
+    }
+
+    /// Requests wait: whether that is because there are as many upstreams as may be.
+    fn note_saturation(&mut self, lane: usize) {
+        let full = |server: &Server| {
+            let (fleet, limits) = (server.fleets.get(lane), server.config.lanes.get(lane));
+            let has = fleet.map_or(0, |fleet| fleet.all.len());
+            server.retiring || has >= limits.map_or(0, |limits| limits.max as usize)
+        };
+        let saturated = self.servers.iter().flatten().all(full);
+        if let Some(lane) = self.lanes.get_mut(lane)
+            && saturated
+            && !lane.saturated
+            && !lane.queue.is_empty()
+        {
+            lane.saturated = true;
+            self.stats.saturations += 1;
         }
     }
 
@@ -392,7 +416,7 @@ impl<T: Copy> Pool<T> {
                 continue;
             };
             let has = upstream.tickets.len();
-            if upstream.state != UpstreamState::Ready || has >= limit {
+            if upstream.state != UpstreamState::Ready || has >= limit.min(upstream.slots) {
                 continue;
             }
             if has < config.pack {
@@ -436,11 +460,15 @@ impl<T: Copy> Pool<T> {
         })
     }
 
-    /// Nothing of it is ready, but only because we interrupted or killed it: it comes back, or is replaced.
+    /// Nothing of it is ready, but only because we interrupted, closed or killed it: it comes back, or is replaced.
     fn recovers(&self, server: &Server) -> bool {
         let all = server.fleets.iter().flat_map(|fleet| &fleet.all);
         all.filter_map(|handle| self.upstreams.get(*handle))
-            .any(|upstream| matches!(upstream.state, UpstreamState::Interrupted { .. } | UpstreamState::Dying))
+            .any(|upstream| match upstream.state {
+                UpstreamState::Interrupted { .. } => true,
+                UpstreamState::Dying | UpstreamState::Closing { .. } => server.retry_at.is_none(),
+                _ => false,
+            })
     }
 
     /// Every slot of it is taken.
@@ -449,7 +477,7 @@ impl<T: Copy> Pool<T> {
         else {
             return false;
         };
-        upstream.tickets.len() >= server.slots(upstream.lane, &config)
+        upstream.tickets.len() >= server.slots(upstream.lane, &config).min(upstream.slots)
     }
 
     fn queue_len(&self, lane: u8) -> u32 {

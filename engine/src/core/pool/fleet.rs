@@ -4,25 +4,35 @@ use super::*;
 use crate::core::upstream::Cause;
 
 impl<T: Copy> Pool<T> {
-    /// An upstream is ready for requests.
+    /// An upstream is ready for requests, for as many at once as its lane allows.
     pub fn upstream_up(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
+        self.upstream_up_with(id, u32::MAX, now, effects);
+    }
+
+    /// An upstream is ready for requests, for `slots` at once at most, if its lane allows as many; 0 counts as 1.
+    pub fn upstream_up_with(&mut self, id: UpstreamId, slots: u32, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(upstream) = self.upstreams.get_mut(id.0) else {
             return;
         };
         if upstream.state != UpstreamState::Opening {
             return;
         }
-        upstream.state = UpstreamState::Ready;
         upstream.idle_since = Some(now);
+        upstream.slots = slots.max(1);
         let lane = upstream.lane;
         let mut promised = std::mem::take(&mut upstream.tickets);
+        self.set_state(id.0, UpstreamState::Ready);
         if let Some(server) = self.server_of(id.0) {
-            if let Some(fleet) = server.fleets.get_mut(lane as usize) {
-                fleet.opening -= 1;
-                fleet.ready += 1;
+            if slots != u32::MAX
+                && let Some(fleet) = server.fleets.get_mut(lane as usize)
+            {
+                fleet.declared = fleet.declared.max(slots.max(1));
             }
-            server.retry_at = None;
-            server.backoff.reset();
+            if server.crashes.is_none() {
+                server.retry_at = None;
+                server.backoff.reset();
+            }
+            server.note_populated();
             server.heard_at = now;
             if matches!(server.health, Health::Starting | Health::Down) {
                 server.health = Health::Up;
@@ -34,7 +44,7 @@ impl<T: Copy> Pool<T> {
             self.send(ticket, id.0, now, effects);
         }
         if self.is_closing() {
-            self.close(id.0, effects);
+            self.close(id.0, now, effects);
             return;
         }
         self.populate_all(now, effects);
@@ -47,55 +57,99 @@ impl<T: Copy> Pool<T> {
         let Some(upstream) = self.upstreams.get(id.0) else {
             return;
         };
-        let (server_index, lane, state) = (upstream.server, upstream.lane, upstream.state);
+        let (server_index, state) = (upstream.server, upstream.state);
         let in_flight = upstream.tickets.len();
         // What we put an end to ourselves tells nothing about the server: it is replaced at once.
-        let interrupted = matches!(state, UpstreamState::Interrupted { .. } | UpstreamState::Dying);
-        let mut orphans = self.forget(id.0);
-        let wait = self
-            .servers
-            .get_mut(server_index)
-            .and_then(Option::as_mut)
-            .map(|server| {
-                let troubled = cause == Cause::OpenFailed || (cause == Cause::Lost && in_flight > 0);
-                server.failures += u64::from(troubled);
-                server.failures_in_a_row += u32::from(troubled);
-                let last = server.ready() == 0;
-                // One that loses its upstreams in a row is not dialled in a tight loop.
-                let in_a_row = !interrupted
-                    && server
-                        .lost_at
-                        .replace(now)
-                        .is_some_and(|before| now.since(before) < Span::from_secs(1));
-                // What happens to several of them at once is one failure.
-                let waits = server.retry_at.is_some_and(|at| at > now);
-                if (cause == Cause::OpenFailed || in_a_row) && !waits {
-                    server.retry_at = Some(now + server.backoff.next(&mut self.rng));
-                }
-                if cause == Cause::OpenFailed && last {
-                    server.health = Health::Down;
-                } else if last && !matches!(server.health, Health::Down | Health::Starting) {
-                    // All its upstreams are gone; one attempt at opening decides whether it is down.
-                    server.health = Health::Starting;
-                }
-                (server.failures_in_a_row, last)
-            });
+        let ours = matches!(
+            state,
+            UpstreamState::Interrupted { .. } | UpstreamState::Dying | UpstreamState::Closing { .. }
+        );
+        let orphans = self.forget(id.0);
         self.stats.lost += u64::from(cause != Cause::Ended);
-        if let Some((failures, last)) = wait
-            && failures >= self.health.eject_after
-            && !last
-            && !interrupted
-        {
-            self.eject(server_index, true, now, effects);
+        let troubled = cause == Cause::OpenFailed || (cause == Cause::Lost && in_flight > 0);
+        let mut failures = 0;
+        if let Some(server) = self.server_at(server_index) {
+            server.failures += u64::from(troubled);
+            server.failures_in_a_row += u32::from(troubled);
+            failures = server.failures_in_a_row;
         }
-        self.populate(server_index, now, effects);
+        if self
+            .server_at(server_index)
+            .is_some_and(|server| server.crashes.is_some())
+        {
+            self.note_crash(server_index, !ours && cause != Cause::Ended, now);
+        } else {
+            let last = self.note_lost(server_index, cause, ours, now);
+            if failures >= self.health.eject_after && !last && !ours {
+                self.eject(server_index, true, now, effects);
+            }
+        }
+        self.rehouse(orphans, server_index, now, effects);
+    }
+
+    /// One of those that are dialled is gone: when the next may be tried, and how the server is. Whether it was the last.
+    fn note_lost(&mut self, server: usize, cause: Cause, ours: bool, now: Instant) -> bool {
+        let Some(Some(server)) = self.servers.get_mut(server) else {
+            return true;
+        };
+        let last = server.ready() == 0;
+        // One that loses its upstreams in a row is not dialled in a tight loop.
+        let in_a_row = !ours
+            && server
+                .lost_at
+                .replace(now)
+                .is_some_and(|before| now.since(before) < Span::from_secs(1));
+        // What happens to several of them at once is one failure.
+        let waits = server.retry_at.is_some_and(|at| at > now);
+        if (cause == Cause::OpenFailed || in_a_row) && !waits {
+            server.retry_at = Some(now + server.backoff.next(&mut self.rng));
+        }
+        if cause == Cause::OpenFailed && last {
+            server.health = Health::Down;
+        } else if last && !matches!(server.health, Health::Down | Health::Starting) {
+            // All its upstreams are gone; one attempt at opening decides whether it is down.
+            server.health = Health::Starting;
+        }
+        last
+    }
+
+    /// One of our own making is gone. Who waits goes on waiting for the next, unless there have been too many crashes.
+    fn note_crash(&mut self, server: usize, crashed: bool, now: Instant) {
+        let Some(Some(server)) = self.servers.get_mut(server) else {
+            return;
+        };
+        let resting = server.retry_at.is_some_and(|at| at > now);
+        self.stats.crashes += u64::from(crashed);
+        // Those that were on their way when the rest began do not lengthen it.
+        if crashed
+            && !resting
+            && let Some(budget) = &mut server.crashes
+            && let Some(until) = budget.crashed(now, &mut self.rng)
+        {
+            server.retry_at = Some(until);
+            self.stats.rests += 1;
+        }
+        if server.ready() > 0 {
+            return;
+        }
+        let opening = server.fleets.iter().any(|fleet| fleet.opening > 0);
+        if server.retry_at.is_some_and(|at| at > now) && !opening {
+            server.health = Health::Down;
+            server.populated = false;
+        } else if server.health != Health::Down {
+            server.health = Health::Starting;
+        }
+    }
+
+    /// What an upstream had that is gone is sent elsewhere, or ended; what is missing is opened.
+    fn rehouse(&mut self, mut orphans: List, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        self.populate(server, now, effects);
         while let Some(ticket) = orphans.pop_front(&mut self.tickets) {
-            self.orphaned(ticket, server_index, now, effects);
+            self.orphaned(ticket, server, now, effects);
         }
         self.pump_all(now, effects);
         self.pump_owned(now, effects);
-        self.forget_retired(server_index);
-        let _ = lane;
+        self.forget_retired(server);
     }
 
     /// The other side will close this upstream: it gets nothing new and finishes what it has.
@@ -107,7 +161,7 @@ impl<T: Copy> Pool<T> {
         });
         let Some((empty, server)) = empty else { return };
         if empty {
-            self.close(id.0, effects);
+            self.close(id.0, now, effects);
         }
         self.populate(server, now, effects);
     }
@@ -160,8 +214,7 @@ impl<T: Copy> Pool<T> {
             return;
         };
         let server = upstream.server;
-        effects.push(Effect::Close { upstream: id });
-        let mut orphans = self.forget(id.0);
+        let mut orphans = self.part_with(id.0, now, effects);
         while let Some(ticket) = orphans.pop_front(&mut self.tickets) {
             self.fail_loose(ticket, Reason::Canceled, effects);
         }
@@ -216,7 +269,7 @@ impl<T: Copy> Pool<T> {
             CancelRule::Immediate => self.upstream_freed(upstream, now, effects),
             CancelRule::CloseReopen => {
                 let server = self.upstreams.get(upstream).map(|upstream| upstream.server);
-                self.close(upstream, effects);
+                self.close(upstream, now, effects);
                 if let Some(server) = server {
                     self.populate(server, now, effects);
                 }
@@ -234,14 +287,14 @@ impl<T: Copy> Pool<T> {
             return;
         };
         let state = upstream.state;
-        if state == UpstreamState::Dying {
+        if matches!(state, UpstreamState::Dying | UpstreamState::Closing { .. }) {
             return;
         }
         upstream.interrupted.push(ticket.0);
         effects.push(Effect::Interrupt { ticket, upstream: id });
         if !matches!(state, UpstreamState::Interrupted { .. }) {
             let leaving = state == UpstreamState::Draining;
-            self.set_not_ready(id.0, UpstreamState::Interrupted { kill_at, leaving });
+            self.set_state(id.0, UpstreamState::Interrupted { kill_at, leaving });
             self.interrupted.push(id.0);
         }
     }
@@ -257,7 +310,7 @@ impl<T: Copy> Pool<T> {
             upstream.quiet_since = None;
             upstream.idle_since = Some(now);
             if upstream.state == UpstreamState::Draining {
-                self.close(handle, effects);
+                self.close(handle, now, effects);
                 self.populate(server, now, effects);
                 self.forget_retired(server);
             }
@@ -307,39 +360,56 @@ impl<T: Copy> Pool<T> {
         if !upstream.interrupted.is_empty() {
             return;
         }
-        let lane = upstream.lane as usize;
-        let busy = u32::from(!upstream.tickets.is_empty());
-        upstream.state = if leaving {
+        let state = if leaving {
             UpstreamState::Draining
         } else {
             UpstreamState::Ready
         };
         self.interrupted.retain(|other| *other != handle);
-        if !leaving && let Some(fleet) = self.server_of(handle).and_then(|server| server.fleets.get_mut(lane)) {
-            fleet.ready += 1;
-            fleet.busy += busy;
+        self.set_state(handle, state);
+        if !leaving
+            && let Some(server) = self.server_of(handle)
+            && matches!(server.health, Health::Starting | Health::Down)
+        {
+            server.health = Health::Up;
+            server.failures_in_a_row = 0;
         }
         self.upstream_freed(handle, now, effects);
     }
 
     pub(super) fn tick_interrupted(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
-        let upstreams = &mut self.upstreams;
-        self.interrupted.retain(|handle| {
-            let Some(upstream) = upstreams.get_mut(*handle) else {
-                return false;
-            };
-            match upstream.state {
-                UpstreamState::Interrupted { kill_at, .. } if kill_at <= now => {
-                    upstream.state = UpstreamState::Dying;
-                    effects.push(Effect::Kill {
-                        upstream: UpstreamId(*handle),
-                    });
-                    false
+        let mut at = 0;
+        while let Some(handle) = self.interrupted.get(at).copied() {
+            match self.upstreams.get(handle).map(|upstream| upstream.state) {
+                Some(UpstreamState::Interrupted { kill_at, .. } | UpstreamState::Closing { kill_at })
+                    if kill_at > now =>
+                {
+                    at += 1;
                 }
-                UpstreamState::Interrupted { .. } => true,
-                _ => false,
+                Some(UpstreamState::Interrupted { .. } | UpstreamState::Closing { .. }) => {
+                    self.interrupted.swap_remove(at);
+                    self.kill(handle, now, effects);
+                }
+                _ => {
+                    self.interrupted.swap_remove(at);
+                }
             }
+        }
+    }
+
+    /// It will not come back; another may be opened in its stead.
+    fn kill(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let before = self
+            .upstreams
+            .get(handle)
+            .map(|upstream| (upstream.server, upstream.is_leaving()));
+        self.set_state(handle, UpstreamState::Dying);
+        effects.push(Effect::Kill {
+            upstream: UpstreamId(handle),
         });
+        if let Some((server, false)) = before {
+            self.populate(server, now, effects);
+        }
     }
 
     /// Opens an upstream, unless all are being closed; the caller has seen to the bound.
@@ -351,6 +421,8 @@ impl<T: Copy> Pool<T> {
             server,
             lane,
             state: UpstreamState::Opening,
+            slots: u32::MAX,
+            marked: false,
             tickets: List::default(),
             interrupted: Vec::new(),
             quiet_since: None,
@@ -371,18 +443,76 @@ impl<T: Copy> Pool<T> {
     }
 
     /// Closes an upstream that has no tickets; those it still had are ended as lost.
-    pub(super) fn close(&mut self, handle: Handle, effects: &mut Vec<Effect<T>>) {
-        if self.upstreams.get(handle).is_none() {
-            return;
-        }
-        effects.push(Effect::Close {
-            upstream: UpstreamId(handle),
-        });
-        let mut orphans = self.forget(handle);
+    pub(super) fn close(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let mut orphans = self.part_with(handle, now, effects);
         while let Some(ticket) = orphans.pop_front(&mut self.tickets) {
             let delivered = self.tickets.get(ticket).is_some_and(|entry| entry.delivered);
             self.fail_loose(ticket, Reason::UpstreamLost { delivered }, effects);
         }
+    }
+
+    /// Closes an upstream as if it had gone by itself: what it has is sent elsewhere where that is safe.
+    pub(super) fn close_for_others(
+        &mut self,
+        handle: Handle,
+        cause: Cause,
+        now: Instant,
+        effects: &mut Vec<Effect<T>>,
+    ) {
+        let Some(upstream) = self.upstreams.get(handle) else {
+            return;
+        };
+        let server = upstream.server;
+        if self
+            .lane_config(upstream.lane)
+            .is_some_and(|lane| lane.lingers.is_some())
+        {
+            let orphans = self.part_with(handle, now, effects);
+            return self.rehouse(orphans, server, now, effects);
+        }
+        effects.push(Effect::Close {
+            upstream: UpstreamId(handle),
+        });
+        self.upstream_down(UpstreamId(handle), cause, now, effects);
+    }
+
+    /// Tells an upstream to close, and forgets it unless it lingers. Hands back the tickets it had, no longer counted as in
+    /// flight. One that is closing already, or was killed, has none and is not told again.
+    fn part_with(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) -> List {
+        let Some((state, lane)) = self
+            .upstreams
+            .get(handle)
+            .map(|upstream| (upstream.state, upstream.lane))
+        else {
+            return List::default();
+        };
+        if matches!(state, UpstreamState::Closing { .. } | UpstreamState::Dying) {
+            return List::default();
+        }
+        effects.push(Effect::Close {
+            upstream: UpstreamId(handle),
+        });
+        let Some(grace) = self.lane_config(lane).and_then(|lane| lane.lingers) else {
+            return self.forget(handle);
+        };
+        self.set_state(handle, UpstreamState::Closing { kill_at: now + grace });
+        if !self.interrupted.contains(&handle) {
+            self.interrupted.push(handle);
+        }
+        let Some(upstream) = self.upstreams.get_mut(handle) else {
+            return List::default();
+        };
+        upstream.quiet_since = None;
+        let tickets = std::mem::take(&mut upstream.tickets);
+        if let Some(server) = self.server_of(handle) {
+            if state != UpstreamState::Opening {
+                server.in_flight = server.in_flight.saturating_sub(tickets.len());
+            }
+            if server.probe.is_some_and(|probe| probe.upstream == handle) {
+                server.probe = None;
+            }
+        }
+        tickets
     }
 
     /// What is pending is being ended: nothing is opened, nothing is sent.
@@ -390,22 +520,28 @@ impl<T: Copy> Pool<T> {
         self.draining.is_some_and(|level| level >= Drain::Firm)
     }
 
-    pub(super) fn close_all(&mut self, level: Drain, effects: &mut Vec<Effect<T>>) {
-        let all: Vec<(Handle, UpstreamState)> =
-            self.upstreams.iter().map(|(h, upstream)| (h, upstream.state)).collect();
-        for (handle, state) in all {
+    pub(super) fn close_all(&mut self, level: Drain, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let all: Vec<(Handle, u8, UpstreamState)> = self
+            .upstreams
+            .iter()
+            .map(|(handle, upstream)| (handle, upstream.lane, upstream.state))
+            .collect();
+        for (handle, lane, state) in all {
+            let lingers = self.lane_config(lane).is_some_and(|lane| lane.lingers.is_some());
             match state {
-                // Killed or being interrupted: it is gone when its process is.
+                // Killed: it is gone when its process is.
                 UpstreamState::Dying => {}
-                UpstreamState::Interrupted { .. } if level == Drain::Now => {
+                UpstreamState::Interrupted { .. } | UpstreamState::Closing { .. } if level == Drain::Now => {
                     self.interrupted.retain(|other| *other != handle);
-                    self.set_not_ready(handle, UpstreamState::Dying);
-                    effects.push(Effect::Kill {
-                        upstream: UpstreamId(handle),
-                    });
+                    self.kill(handle, now, effects);
                 }
-                UpstreamState::Interrupted { .. } => {}
-                _ => self.close(handle, effects),
+                UpstreamState::Closing { .. } => {}
+                // Once it has come back it is closed.
+                UpstreamState::Interrupted { kill_at, .. } => {
+                    self.set_state(handle, UpstreamState::Interrupted { kill_at, leaving: true });
+                }
+                _ if lingers && level == Drain::Now => self.kill(handle, now, effects),
+                _ => self.close(handle, now, effects),
             }
         }
     }
@@ -427,11 +563,8 @@ impl<T: Copy> Pool<T> {
         }
         if let Some(fleet) = server.fleets.get_mut(upstream.lane as usize) {
             fleet.all.retain(|other| *other != handle);
-            match upstream.state {
-                UpstreamState::Opening => fleet.opening -= 1,
-                UpstreamState::Ready => fleet.lose_ready(!upstream.tickets.is_empty()),
-                _ => {}
-            }
+            fleet.count(upstream.state, !upstream.tickets.is_empty(), false);
+            fleet.marked -= u32::from(upstream.marked && !upstream.is_leaving());
         }
         if server.upstreams() == 0 && matches!(server.health, Health::Suspect | Health::Ejected) {
             // Nobody is left to be asked how it is: the next attempt at opening tells.
@@ -440,25 +573,31 @@ impl<T: Copy> Pool<T> {
         upstream.tickets
     }
 
-    /// What is being interrupted goes on being so; what was killed is gone already.
+    /// What is being interrupted goes on being so; what was killed or closed is on its way already.
     pub(super) fn set_draining(&mut self, handle: Handle) {
-        match self.upstreams.get_mut(handle).map(|upstream| &mut upstream.state) {
-            Some(UpstreamState::Interrupted { leaving, .. }) => *leaving = true,
-            Some(UpstreamState::Dying) | None => {}
-            Some(_) => self.set_not_ready(handle, UpstreamState::Draining),
+        match self.upstreams.get(handle).map(|upstream| upstream.state) {
+            Some(UpstreamState::Interrupted { kill_at, .. }) => {
+                self.set_state(handle, UpstreamState::Interrupted { kill_at, leaving: true });
+            }
+            Some(UpstreamState::Dying | UpstreamState::Closing { .. }) | None => {}
+            Some(_) => self.set_state(handle, UpstreamState::Draining),
         }
     }
 
-    fn set_not_ready(&mut self, handle: Handle, state: UpstreamState) {
+    /// The one place where an upstream's state changes, and with it the numbers of its fleet.
+    fn set_state(&mut self, handle: Handle, state: UpstreamState) {
         let Some(upstream) = self.upstreams.get_mut(handle) else {
             return;
         };
         let (before, lane, busy) = (upstream.state, upstream.lane as usize, !upstream.tickets.is_empty());
+        let marked = u32::from(upstream.marked);
         upstream.state = state;
         if let Some(fleet) = self.server_of(handle).and_then(|server| server.fleets.get_mut(lane)) {
-            match before {
-                UpstreamState::Ready => fleet.lose_ready(busy),
-                UpstreamState::Opening => fleet.opening -= 1,
+            fleet.count(before, busy, false);
+            fleet.count(state, busy, true);
+            match (before.is_leaving(), state.is_leaving()) {
+                (false, true) => fleet.marked -= marked,
+                (true, false) => fleet.marked += marked,
                 _ => {}
             }
         }

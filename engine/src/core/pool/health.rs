@@ -114,8 +114,8 @@ impl<T: Copy> Pool<T> {
             };
             if server.retry_at.is_some_and(|at| at <= now) {
                 server.retry_at = None;
-                if server.on_demand && server.health == Health::Down {
-                    // Nothing else would try it again; whoever asks for it does.
+                if (server.on_demand || server.crashes.is_some()) && server.health == Health::Down {
+                    // Whoever asks for it has it tried again, or waits until it was.
                     server.health = Health::Starting;
                 }
                 self.populate(index, now, effects);
@@ -317,10 +317,7 @@ impl<T: Copy> Pool<T> {
                 .get(handle)
                 .is_some_and(|u| u.state != UpstreamState::Opening);
             if lost && !matches!(self.upstreams.get(handle).map(|u| u.state), Some(UpstreamState::Dying)) {
-                effects.push(Effect::Close {
-                    upstream: UpstreamId(handle),
-                });
-                self.upstream_down(UpstreamId(handle), Cause::Lost, now, effects);
+                self.close_for_others(handle, Cause::Lost, now, effects);
             }
         }
     }

@@ -29,6 +29,8 @@ impl Helpers {
             probes: false,
             idle_timeout: None,
             spawn_rate_max: 0,
+            opening_max: 0,
+            lingers: None,
             pack: 1,
         };
         let server = ServerConfig {
@@ -116,7 +118,8 @@ fn while_the_only_helper_is_being_stopped_requests_wait() {
     assert!(effects.contains(&Effect::Failed {
         ticket: first,
         user: 1,
-        reason: Reason::Deadline
+        reason: Reason::Deadline,
+        sent: true
     }));
     assert!(effects.contains(&Effect::Interrupt {
         ticket: first,

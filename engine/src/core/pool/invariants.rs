@@ -76,8 +76,15 @@ impl<T: Copy> Pool<T> {
     }
 
     fn check_slots(&self, handle: Handle, upstream: &Upstream) -> Result<(), String> {
-        let slots = self.lane_config(upstream.lane).map_or(0, |lane| lane.slots);
-        if slots != 0 && upstream.tickets.len() > slots {
+        // What it has declared stays; what the lane allows may have been lowered since.
+        let slots = match (
+            upstream.slots,
+            self.lane_config(upstream.lane).map_or(0, |lane| lane.slots),
+        ) {
+            (u32::MAX, 0) => u32::MAX,
+            (u32::MAX, slots) | (slots, _) => slots,
+        };
+        if upstream.tickets.len() > slots {
             return Err(format!(
                 "{handle:?} has {} in flight in {slots} slots",
                 upstream.tickets.len()
@@ -100,7 +107,7 @@ impl<T: Copy> Pool<T> {
     fn check_server(&self, server: &Server) -> Result<(), String> {
         let mut in_flight = 0;
         for (lane, fleet) in server.fleets.iter().enumerate() {
-            let (mut opening, mut ready, mut busy) = (0, 0, 0);
+            let (mut opening, mut ready, mut busy, mut leaving, mut marked) = (0, 0, 0, 0, 0);
             for handle in &fleet.all {
                 let upstream = self
                     .upstreams
@@ -112,16 +119,19 @@ impl<T: Copy> Pool<T> {
                         ready += 1;
                         busy += u32::from(!upstream.tickets.is_empty());
                     }
-                    _ => {}
+                    _ => leaving += u32::from(upstream.is_leaving()),
                 }
+                marked += u32::from(upstream.marked && !upstream.is_leaving());
                 if upstream.state != UpstreamState::Opening {
                     in_flight += upstream.tickets.len();
                 }
             }
-            if (opening, ready, busy) != (fleet.opening, fleet.ready, fleet.busy) {
+            let kept = (fleet.opening, fleet.ready, fleet.busy, fleet.leaving, fleet.marked);
+            if (opening, ready, busy, leaving, marked) != kept {
                 return Err(format!(
-                    "lane {lane} of server {}: counted {opening} opening, {ready} ready, {busy} busy; kept {}, {}, {}",
-                    server.config.key, fleet.opening, fleet.ready, fleet.busy
+                    "lane {lane} of server {}: counted {opening} opening, {ready} ready, {busy} busy, {leaving} leaving, \
+                     {marked} marked; kept {kept:?}",
+                    server.config.key
                 ));
             }
             let max = server.config.lanes.get(lane).map_or(0, |limits| limits.max);

@@ -11,19 +11,23 @@
 
 mod configure;
 mod dispatch;
+mod figures;
 mod fleet;
 mod health;
 #[cfg(test)]
 mod interrupt_tests;
 mod invariants;
 pub(crate) mod list;
+mod recycle;
 mod size;
 
 use super::arena::{Arena, Handle};
+use super::histogram::Histogram;
 use super::policy::{Candidate, Kind, Policy};
 use super::request::{Class, Drain, Effect, Reason, Request, Settlement, Ticket, Verdict};
 use super::rng::Rng;
 use super::server::{Health, HealthConfig, Server, ServerConfig, ServerReport};
+pub use super::sizing::Census;
 use super::time::{Instant, Span};
 use super::upstream::{CancelRule, LaneConfig, Upstream, UpstreamId, UpstreamState};
 use super::wheel::{TimerId, Wheel};
@@ -67,6 +71,35 @@ pub struct Stats {
     pub opened: u64,
     /// Upstreams that could not be opened or were lost.
     pub lost: u64,
+    /// Of those, the ones that count as crashes (`HealthConfig::crash`).
+    pub crashes: u64,
+    /// Times that nothing was started for a while because there had been too many.
+    pub rests: u64,
+    /// Times that a request had to wait while as many upstreams as may be were there already, and the queue had been empty.
+    pub saturations: u64,
+    /// Requests ended by the pool, by reason.
+    pub failures: Failures,
+    /// Requests ended by the pool after they had been sent to an upstream.
+    pub failed_sent: u64,
+}
+
+/// Requests ended by the pool, by [`Reason`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Failures {
+    /// [`Reason::Canceled`].
+    pub canceled: u64,
+    /// [`Reason::Deadline`].
+    pub deadline: u64,
+    /// [`Reason::QueueTimeout`].
+    pub queue_timeout: u64,
+    /// [`Reason::QueueFull`].
+    pub queue_full: u64,
+    /// [`Reason::Unavailable`].
+    pub unavailable: u64,
+    /// [`Reason::UpstreamLost`].
+    pub lost: u64,
+    /// [`Reason::ShuttingDown`].
+    pub shutting_down: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +120,9 @@ pub(crate) struct Entry<T> {
     links: Links,
     delivered: bool,
     retried: bool,
+    /// It has been sent to an upstream at least once.
+    sent: bool,
+    submitted_at: Instant,
     /// The server that failed it, not to be tried again while there is another.
     avoid: Option<usize>,
     sent_at: Instant,
@@ -96,6 +132,8 @@ pub(crate) struct Entry<T> {
 struct Lane {
     config: LaneConfig,
     queue: List,
+    /// Requests wait, and no more upstreams may be opened for them.
+    saturated: bool,
 }
 
 #[derive(Debug)]
@@ -121,11 +159,14 @@ pub struct Pool<T> {
     queue_before: u32,
     health: HealthConfig,
     draining: Option<Drain>,
+    /// Interrupted, or closing: killed when their time has come.
     interrupted: Vec<Handle>,
     candidates: Vec<Candidate>,
     expired: Vec<u64>,
     moving: Vec<Handle>,
     stats: Stats,
+    queue_wait: Histogram,
+    service_time: Histogram,
 }
 
 impl<T: Copy> Pool<T> {
@@ -148,6 +189,8 @@ impl<T: Copy> Pool<T> {
             expired: Vec::new(),
             moving: Vec::new(),
             stats: Stats::default(),
+            queue_wait: Histogram::default(),
+            service_time: Histogram::default(),
         }
     }
 
@@ -171,6 +214,8 @@ impl<T: Copy> Pool<T> {
             links: Links::default(),
             delivered: false,
             retried: false,
+            sent: false,
+            submitted_at: now,
             avoid: None,
             sent_at: now,
         };
@@ -216,6 +261,7 @@ impl<T: Copy> Pool<T> {
         self.unlink(ticket.0);
         let entry = self.remove(ticket.0)?;
         self.stats.answered += 1;
+        self.service_time.observe(now.since(entry.sent_at));
         self.note_answer(upstream.0, verdict, entry.sent_at, now, effects);
         self.upstream_freed(upstream.0, now, effects);
         Some(entry.user)
@@ -277,12 +323,10 @@ impl<T: Copy> Pool<T> {
             }
         };
         for handle in &self.interrupted {
-            if let Some(Upstream {
-                state: UpstreamState::Interrupted { kill_at, .. },
-                ..
-            }) = self.upstreams.get(*handle)
+            if let Some(UpstreamState::Interrupted { kill_at, .. } | UpstreamState::Closing { kill_at }) =
+                self.upstreams.get(*handle).map(|upstream| upstream.state)
             {
-                sooner(Some(*kill_at));
+                sooner(Some(kill_at));
             }
         }
         for server in self.servers.iter().flatten() {
@@ -309,59 +353,20 @@ impl<T: Copy> Pool<T> {
         for handle in all.drain(..) {
             self.end_early(handle, Reason::ShuttingDown, now, effects);
         }
-        self.close_all(level, effects);
-    }
-
-    /// Nothing pending and no upstream left.
-    pub fn is_gone(&self) -> bool {
-        self.tickets.len() == 0 && self.upstreams.len() == 0
-    }
-
-    /// Requests that have not ended.
-    pub fn pending(&self) -> usize {
-        self.tickets.len()
-    }
-
-    /// Requests that wait for an upstream.
-    pub fn queued(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.queue.len() as usize).sum()
-    }
-
-    /// Whether a request could be sent now, or an upstream be opened for it: some server is usable.
-    pub fn is_ready(&self) -> bool {
-        self.servers.iter().flatten().any(Server::usable)
-    }
-
-    /// Counters.
-    pub fn stats(&self) -> Stats {
-        self.stats
-    }
-
-    /// What can be said of each server.
-    pub fn report(&self) -> Vec<ServerReport> {
-        let servers = self.servers.iter().flatten().filter(|server| !server.retiring);
-        servers
-            .map(|server| ServerReport {
-                key: server.config.key,
-                tier: server.tier,
-                health: server.health,
-                ready: server.fleets.iter().map(|fleet| fleet.ready).collect(),
-                in_flight: server.in_flight,
-                answered: server.answered,
-                failures: server.failures,
-                latency: server.service_time.estimate(server.sampled_at),
-            })
-            .collect()
+        self.close_all(level, now, effects);
     }
 
     /// Takes a ticket that is in no list out of the world and says why.
     fn fail_loose(&mut self, handle: Handle, reason: Reason, effects: &mut Vec<Effect<T>>) {
         if let Some(entry) = self.remove(handle) {
             self.stats.failed += 1;
+            self.stats.failed_sent += u64::from(entry.sent);
+            self.stats.failures.count(reason);
             effects.push(Effect::Failed {
                 ticket: Ticket(handle),
                 user: entry.user,
                 reason,
+                sent: entry.sent,
             });
         }
     }
@@ -381,6 +386,7 @@ impl<T: Copy> Pool<T> {
             State::Queued => {
                 if let Some(lane) = self.lanes.get_mut(entry.request.class.lane as usize) {
                     lane.queue.unlink(&mut self.tickets, handle);
+                    lane.saturated &= !lane.queue.is_empty();
                 }
             }
             State::Promised(upstream) | State::Sent(upstream) => {
@@ -416,7 +422,7 @@ impl<T: Copy> Pool<T> {
         match state {
             State::Queued => {}
             // What was being opened for it alone is of no use to anybody else.
-            State::Promised(upstream) => self.close(upstream, effects),
+            State::Promised(upstream) => self.close(upstream, now, effects),
             State::Sent(upstream) => self.let_go(handle, upstream, now, effects),
         }
     }
@@ -426,6 +432,10 @@ impl<T> Pool<T> {
     fn server_of(&mut self, upstream: Handle) -> Option<&mut Server> {
         let server = self.upstreams.get(upstream)?.server;
         self.servers.get_mut(server)?.as_mut()
+    }
+
+    fn server_at(&mut self, index: usize) -> Option<&mut Server> {
+        self.servers.get_mut(index)?.as_mut()
     }
 
     fn lane_config(&self, lane: u8) -> Option<LaneConfig> {

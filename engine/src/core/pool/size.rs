@@ -25,8 +25,9 @@ impl<T: Copy> Pool<T> {
             fleet.size_at = decision.wake_at;
         }
         if decision.open > 0 || decision.retire > 0 {
-            self.resize(server, lane, decision, effects);
+            self.resize(server, lane, decision, now, effects);
         }
+        self.roll(server, lane, now, effects);
     }
 
     /// The numbers of all the server's fleets may have changed, or what kept it from being dialled is over.
@@ -61,14 +62,14 @@ impl<T: Copy> Pool<T> {
         };
         let here = state.fleets.get(lane as usize).map_or(0, |fleet| fleet.opening);
         let queued = waiting
-            .div_ceil(state.slots(lane, &config))
+            .div_ceil(state.likely_slots(lane, &config))
             .saturating_sub(elsewhere)
             .min(here.saturating_add(1));
         let decision = state.want(lane, queued, now);
         if let Some(fleet) = state.fleets.get_mut(lane as usize) {
             fleet.open_at = decision.wake_at;
         }
-        self.resize(server, lane, decision, effects);
+        self.resize(server, lane, decision, now, effects);
     }
 
     /// Sizes whose time has come.
@@ -101,7 +102,7 @@ impl<T: Copy> Pool<T> {
             .sum()
     }
 
-    fn resize(&mut self, server: usize, lane: u8, decision: Decision, effects: &mut Vec<Effect<T>>) {
+    fn resize(&mut self, server: usize, lane: u8, decision: Decision, now: Instant, effects: &mut Vec<Effect<T>>) {
         for _ in 0..decision.open {
             if self.open(server, lane, effects).is_none() {
                 return;
@@ -113,15 +114,16 @@ impl<T: Copy> Pool<T> {
         let Some(fleet) = state.fleets.get(lane as usize).filter(|_| decision.retire > 0) else {
             return;
         };
-        // The last ones: packing fills the first.
-        let spare = |handle: &&Handle| {
+        // Those that are to be replaced anyhow, then the last ones: packing fills the first.
+        let spare = |handle: &&Handle, marked: bool| {
             let upstream = self.upstreams.get(**handle);
-            upstream.is_some_and(|u| u.state == UpstreamState::Ready && u.tickets.is_empty())
+            upstream.is_some_and(|u| u.state == UpstreamState::Ready && u.tickets.is_empty() && u.marked == marked)
         };
-        let spares = fleet.all.iter().rev().filter(spare);
+        let marked = fleet.all.iter().filter(|handle| spare(handle, true));
+        let spares = marked.chain(fleet.all.iter().rev().filter(|handle| spare(handle, false)));
         let leaving: Vec<Handle> = spares.take(decision.retire as usize).copied().collect();
         for handle in leaving {
-            self.close(handle, effects);
+            self.close(handle, now, effects);
         }
     }
 }

@@ -42,7 +42,12 @@ impl World {
                 let may = line.up && self.lanes[line.lane as usize].probes;
                 ensure(may, || format!("{upstream:?} cannot carry a probe"))
             }
-            Effect::Failed { ticket, user, reason } => self.failed(ticket, user, reason),
+            Effect::Failed {
+                ticket,
+                user,
+                reason,
+                sent,
+            } => self.failed(ticket, user, reason, sent),
         }
     }
 
@@ -221,12 +226,15 @@ impl World {
         })
     }
 
-    fn failed(&mut self, ticket: Ticket, user: usize, reason: Reason) -> Judgement {
+    fn failed(&mut self, ticket: Ticket, user: usize, reason: Reason, sent: bool) -> Judgement {
         let number = self.number(ticket)?;
         ensure(number == user, || format!("the note of request {number} is {user}"))?;
         let asked = &self.asked[number];
         ensure(!asked.ended, || format!("request {number} ended before"))?;
         let was_sent = asked.sends > 0;
+        ensure(sent == was_sent, || {
+            format!("request {number}: told as sent {sent}, {asked:?}")
+        })?;
         let waits = asked
             .at
             .is_none_or(|at| need_not_be_told(&self.lanes, self.lines.get(&at)));
