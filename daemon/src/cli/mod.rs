@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod ldap;
 mod probe;
+mod service;
 mod status;
 
 use std::io::{self, IsTerminal, Write};
@@ -87,6 +88,9 @@ pub enum Command {
     /// Balance LDAP without a configuration file
     #[command(subcommand)]
     Ldap(LdapCommand),
+    /// What concerns one service
+    #[command(subcommand)]
+    Service(service::Service),
     /// Send one request to a service and print the answer
     Call(call::Call),
     /// Make load, and report rate, latencies, faults and the CPU time of a process
@@ -192,6 +196,7 @@ pub fn main() -> ExitCode {
             return ldap::run(&args);
         }
         Command::Check(check) => return check::run(&check),
+        Command::Service(service::Service::Size(size)) => service::size::run(&size),
         Command::Call(call) => call::run(&call),
         Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),
@@ -297,6 +302,7 @@ mod tests {
             "usherd ldap run --listen :389 --server ldap://a --starttls required --bind-dn cn=x --bind-password-file f",
             "usherd call upper hello",
             "usherd call --connect unix:/run/usherd/rpc.sock upper -",
+            "usherd service size --rate 3000 --time 3ms --max-wait 1ms --helpers 8..16 --json",
             "usherd status --json --control /run/usherd/control.sock",
             "usherd drain firm",
             "usherd drain",
@@ -312,6 +318,9 @@ mod tests {
             "usherd drain softly",
             "usherd demo --people 0",
             "usherd fly",
+            "usherd service size --rate 3000",
+            "usherd service size --rate 0 --time 3ms",
+            "usherd service size --rate 1 --time 3ms --helpers 9..8",
         ] {
             assert_eq!(
                 Cli::try_parse_from(line.split(' ')).unwrap_err().exit_code(),

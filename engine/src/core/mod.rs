@@ -9,6 +9,7 @@
 pub(crate) mod arena;
 pub mod backoff;
 mod crash;
+pub mod erlang;
 mod histogram;
 pub mod policy;
 pub mod pool;

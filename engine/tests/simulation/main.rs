@@ -9,7 +9,8 @@
 //! first ten; try some of them again when the simulator has been changed: a reply from any upstream is delivered; a failure is
 //! told twice; a write is sent again; a read is sent again without end, or after a part of its answer; a sent request has no
 //! deadline timer; one request too many on an upstream; one upstream too many; a queue one too long; a helper is killed without
-//! its grace; a pool at rest has an upstream too many or too few, or goes on asking to be woken; a drain leaves interrupted helpers; an abandoned request is not abandoned upstream; a pinned request goes
+//! its grace; one that was told to close is forgotten before it is gone; a recycled one is closed before its call is over, or
+//! is kept for good; a pool at rest has an upstream too many or too few, or goes on asking to be woken; a drain leaves interrupted helpers; an abandoned request is not abandoned upstream; a pinned request goes
 //! elsewhere.
 //!
 //! What it does not cover: fairness between clients, the quality of the policies' choices (their own tests do), and time spent
@@ -93,12 +94,17 @@ const EVERYTHING: &[&str] = &[
     "answered",
     "at rest",
     "close",
+    "crash",
     "ejection",
     "interrupt",
     "kill",
+    "lingers",
     "open",
     "part",
     "probe",
+    "recycle",
+    "rest",
+    "saturation",
     "sent",
     "sent after waiting",
     "sent again",

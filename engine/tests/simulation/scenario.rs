@@ -6,7 +6,7 @@
 use engine::core::policy::Kind;
 use engine::core::rng::Rng;
 use engine::core::time::Span;
-use engine::core::{CancelRule, Drain, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
+use engine::core::{CancelRule, CrashConfig, Drain, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -42,6 +42,8 @@ pub enum Event {
     CancelAny(usize),
     /// An upstream that is being opened is ready.
     Up(usize),
+    /// The same, and it says how many requests at once it takes.
+    UpWith(usize, u32),
     /// An upstream that is being opened fails.
     OpenFails(usize),
     /// An upstream is gone; killed ones first.
@@ -55,6 +57,11 @@ pub enum Event {
     Stray(usize, usize, bool),
     ProbeAnswered(usize),
     Heard(usize),
+    /// An upstream that was told to close, or was killed, is gone.
+    Gone(usize),
+    /// An upstream is to be replaced; all of them are.
+    Recycle(usize),
+    RecycleAll,
     /// An upstream announces its end.
     Leaves(usize),
     /// A client reads so slowly that an upstream is left to its request alone.
@@ -115,6 +122,7 @@ pub fn config(lanes: &[LaneConfig], number: u64) -> PoolConfig {
         LaneConfig {
             idle_timeout,
             spawn_rate_max: small_or_none(&mut rng, 4),
+            opening_max: small_or_none(&mut rng, 3),
             ..*lane
         }
     });
@@ -131,6 +139,12 @@ fn health(rng: &mut Rng) -> HealthConfig {
         probe_interval: rng.chance(1, 2).then(|| Span::from_secs(1 + rng.below(20))),
         eject_after: 1 + u32::try_from(rng.below(4)).unwrap(),
         dead_after: Span::from_secs(1 + rng.below(30)),
+        crash: rng.chance(1, 2).then(|| CrashConfig {
+            max: 1 + u32::try_from(rng.below(4)).unwrap(),
+            window: Span::from_secs(1 + rng.below(60)),
+            rest_min: Span::from_millis(100 + rng.below(1_000)),
+            rest_max: Span::from_secs(1 + rng.below(30)),
+        }),
         ..HealthConfig::default()
     }
 }
@@ -158,8 +172,8 @@ fn lane(rng: &mut Rng) -> LaneConfig {
         lingers: None,
         pack: u32::try_from(rng.below(3)).unwrap(),
     };
-    let slots = 1 + u32::try_from(rng.below(2)).unwrap();
-    match rng.below(6) {
+    let slots = 1 + u32::try_from(rng.below(4)).unwrap();
+    match rng.below(9) {
         0 | 1 => shared,
         2 => LaneConfig {
             slots: 1,
@@ -173,12 +187,13 @@ fn lane(rng: &mut Rng) -> LaneConfig {
             probes: rng.chance(1, 2),
             ..shared
         },
-        4 => {
+        4..8 => {
             let grace = Span::from_millis(rng.below(2_000));
             LaneConfig {
-                slots,
+                slots: if rng.chance(1, 2) { 1 } else { slots },
                 cancel: CancelRule::InterruptThenKill { grace },
                 probes: false,
+                lingers: rng.chance(3, 4).then_some(grace),
                 ..shared
             }
         }
@@ -234,7 +249,8 @@ fn event(rng: &mut Rng, answering: u64) -> Event {
         0..28 => Event::Submit(ask(rng)),
         28..32 => Event::Cancel(n),
         32 => Event::CancelAny(n),
-        33..46 => Event::Up(n),
+        33..43 => Event::Up(n),
+        43..46 => Event::UpWith(n, u32::try_from(rng.below(6)).unwrap()),
         46..48 => Event::OpenFails(n),
         48..54 if rng.below(16) >= answering => Event::Dies(n, rng.chance(1, 4)),
         48..66 if rng.below(16) < answering => Event::Answer(n),
@@ -242,7 +258,8 @@ fn event(rng: &mut Rng, answering: u64) -> Event {
         66..69 => Event::Part(n),
         69 => Event::Unwell(n),
         70..73 => Event::Stray(n, rng.index(1 << 20), rng.chance(2, 3)),
-        73..76 => Event::ProbeAnswered(n),
+        73 | 74 => Event::ProbeAnswered(n),
+        75 => Event::Recycle(n),
         76 => Event::Heard(n),
         77 => Event::Leaves(n),
         78 => Event::Release(n),
@@ -252,7 +269,10 @@ fn event(rng: &mut Rng, answering: u64) -> Event {
         89 => Event::Wait(Span::from_secs(rng.below(40))),
         90 => jump(rng),
         91 => Event::SetAside(n),
-        92..97 => Event::Turn,
+        92..94 => Event::Turn,
+        94..96 => Event::Gone(n),
+        96 if rng.chance(1, 3) => Event::RecycleAll,
+        96 => Event::Recycle(n),
         97 | 98 => Event::Configure(rng.next_u64()),
         _ => match rng.below(12) {
             0 => Event::Drain(Drain::Now),

@@ -51,6 +51,10 @@ struct Line {
     /// The calls it was interrupted for and has not answered.
     interrupted: BTreeSet<usize>,
     killed: bool,
+    /// When it was told to close, where it is waited for.
+    closing_at: Option<Instant>,
+    /// What it said that it takes at once.
+    slots: u32,
     probed: bool,
     /// Its server has been taken out of the configuration.
     retired: bool,
@@ -113,8 +117,15 @@ impl World {
             },
             Event::CancelAny(n) if !self.asked.is_empty() => self.cancel(n % self.asked.len()),
             Event::CancelAny(_) => Ok(()),
-            Event::Up(n) => self.up(n),
-            Event::OpenFails(n) => match self.nth_line(n, |line| !line.up) {
+            Event::Up(n) => self.up(n, None),
+            Event::UpWith(n, slots) => self.up(n, Some(slots)),
+            Event::Gone(n) => match self.nth_line(n, |line| line.killed || line.closing_at.is_some()) {
+                Some(id) => self.down(id, Cause::Ended),
+                None => Ok(()),
+            },
+            Event::Recycle(n) => self.recycle(n),
+            Event::RecycleAll => (0..self.lines.len()).try_for_each(|n| self.recycle(n)),
+            Event::OpenFails(n) => match self.nth_line(n, |line| !line.up && line.closing_at.is_none()) {
                 Some(id) => self.down(id, Cause::OpenFailed),
                 None => Ok(()),
             },
@@ -181,7 +192,11 @@ impl World {
             self.down(id, Cause::Ended)?;
         }
         ensure(self.pool.is_gone(), || "not gone after a drain now".into())?;
-        self.see("ejection", self.pool.stats().ejections);
+        let stats = self.pool.stats();
+        self.see("ejection", stats.ejections);
+        self.see("crash", stats.crashes);
+        self.see("rest", stats.rests);
+        self.see("saturation", stats.saturations);
         Ok(())
     }
 }
@@ -246,19 +261,42 @@ impl World {
         })
     }
 
-    fn up(&mut self, n: usize) -> Judgement {
+    /// It may have been told to close meanwhile.
+    fn up(&mut self, n: usize, slots: Option<u32>) -> Judgement {
         let Some(id) = self.nth_line(n, |line| !line.up) else {
             return Ok(());
         };
         if let Some(line) = self.lines.get_mut(&id) {
             line.up = true;
+            line.slots = slots.map_or(u32::MAX, |slots| slots.max(1));
         }
-        self.pool.upstream_up(id, self.now, &mut self.effects);
+        match slots {
+            None => self.pool.upstream_up(id, self.now, &mut self.effects),
+            Some(slots) => self.pool.upstream_up_with(id, slots, self.now, &mut self.effects),
+        }
         self.carry_out()
     }
 
+    /// Nobody is refused for it.
+    fn recycle(&mut self, n: usize) -> Judgement {
+        let Some(id) = self.nth_line(n, |line| line.closing_at.is_none() && !line.killed) else {
+            return Ok(());
+        };
+        let owned = self.lanes[self.lines[&id].lane as usize].owned;
+        if owned {
+            return Ok(());
+        }
+        let live = self.live.len();
+        self.pool.recycle(id, self.now, &mut self.effects);
+        self.see("recycle", 1);
+        self.carry_out()?;
+        ensure(self.live.len() == live, || {
+            format!("{id:?} is recycled at the cost of a request")
+        })
+    }
+
     fn dies(&mut self, n: usize, orderly: bool) -> Judgement {
-        let killed = self.nth_line(n, |line| line.killed);
+        let killed = self.nth_line(n, |line| line.killed || line.closing_at.is_some());
         match killed.or_else(|| self.nth_line(n, |line| line.up)) {
             Some(id) => self.down(id, if orderly { Cause::Ended } else { Cause::Lost }),
             None => Ok(()),
@@ -273,7 +311,7 @@ impl World {
     }
 
     fn leaves(&mut self, n: usize) -> Judgement {
-        let Some(id) = self.nth_line(n, |line| line.up && !line.killed) else {
+        let Some(id) = self.nth_line(n, |line| line.up && !line.killed && line.closing_at.is_none()) else {
             return Ok(());
         };
         if let Some(line) = self.lines.get_mut(&id) {
@@ -331,7 +369,7 @@ impl World {
         let working = self
             .lines
             .iter()
-            .filter(|(_, line)| line.up && !self.stalled.contains(&line.server));
+            .filter(|(_, line)| line.up && line.closing_at.is_none() && !self.stalled.contains(&line.server));
         let open = working.flat_map(|(id, line)| {
             line.sent
                 .iter()

@@ -9,7 +9,8 @@ impl<T: Copy> Pool<T> {
         self.upstream_up_with(id, u32::MAX, now, effects);
     }
 
-    /// An upstream is ready for requests, for `slots` at once at most, if its lane allows as many; 0 counts as 1.
+    /// An upstream is ready for requests, for `slots` at once at most, if its lane allows as many; 0 counts as 1. Where
+    /// upstreams belong to clients only the lane counts.
     pub fn upstream_up_with(&mut self, id: UpstreamId, slots: u32, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(upstream) = self.upstreams.get_mut(id.0) else {
             return;
@@ -18,8 +19,9 @@ impl<T: Copy> Pool<T> {
             return;
         }
         upstream.idle_since = Some(now);
-        upstream.slots = slots.max(1);
         let lane = upstream.lane;
+        let owned = self.lanes.get(lane as usize).is_some_and(|lane| lane.config.owned);
+        upstream.slots = if owned { u32::MAX } else { slots.max(1) };
         let mut promised = std::mem::take(&mut upstream.tickets);
         self.set_state(id.0, UpstreamState::Ready);
         if let Some(server) = self.server_of(id.0) {

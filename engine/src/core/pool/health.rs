@@ -118,6 +118,7 @@ impl<T: Copy> Pool<T> {
                     // Whoever asks for it has it tried again, or waits until it was.
                     server.health = Health::Starting;
                 }
+                server.note_populated();
                 self.populate(index, now, effects);
                 self.pump_all(now, effects);
             }

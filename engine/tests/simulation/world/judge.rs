@@ -29,11 +29,7 @@ impl World {
             Effect::Kill { upstream } => self.killed(upstream),
             Effect::Close { upstream } => {
                 self.see("close", 1);
-                ensure(self.lines.remove(&upstream).is_some(), || {
-                    format!("{upstream:?} is not there")
-                })?;
-                self.detach(upstream);
-                Ok(())
+                self.closed(upstream)
             }
             Effect::Probe { upstream } => {
                 self.see("probe", 1);
@@ -49,6 +45,23 @@ impl World {
                 sent,
             } => self.failed(ticket, user, reason, sent),
         }
+    }
+
+    /// Where it lingers it stays, and counts, until it is gone.
+    fn closed(&mut self, id: UpstreamId) -> Judgement {
+        let line = self.lines.get_mut(&id).ok_or_else(|| format!("{id:?} is not there"))?;
+        ensure(!line.killed && line.closing_at.is_none(), || {
+            format!("{id:?} is told again")
+        })?;
+        if self.lanes[line.lane as usize].lingers.is_some() {
+            line.closing_at = Some(self.now);
+            line.probed = false;
+            self.see("lingers", 1);
+        } else {
+            self.lines.remove(&id);
+        }
+        self.detach(id);
+        Ok(())
     }
 
     fn opened(&mut self, id: UpstreamId, server: u64, lane: u8) -> Judgement {
@@ -71,6 +84,8 @@ impl World {
             interrupted_at: None,
             interrupted: BTreeSet::new(),
             killed: false,
+            closing_at: None,
+            slots: u32::MAX,
             probed: false,
             retired: false,
             sent: Vec::new(),
@@ -107,9 +122,8 @@ impl World {
         ensure(asked.sends < 2, || {
             format!("request {number} is sent for the third time")
         })?;
-        ensure(line.up && !line.killed && line.interrupted_at.is_none(), || {
-            format!("{id:?} cannot take it: {line:?}")
-        })?;
+        let takes = line.up && !line.killed && line.interrupted_at.is_none() && line.closing_at.is_none();
+        ensure(takes, || format!("{id:?} cannot take it: {line:?}"))?;
         ensure(!line.leaving || pinned, || format!("{id:?} is leaving"))?;
         ensure(request.pin.is_none_or(|pin| pin == id), || {
             format!("request {number} is pinned elsewhere")
@@ -163,8 +177,11 @@ impl World {
             CancelRule::InterruptThenKill { .. } => line.sent.iter().filter(|(_, answered)| !answered).count(),
             _ => has,
         };
-        let slots = lane.slots as usize;
-        ensure(slots == 0 || works_on < slots, || {
+        let slots = match lane.slots {
+            0 => line.slots,
+            slots => slots.min(line.slots),
+        } as usize;
+        ensure(works_on < slots, || {
             format!("{id:?} works on {works_on} of {slots} already")
         })?;
         let lines = self
@@ -217,12 +234,12 @@ impl World {
         let CancelRule::InterruptThenKill { grace } = self.lanes[line.lane as usize].cancel else {
             return Err(format!("{id:?} is no helper"));
         };
-        let since = line
-            .interrupted_at
-            .ok_or_else(|| format!("{id:?} was not interrupted"))?;
-        let in_time = self.drain == Some(Drain::Now) || self.now >= since + grace;
+        let now = self.drain == Some(Drain::Now);
+        let since = line.closing_at.or(line.interrupted_at).or(now.then_some(self.now));
+        let since = since.ok_or_else(|| format!("{id:?} was neither interrupted nor told to close"))?;
+        let in_time = now || self.now >= since + grace;
         ensure(in_time, || {
-            format!("{id:?} killed {:?} after its interrupt", self.now.since(since))
+            format!("{id:?} killed {:?} after it was told", self.now.since(since))
         })
     }
 

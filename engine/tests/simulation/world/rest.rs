@@ -33,6 +33,13 @@ impl World {
             return Ok(());
         }
         self.check_sizes()?;
+        let marked = self.lines.keys().find(|id| self.pool.is_recycled(**id));
+        ensure(marked.is_none(), || {
+            format!("{marked:?} was to be replaced and is still there")
+        })?;
+        ensure(self.pool.is_populated() && !self.pool.is_saturated(), || {
+            "at rest, but short of something".into()
+        })?;
         let wake_ups = self.wake_ups(WHILE)?;
         let servers = self.pool.report().len() as u64;
         let most = match self.config.health.probe_interval {
@@ -83,11 +90,11 @@ impl World {
     /// Whatever the other sides owe, they do.
     fn settle(&mut self) -> Judgement {
         for _ in 0..SETTLED_MAX {
-            let unwell = |line: &super::Line| line.killed || line.interrupted_at.is_some();
+            let unwell = |line: &super::Line| line.killed || line.interrupted_at.is_some() || line.closing_at.is_some();
             if let Some(id) = self.nth_line(0, unwell) {
                 self.down(id, Cause::Ended)?;
             } else if self.nth_line(0, |line| !line.up).is_some() {
-                self.up(0)?;
+                self.up(0, None)?;
             } else if self.nth_line(0, |line| line.probed).is_some() {
                 self.probe_answered(0)?;
             } else if self.nth_line(0, |line| self.lanes[line.lane as usize].owned).is_some() {
