@@ -17,6 +17,7 @@ mod health;
 #[cfg(test)]
 mod interrupt_tests;
 mod invariants;
+mod leave;
 pub(crate) mod list;
 mod recycle;
 mod size;
