@@ -11,12 +11,14 @@ use engine::core::policy::Kind as Policy;
 
 use crate::cli::Demo;
 use crate::config::one_line::{self, DIRECTORY};
-use crate::config::plan::{Identity, Plan, Target};
+use crate::config::plan::{Address, Identity, Plan, Target};
 use crate::config::{self};
 use crate::drive::Job;
 use crate::worker::Worker;
 
 const BASE: &str = "dc=example,dc=com";
+/// The service that is offered.
+const SERVICE: &str = "upper";
 const NAMES: [&str; 2] = ["north", "south"];
 /// How long a directory is dead.
 const DEAD_FOR: Duration = Duration::from_secs(3);
@@ -25,9 +27,13 @@ const DEAD_FOR: Duration = Duration::from_secs(3);
 pub fn demo(args: &Demo) -> ExitCode {
     match plan(args) {
         Ok(plan) => {
-            welcome(args, &plan);
+            let text = welcome(args, &plan);
             let mut play = Play::new(args.every);
-            super::run_with(plan, None, move |workers| play.act(workers))
+            // Whoever started it into a closed pipe does not read it.
+            let tell = |_: &[String]| {
+                let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            };
+            super::run_with(plan, None, tell, move |workers| play.act(workers))
         }
         Err(why) => {
             tracing::error!("{why}");
@@ -69,10 +75,34 @@ fn plan(args: &Demo) -> Result<Plan, String> {
             };
         }
     }
+    offer(&mut plan)?;
     Ok(plan)
 }
 
-fn welcome(args: &Demo, plan: &Plan) {
+/// A service beside the directories: a program that needs nothing but what every system has.
+fn offer(plan: &mut Plan) -> Result<(), String> {
+    let line = one_line::Service {
+        name: SERVICE.to_owned(),
+        program: ["tr", "a-z", "A-Z"].map(str::to_owned).to_vec(),
+        control: Some(plan.server.control.display().to_string()),
+        ..one_line::Service::default()
+    };
+    let (service, _) = one_line::service(&line).map_err(|found| config::render(&found, false))?;
+    plan.services.extend(service.services);
+    plan.listeners.extend(service.listeners);
+    Ok(())
+}
+
+/// Where the service is called.
+fn service_address(plan: &Plan) -> String {
+    let rpc = plan.listeners.iter().find_map(|listener| match &listener.address {
+        Address::Unix(path, _) => Some(path),
+        Address::Tcp(_) => None,
+    });
+    rpc.map(|path| format!("unix:{}", path.display())).unwrap_or_default()
+}
+
+fn welcome(args: &Demo, plan: &Plan) -> String {
     let someone = somebody(plan).unwrap_or_else(|| "nobody".to_owned());
     let bold = |text: &str| {
         if std::io::stdout().is_terminal() {
@@ -91,21 +121,22 @@ fn welcome(args: &Demo, plan: &Plan) {
             DEAD_FOR.as_secs()
         )
     };
-    let text = format!(
-        "\n{}\n{} people live in two directories, \"north\" and \"south\", behind one balancer at {url}\n{kills}\n\
+    format!(
+        "\n{}\n{} people live in two directories, \"north\" and \"south\", behind one balancer at {url}\n{kills}\
+         The service \"{SERVICE}\" is a program behind a queue, deadlines and limits.\n\n\
          {}\n  ldapsearch -x -LLL -H {url} -b {BASE} '(sn=a*)' cn mail\n  \
          ldapsearch -x -LLL -H {url} -b {BASE} -s base '(objectClass=*)' '*' +\n  \
          ldapwhoami -x -H {url} -D uid={someone},ou=people,{BASE} -w {someone}-demo\n  \
          usherd bench ldap {url} --base {BASE} --filter '(uid=*a)' --duration 5s\n  \
+         usherd call --connect {} {SERVICE} 'hello, world'\n  \
          usherd status --control {}\n  curl -s http://{}/metrics | grep usherd_\n\nCtrl-C ends it.\n",
         bold("usherd demo"),
         args.people,
         bold("Try:"),
+        service_address(plan),
         plan.server.control.display(),
         args.admin,
-    );
-    // Whoever started it into a closed pipe does not read it.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    )
 }
 
 /// One of those who live in the directories.

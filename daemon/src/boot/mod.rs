@@ -77,16 +77,28 @@ struct Daemon {
 
 /// Runs a plan until it is told to stop; `source` is the file that a reload reads again.
 pub fn run(plan: Plan, source: Option<PathBuf>) -> ExitCode {
-    run_with(plan, source, |_| None)
+    run_with(plan, source, |_| {}, |_| None)
 }
 
-/// As `run`; `between` is called whenever nothing else happens, and says after how long it wants to be called again.
-fn run_with(plan: Plan, source: Option<PathBuf>, between: impl FnMut(&[Worker]) -> Option<Duration>) -> ExitCode {
+/// As `run`, without a file; `tell` is given the listeners' real addresses, as one writes them, once it listens.
+pub fn run_and_tell(plan: Plan, tell: impl FnOnce(&[String])) -> ExitCode {
+    run_with(plan, None, tell, |_| None)
+}
+
+/// As `run`; `tell` as in `run_and_tell`; `between` is called whenever nothing else happens, and says after how long it
+/// wants to be called again.
+fn run_with(
+    plan: Plan,
+    source: Option<PathBuf>,
+    tell: impl FnOnce(&[String]),
+    between: impl FnMut(&[Worker]) -> Option<Duration>,
+) -> ExitCode {
     // Whoever linked another provider: ours is there already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     raise_descriptor_limit();
     let control = plan.server.control.clone();
     let result = start(plan, source).map(|(daemon, events, admin)| {
+        tell(&daemon.addresses());
         let code = daemon.serve(&events, between);
         drop(admin);
         code
@@ -195,6 +207,16 @@ fn watch_signals(to_main: Sender<Event>) -> std::io::Result<()> {
 }
 
 impl Daemon {
+    /// Where it really listens, in the plan's order.
+    fn addresses(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let bound = state.plan.listeners.iter().filter_map(|listener| {
+            let address = state.bound.get(&listener_id(listener))?;
+            Some(snapshot::show(address))
+        });
+        bound.collect()
+    }
+
     /// Until the end; the exit code.
     fn serve(mut self, events: &Receiver<Event>, mut between: impl FnMut(&[Worker]) -> Option<Duration>) -> u8 {
         let mut again = between(&self.workers);

@@ -1,14 +1,19 @@
 //! `usherd call`: one request to a service over our RPC protocol, the answer to standard output.
 
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+mod asked;
+mod connection;
+
+use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use wire::frame::Step;
 use wire::rpc::{self, ErrorCode, Kind};
+use zeroize::Zeroizing;
+
+use connection::{Connection, connect};
 
 /// Where the RPC listener of the examples is.
 const CONNECT_DEFAULT: &str = "unix:/run/usherd/rpc.sock";
@@ -22,6 +27,7 @@ Examples:
   usherd call upper hello                          prints HELLO
   echo hello | usherd call upper -
   usherd call --connect 127.0.0.1:4000 --timeout 500ms upper hello
+  usherd call --connect tls://usherd.example.com:4000 --token-file secret upper hello
 
 Exit codes: 0 answered, 1 not answered (the reason is on standard error), 2 wrong usage.";
 
@@ -29,9 +35,15 @@ Exit codes: 0 answered, 1 not answered (the reason is on standard error), 2 wron
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Call {
-    /// The daemon's rpc listener: unix:/path or HOST:PORT
+    /// The daemon's rpc listener: unix:/path, HOST:PORT (or tcp://HOST:PORT), tls://HOST:PORT
     #[arg(long, value_name = "ADDRESS", default_value = CONNECT_DEFAULT)]
     pub connect: String,
+    /// The file of the token that the listener asks for
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Authorities of the listener's certificate, PEM, for tls:// [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// How long to wait for the answer; 0: as long as the service allows
     #[arg(
         long,
@@ -49,18 +61,31 @@ pub struct Call {
     pub payload: String,
 }
 
+/// What a frame of the daemon's leads to.
+enum Taken {
+    /// More follows.
+    More,
+    /// The call wants to know this of us.
+    Asked(Zeroizing<Vec<u8>>),
+    /// It was the last.
+    Last,
+}
+
 /// Calls, and prints the answer as it comes.
 pub(super) fn run(args: &Call) -> Result<ExitCode, String> {
-    let payload = payload(args)?;
+    let payload = payload(&args.payload)?;
     let deadline_ms = u32::try_from(args.timeout.as_millis()).unwrap_or(u32::MAX);
-    let mut request = Vec::with_capacity(payload.len() + 64);
+    let mut request = Zeroizing::new(Vec::with_capacity(payload.len() + 64));
+    if let Some(file) = &args.token_file {
+        say_token(file, &mut request)?;
+    }
     rpc::write_call(&mut request, CALL, deadline_ms, &args.service, &payload).map_err(|error| error.to_string())?;
     let until = if args.timeout.is_zero() {
         None
     } else {
         Some(Instant::now() + args.timeout + MARGIN)
     };
-    let mut connection = connect(&args.connect, until)?;
+    let mut connection = connect(&args.connect, args.ca_file.as_ref(), until)?;
     let went = |error: io::Error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("no answer within {:?}", args.timeout),
         _ => format!("the connection to {} broke: {error}", args.connect),
@@ -74,21 +99,47 @@ pub(super) fn run(args: &Call) -> Result<ExitCode, String> {
             .read_more(&mut buffer, until)
             .map_err(|error| went(unwritten.take().unwrap_or(error)))?;
         while let Step::Frame { len } = split(&buffer)? {
-            let frame = buffer.get(..len).unwrap_or_default();
-            if let Some(code) = take(frame)? {
-                return Ok(code);
+            match take(buffer.get(..len).unwrap_or_default())? {
+                Taken::Last => return Ok(ExitCode::SUCCESS),
+                Taken::More => {}
+                Taken::Asked(what) => input(&mut connection, &what, until).map_err(went)?,
             }
             buffer.drain(..len);
         }
     }
 }
 
-/// Prints what a frame brings; the exit code when it was the last.
-fn take(frame: &[u8]) -> Result<Option<ExitCode>, String> {
+/// A hello with the token from its file.
+fn say_token(file: &std::path::Path, request: &mut Vec<u8>) -> Result<(), String> {
+    let cannot = |why: String| format!("the token file {}: {why}", file.display());
+    let mut token = Zeroizing::new(std::fs::read(file).map_err(|error| cannot(error.to_string()))?);
+    if token.last() == Some(&b'\n') {
+        token.pop();
+        if token.last() == Some(&b'\r') {
+            token.pop();
+        }
+    }
+    let software = concat!("usherd/", env!("CARGO_PKG_VERSION"));
+    let most = u32::try_from(rpc::FRAME_BYTES_MAX).unwrap_or(u32::MAX);
+    rpc::write_hello_token(request, most, software, &token)
+        .map_err(|_| cannot(format!("a token has {} bytes at most", rpc::TOKEN_BYTES_MAX)))
+}
+
+/// Answers what the call has asked. The daemon's deadline goes on meanwhile, and it is the daemon that tells of its end.
+fn input(connection: &mut Connection, what: &[u8], until: Option<Instant>) -> io::Result<()> {
+    let answer = asked::answer(what);
+    let mut frame = Zeroizing::new(Vec::with_capacity(answer.len() + rpc::HEADER_BYTES));
+    rpc::write_input(&mut frame, CALL, &answer).map_err(io::Error::other)?;
+    connection.write_all(&frame, until)
+}
+
+/// Prints what a frame brings.
+fn take(frame: &[u8]) -> Result<Taken, String> {
     let frame = rpc::peek(frame).map_err(|error| format!("the answer is not our RPC: {error}"))?;
     match frame.kind {
-        Kind::ReplyPart if frame.call == CALL => super::print(frame.payload).map(|()| None),
-        Kind::ReplyDone if frame.call == CALL => super::print(frame.payload).map(|()| Some(ExitCode::SUCCESS)),
+        Kind::ReplyPart if frame.call == CALL => super::print(frame.payload).map(|()| Taken::More),
+        Kind::ReplyDone if frame.call == CALL => super::print(frame.payload).map(|()| Taken::Last),
+        Kind::Ask if frame.call == CALL => Ok(Taken::Asked(Zeroizing::new(frame.payload.to_vec()))),
         Kind::Error => {
             let (code, text) = rpc::read_error(frame.payload).map_err(|error| error.to_string())?;
             let text = if text.is_empty() {
@@ -101,10 +152,11 @@ fn take(frame: &[u8]) -> Result<Option<ExitCode>, String> {
                     Err(format!("crashed{text} (the program ended with status {status})"))
                 }
                 ErrorCode::Crashed { status } => Err(format!("crashed{text} (signal {} ended the program)", -status)),
+                ErrorCode::Failed { code } => Err(format!("failed{text} (the helper's error {code})")),
                 other => Err(format!("{}{text}", other.name())),
             }
         }
-        Kind::Hello => Ok(None),
+        Kind::Hello => Ok(Taken::More),
         _ => Err("the daemon answered something that was not asked".into()),
     }
 }
@@ -116,9 +168,10 @@ fn split(buffer: &[u8]) -> Result<Step, String> {
     }
 }
 
-fn payload(args: &Call) -> Result<Vec<u8>, String> {
-    if args.payload != "-" {
-        return Ok(args.payload.clone().into_bytes());
+/// A request as it was typed, or all of standard input.
+pub(super) fn payload(typed: &str) -> Result<Vec<u8>, String> {
+    if typed != "-" {
+        return Ok(typed.as_bytes().to_vec());
     }
     if io::stdin().is_terminal() {
         super::say("usherd: reading the request from standard input; end it with Ctrl-D");
@@ -135,91 +188,9 @@ fn payload(args: &Call) -> Result<Vec<u8>, String> {
     Ok(payload)
 }
 
-enum Connection {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-fn connect(address: &str, until: Option<Instant>) -> Result<Connection, String> {
-    let cannot = |error: io::Error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-            format!("no daemon listens at {address}; name its rpc listener with --connect ADDRESS")
-        }
-        _ => format!("{address}: {error}"),
-    };
-    if let Some(path) = address.strip_prefix("unix:") {
-        return UnixStream::connect(path).map(Connection::Unix).map_err(cannot);
-    }
-    let mut last = None;
-    for resolved in address
-        .to_socket_addrs()
-        .map_err(|error| format!("{address}: {error}"))?
-        .take(16)
-    {
-        let left = until.map_or(Duration::from_secs(30), |until| {
-            until.saturating_duration_since(Instant::now())
-        });
-        match TcpStream::connect_timeout(&resolved, left.max(Duration::from_millis(1))) {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(Connection::Tcp(stream));
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.map_or_else(|| format!("{address} has no address"), cannot))
-}
-
-impl Connection {
-    /// No write waits longer than is left until `until`.
-    fn write_all(&mut self, bytes: &[u8], until: Option<Instant>) -> io::Result<()> {
-        let left = until.map(|until| {
-            until
-                .saturating_duration_since(Instant::now())
-                .max(Duration::from_millis(1))
-        });
-        match self {
-            Connection::Unix(stream) => {
-                stream.set_write_timeout(left)?;
-                stream.write_all(bytes)
-            }
-            Connection::Tcp(stream) => {
-                stream.set_write_timeout(left)?;
-                stream.write_all(bytes)
-            }
-        }
-    }
-
-    /// Appends what comes next; never waits beyond `until`.
-    fn read_more(&mut self, buffer: &mut Vec<u8>, until: Option<Instant>) -> io::Result<()> {
-        let left = match until.map(|until| until.saturating_duration_since(Instant::now())) {
-            Some(Duration::ZERO) => return Err(ErrorKind::TimedOut.into()),
-            left => left,
-        };
-        let mut piece = [0; 64 * 1024];
-        let read = match self {
-            Connection::Unix(stream) => {
-                stream.set_read_timeout(left)?;
-                stream.read(&mut piece)?
-            }
-            Connection::Tcp(stream) => {
-                stream.set_read_timeout(left)?;
-                stream.read(&mut piece)?
-            }
-        };
-        if read == 0 {
-            return Err(io::Error::new(
-                ErrorKind::UnexpectedEof,
-                "closed before the answer was complete",
-            ));
-        }
-        buffer.extend_from_slice(piece.get(..read).unwrap_or_default());
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
 
@@ -252,6 +223,8 @@ mod tests {
     fn call(path: &std::path::Path, timeout: Duration) -> Result<ExitCode, String> {
         let args = Call {
             connect: format!("unix:{}", path.display()),
+            token_file: None,
+            ca_file: None,
             timeout,
             service: "upper".into(),
             payload: String::new(),
@@ -286,6 +259,13 @@ mod tests {
             call(&path, SECOND).unwrap_err(),
             "crashed: upper (signal 9 ended the program)"
         );
+        let path = daemon("failed", |frame, out| {
+            rpc::write_error(out, frame.call, ErrorCode::Failed { code: 7 }, "no such table");
+        });
+        assert_eq!(
+            call(&path, SECOND).unwrap_err(),
+            "failed: no such table (the helper's error 7)"
+        );
         let path = daemon("garbage", |_, out| {
             out.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         });
@@ -308,6 +288,8 @@ mod tests {
         });
         let args = Call {
             connect: format!("unix:{}", path.display()),
+            token_file: None,
+            ca_file: None,
             timeout: SECOND * 20,
             service: "upper".into(),
             payload: "x".repeat(8 << 20),

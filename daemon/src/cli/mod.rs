@@ -36,6 +36,8 @@ How to begin:
   usherd demo                      everything at once, on this machine; prints what to try
   usherd ldap run --listen ldap://127.0.0.1:1389 --server ldap://ldap1 --server ldap://ldap2
                                    a balancer in one line
+  usherd service run upper -- tr a-z A-Z
+                                   a program as a service in one line; prints how to call it
   usherd check -c usherd.toml      is my file right? every mistake at once
   usherd run -c usherd.toml        the daemon
   usherd status                    what it is doing now
@@ -88,7 +90,7 @@ pub enum Command {
     /// Balance LDAP without a configuration file
     #[command(subcommand)]
     Ldap(LdapCommand),
-    /// What concerns one service
+    /// Offer a program as a service; size a pool of helpers
     #[command(subcommand)]
     Service(service::Service),
     /// Send one request to a service and print the answer
@@ -195,6 +197,10 @@ pub fn main() -> ExitCode {
             log::start(log, log_level);
             return ldap::run(&args);
         }
+        Command::Service(service::Service::Run(args)) => {
+            log::start(log, log_level);
+            return service::run::run(&args);
+        }
         Command::Check(check) => return check::run(&check),
         Command::Service(service::Service::Size(size)) => service::size::run(&size),
         Command::Call(call) => call::run(&call),
@@ -280,6 +286,7 @@ mod tests {
             "run",
             "check",
             "ldap",
+            "service",
             "call",
             "status",
             "reload",
@@ -303,6 +310,9 @@ mod tests {
             "usherd call upper hello",
             "usherd call --connect unix:/run/usherd/rpc.sock upper -",
             "usherd service size --rate 3000 --time 3ms --max-wait 1ms --helpers 8..16 --json",
+            "usherd call --connect tls://localhost:4000 --ca-file ca.pem --token-file token upper -",
+            "usherd service run upper -- tr a-z A-Z",
+            "usherd service run w --helper --listen 127.0.0.1:0 --min 0 --max 4 --min-spare 1 --request-timeout 5s -- w.py",
             "usherd status --json --control /run/usherd/control.sock",
             "usherd drain firm",
             "usherd drain",
@@ -316,6 +326,9 @@ mod tests {
         for line in [
             "usherd ldap run --listen :389",
             "usherd drain softly",
+            "usherd service run upper",
+            "usherd service run upper --max 0 -- tr",
+            "usherd service run upper --request-timeout 0 -- tr",
             "usherd demo --people 0",
             "usherd fly",
             "usherd service size --rate 3000",

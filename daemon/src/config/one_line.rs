@@ -3,6 +3,7 @@
 //! They have no admin address unless one is given, and their control socket stands in a private run-time folder.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::diagnostic::{At, Diagnostic, Place, Problems};
 use super::plan::{Identity, Plan};
@@ -12,6 +13,8 @@ use engine::core::policy::Kind as Policy;
 
 /// The name of the directory that a one-line balancer makes.
 pub const DIRECTORY: &str = "ldap";
+/// The rpc socket in a private folder, beside the control socket.
+const SOCKET: &str = "rpc.sock";
 
 /// What `usherd ldap run` was told.
 #[derive(Clone, Debug, Default)]
@@ -50,22 +53,7 @@ pub struct Ldap {
 /// Everything that is wrong with the flags.
 pub fn ldap(args: &Ldap) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut problems = Problems::new(None);
-    let flag = |name: &'static str, value: &Option<String>| {
-        value.as_ref().map(|value| At::new(value.clone(), Place::Flag(name)))
-    };
-    let control = match &args.control {
-        Some(_) => flag("--control", &args.control),
-        None => match run_dir::make() {
-            Ok(path) => Some(files::nowhere(path.display().to_string())),
-            Err(error) => {
-                problems
-                    .error(&Place::Nowhere, "no private folder for the control socket can be made")
-                    .label(files::plain(&error))
-                    .help("name a path: --control PATH");
-                None
-            }
-        },
-    };
+    let control = control(&mut problems, args.control.as_ref());
     let raw = Raw {
         server: raw::Server {
             workers: args.workers.map(|workers| At::new(workers, Place::Flag("--workers"))),
@@ -77,10 +65,134 @@ pub fn ldap(args: &Ldap) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         services: Vec::new(),
         listeners: args.listen.iter().map(|address| listener(args, address)).collect(),
     };
-    match super::finish(&mut problems, &raw, Path::new("")) {
+    finish(problems, &raw, args.control.is_some())
+}
+
+/// What `usherd service run` was told; where nothing was said, the defaults of `[service.NAME]` hold.
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    /// `NAME`.
+    pub name: String,
+    /// `--listen`; none: a socket beside the control socket.
+    pub listen: Vec<String>,
+    /// `--helper`: the program speaks the helper protocol; else it is run for each call.
+    pub helper: bool,
+    /// The program and its arguments.
+    pub program: Vec<String>,
+    /// `--min`.
+    pub min: Option<usize>,
+    /// `--max`.
+    pub max: Option<usize>,
+    /// `--min-spare`.
+    pub min_spare: Option<usize>,
+    /// `--request-timeout`.
+    pub request_timeout: Option<Duration>,
+    /// `--token-file`.
+    pub token_file: Option<String>,
+    /// `--cert-file`: certificate of the TCP listeners.
+    pub cert_file: Option<String>,
+    /// `--key-file`: its key.
+    pub key_file: Option<String>,
+    /// `--control`; else a private run-time folder.
+    pub control: Option<String>,
+    /// `--admin`.
+    pub admin: Option<String>,
+}
+
+/// The plan of `usherd service run`.
+///
+/// # Errors
+/// Everything that is wrong with the flags.
+pub fn service(args: &Service) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut problems = Problems::new(None);
+    let control = control(&mut problems, args.control.as_ref());
+    let mut listen = args.listen.clone();
+    if let (true, Some(control)) = (listen.is_empty(), &control) {
+        let beside = Path::new(&control.value).with_file_name(SOCKET);
+        listen.push(format!("unix:{}", beside.display()));
+    }
+    let raw = Raw {
+        server: raw::Server {
+            // All services live on one worker.
+            workers: Some(files::nowhere(1)),
+            control,
+            admin: flag("--admin", &args.admin),
+            ..raw::Server::default()
+        },
+        directories: Vec::new(),
+        services: vec![(At::new(args.name.clone(), Place::Flag("NAME")), pool(args))],
+        listeners: listen.iter().map(|address| rpc_listener(args, address)).collect(),
+    };
+    finish(problems, &raw, args.control.is_some())
+}
+
+fn pool(args: &Service) -> raw::Service {
+    let program = Place::Flag("PROGRAM");
+    let words = args.program.iter();
+    let words = words.map(|word| At::new(word.clone(), program.clone())).collect();
+    let count = |name: &'static str, value: Option<usize>| value.map(|value| At::new(value, Place::Flag(name)));
+    let mut service = raw::Service::empty(Place::Nowhere);
+    service.helper = (!args.helper).then(|| files::nowhere(raw::Helper::Exec));
+    service.program = Some(At::new(words, program));
+    service.stay.min = count("--min", args.min);
+    service.stay.min_spare = count("--min-spare", args.min_spare);
+    service.max = count("--max", args.max);
+    service.request_timeout = args
+        .request_timeout
+        .map(|timeout| At::new(timeout, Place::Flag("--request-timeout")));
+    service
+}
+
+fn rpc_listener(args: &Service, address: &str) -> raw::Listen {
+    let here = Place::Flag("--listen");
+    let mut listen = raw::Listen::empty(here.clone());
+    listen.address = Some(At::new(address.to_owned(), here.clone()));
+    listen.protocol = Some(At::new(raw::Protocol::Rpc, here));
+    listen.token_file = flag("--token-file", &args.token_file);
+    let certified = args.cert_file.is_some() || args.key_file.is_some();
+    if certified && !address.starts_with("unix:") {
+        listen.tls = Some(certificate(&args.cert_file, &args.key_file));
+    }
+    listen
+}
+
+fn flag(name: &'static str, value: &Option<String>) -> Option<At<String>> {
+    value.as_ref().map(|value| At::new(value.clone(), Place::Flag(name)))
+}
+
+fn certificate(cert_file: &Option<String>, key_file: &Option<String>) -> raw::TlsServer {
+    raw::TlsServer {
+        place: Place::Flag("--cert-file"),
+        cert_file: flag("--cert-file", cert_file),
+        key_file: flag("--key-file", key_file),
+        client_ca_file: None,
+        client_cert: None,
+    }
+}
+
+/// The control socket that was named, or one in a private folder that is made for it.
+fn control(problems: &mut Problems, named: Option<&String>) -> Option<At<String>> {
+    if let Some(named) = named {
+        return Some(At::new(named.clone(), Place::Flag("--control")));
+    }
+    match run_dir::make() {
+        Ok(path) => Some(files::nowhere(path.display().to_string())),
+        Err(error) => {
+            problems
+                .error(&Place::Nowhere, "no private folder for the control socket can be made")
+                .label(files::plain(&error))
+                .help("name a path: --control PATH");
+            None
+        }
+    }
+}
+
+/// The plan; where there is none, a folder that was made for it goes again.
+fn finish(mut problems: Problems, raw: &Raw, named: bool) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    match super::finish(&mut problems, raw, Path::new("")) {
         Some(plan) => Ok((plan, problems.into_list())),
         None => {
-            if let (None, Some(made)) = (&args.control, &raw.server.control) {
+            if let (false, Some(made)) = (named, &raw.server.control) {
                 run_dir::remove(Path::new(&made.value));
             }
             Err(problems.into_list())
@@ -89,9 +201,6 @@ pub fn ldap(args: &Ldap) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
 }
 
 fn directory(args: &Ldap) -> raw::Directory {
-    let flag = |name: &'static str, value: &Option<String>| {
-        value.as_ref().map(|value| At::new(value.clone(), Place::Flag(name)))
-    };
     let tls = flag("--ca-file", &args.ca_file).map(|ca_file| raw::TlsClient {
         place: Place::Flag("--ca-file"),
         ca_file: Some(ca_file),
@@ -136,20 +245,10 @@ fn listener(args: &Ldap, address: &str) -> raw::Listen {
         listen.protocol = Some(At::new(raw::Protocol::Ldap, here));
     }
     if args.cert_file.is_some() || args.key_file.is_some() {
-        let flag = |name: &'static str, value: &Option<String>| {
-            value.as_ref().map(|value| At::new(value.clone(), Place::Flag(name)))
-        };
-        let place = Place::Flag("--cert-file");
         if !address.starts_with("ldaps://") {
-            listen.starttls = Some(At::new(true, place.clone()));
+            listen.starttls = Some(At::new(true, Place::Flag("--cert-file")));
         }
-        listen.tls = Some(raw::TlsServer {
-            place,
-            cert_file: flag("--cert-file", &args.cert_file),
-            key_file: flag("--key-file", &args.key_file),
-            client_ca_file: None,
-            client_cert: None,
-        });
+        listen.tls = Some(certificate(&args.cert_file, &args.key_file));
     }
     listen
 }

@@ -169,7 +169,6 @@ pub struct Sandbox {
     pub network: Option<At<bool>>,
 }
 
-#[cfg(test)]
 impl Service {
     /// A service of which nothing is written.
     pub fn empty(place: Place) -> Service {

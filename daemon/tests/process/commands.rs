@@ -56,6 +56,19 @@ fn the_demo_answers_while_its_directories_die_in_turn_and_ends_with_0_on_ctrl_c(
         .filter(|line| line.starts_with("uid: "))
         .count();
     assert!(people >= 70, "{people} people");
+    let service = format!("unix:{}", folder.path().join("rpc.sock").display());
+    assert!(
+        demo.output()
+            .contains(&format!("usherd call --connect {service} upper 'hello, world'")),
+        "{}",
+        demo.output()
+    );
+    let called = run(
+        BINARY,
+        &["call", "--connect", &service, "upper", "hello, world"],
+        Duration::from_secs(10),
+    );
+    assert_eq!(called.stdout, b"HELLO, WORLD", "{}", shown(&called));
     let mut client = Client::connect(&Target::plain(port));
     let (start, mut asked) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(9) {

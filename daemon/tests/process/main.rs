@@ -22,6 +22,7 @@ mod local;
 mod ops;
 mod peer;
 mod proc;
+mod remote;
 mod resources;
 mod same_answers;
 mod services;
