@@ -13,6 +13,8 @@ mod accept;
 mod calls;
 mod clients;
 pub mod conn;
+#[cfg(test)]
+mod contained_tests;
 mod directory;
 mod effects;
 pub mod exec;
@@ -169,34 +171,39 @@ impl Drive {
         let mut events = Events::with_capacity(EVENTS);
         let mut jobs = VecDeque::new();
         while !self.is_done() {
-            self.wait(&mut events);
-            self.now = self.shared.clock.now();
-            self.conns.turn();
-            self.programs.turn();
-            for pool in self.pools.iter_mut().flatten() {
-                pool.pool.turn();
-            }
-            self.inbox.take(&mut jobs);
-            for job in jobs.drain(..) {
-                self.contained(None, |drive| drive.job(job));
-            }
-            for event in &events {
-                if event.token() == INBOX {
-                    continue;
-                }
-                let (at, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
-                let broken = event.is_read_closed() || event.is_error();
-                self.contained(Some(at), |drive| drive.event(at, readable || broken, writable));
-            }
-            self.look_again();
-            if self.wake_at.is_some_and(|at| at <= self.now) {
-                self.contained(None, Drive::tick);
-            }
-            self.flush_dirty();
-            #[cfg(debug_assertions)]
-            self.check_invariants();
+            self.turn(&mut events, &mut jobs);
         }
         self.leave();
+    }
+
+    /// One turn of the loop, as the module says.
+    fn turn(&mut self, events: &mut Events, jobs: &mut VecDeque<Job>) {
+        self.wait(events);
+        self.now = self.shared.clock.now();
+        self.conns.turn();
+        self.programs.turn();
+        for pool in self.pools.iter_mut().flatten() {
+            pool.pool.turn();
+        }
+        self.inbox.take(jobs);
+        for job in jobs.drain(..) {
+            self.contained(None, |drive| drive.job(job));
+        }
+        for event in events.iter() {
+            if event.token() == INBOX {
+                continue;
+            }
+            let (at, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
+            let broken = event.is_read_closed() || event.is_error();
+            self.contained(Some(at), |drive| drive.event(at, readable || broken, writable));
+        }
+        self.look_again();
+        if self.wake_at.is_some_and(|at| at <= self.now) {
+            self.contained(None, Drive::tick);
+        }
+        self.flush_dirty();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
     }
 
     fn wait(&mut self, events: &mut Events) {

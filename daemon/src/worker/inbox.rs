@@ -20,7 +20,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(waker: mio::Waker, queue_max: usize) -> Self {
+    pub fn new(waker: mio::Waker, queue_max: usize) -> Self {
         Inbox {
             queue: Mutex::default(),
             queue_max,
