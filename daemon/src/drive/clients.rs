@@ -1,7 +1,7 @@
 //! Clients of LDAP listeners: read, submitted, written, closed.
 
 use engine::core::time::Instant;
-use engine::core::{Request, Ticket};
+use engine::core::{Request, Ticket, UpstreamId};
 use engine::session::ldap::{Next, Submit};
 use wire::frame::Step;
 use wire::ldap::envelope::{self, Envelope, tag};
@@ -268,6 +268,11 @@ impl Drive {
                 self.carry_out(index, None);
                 Flow::Go
             }
+            Next::StartOver(own) => {
+                self.mark_dirty(at);
+                self.abandon_all(at, own);
+                Flow::Go
+            }
             Next::Unbind => {
                 self.close(at);
                 Flow::Stop
@@ -455,7 +460,7 @@ impl Drive {
         conn.closing = true;
         conn.inbox.zeroize();
         self.mark_dirty(at);
-        self.abandon_all(at);
+        self.abandon_all(at, None);
     }
 
     /// Everything is written. Closing now could destroy it on its way (unread bytes make a reset), so what still comes is
@@ -479,12 +484,12 @@ impl Drive {
         }
     }
 
-    /// Cancels everything a client has.
-    fn abandon_all(&mut self, at: usize) {
+    /// Cancels everything a client has, and releases the upstream that is or was its own.
+    fn abandon_all(&mut self, at: usize, own: Option<UpstreamId>) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Ldap(client) = &mut conn.kind else { return };
-        let (index, pin) = (client.pool, client.session.pin());
+        let (index, pin) = (client.pool, own.or(client.session.pin()));
         client.session.forget_others(-1, &mut self.tickets);
         let Some(Some(state)) = self.pools.get_mut(index) else {
             return self.tickets.clear();
@@ -505,7 +510,7 @@ impl Drive {
         };
         match conn.kind {
             Kind::Upstream(_) => return self.upstream_lost(at, "closed"),
-            Kind::Ldap(_) => self.abandon_all(at),
+            Kind::Ldap(_) => self.abandon_all(at, None),
             Kind::Rpc(_) => self.rpc_gone(at),
         }
         self.remove(at);
@@ -531,7 +536,7 @@ impl Drive {
     }
 
     /// The upstream that belonged to one client alone is gone.
-    pub(super) fn pin_lost(&mut self, index: usize, id: engine::core::UpstreamId) {
+    pub(super) fn pin_lost(&mut self, index: usize, id: UpstreamId) {
         let owner = self.conns.iter().find_map(|(at, conn)| match &conn.kind {
             Kind::Ldap(client) if client.pool == index && client.session.pin() == Some(id) => Some(at),
             _ => None,

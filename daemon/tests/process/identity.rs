@@ -364,6 +364,12 @@ fn with_identity_pinned_a_bind_belongs_to_its_client() {
     let mut nobody = Client::connect(&usherd.plain(0));
     assert_eq!(nobody.whoami(), "");
     assert_eq!(nobody.call(&quick()).len(), 2);
+    // A bind that is refused on the way ends what was before it, not the client.
+    assert_eq!(clients[2].one(&ops::bind(&user(3), "")).code(), 53);
+    assert_eq!(clients[2].whoami(), "");
+    assert_eq!(clients[2].call(&quick()).len(), 2);
+    clients[2].bind(&user(4), &password(4));
+    assert_eq!(clients[2].whoami(), format!("dn:{}", user(4)));
     usherd.stop();
 }
 

@@ -299,6 +299,7 @@ impl World {
                 self.carry_out();
                 self.see("abandoned");
             }
+            Next::StartOver(own) => self.start_over(client, own),
             Next::Unbind => self.close(client),
             Next::StartTls => {
                 session.tls_started();
@@ -394,6 +395,19 @@ impl World {
             self.pool.release(pin, self.now, &mut self.effects);
         }
         self.see("closed");
+        self.carry_out();
+    }
+
+    fn start_over(&mut self, client: usize, own: Option<UpstreamId>) {
+        let mut tickets = Vec::new();
+        self.clients[client].session.forget_others(-1, &mut tickets);
+        for ticket in tickets {
+            self.pool.cancel(ticket, self.now, &mut self.effects);
+        }
+        if let Some(own) = own {
+            self.pool.release(own, self.now, &mut self.effects);
+        }
+        self.see("started over");
         self.carry_out();
     }
 

@@ -73,6 +73,9 @@ pub enum Next {
     Submit(Submit),
     /// Cancel this ticket; its client hears nothing more of it.
     Abandon(Ticket),
+    /// A bind was refused here, and the answer is in the outbox: the client is anonymous and nothing that it asked before goes
+    /// on. Cancel everything it has (`forget_others`) and release the upstream that was its own.
+    StartOver(Option<UpstreamId>),
     /// The client leaves: cancel everything it has and close.
     Unbind,
     /// The answer is in the outbox: write it in clear, then TLS begins. Bytes behind the request must be refused.

@@ -66,7 +66,7 @@ impl Session {
         if let Some((code, why)) = refusal {
             result::write_result(out, env.id, response, code, b"", why);
             return match env.tag {
-                tag::BIND_REQUEST => self.bind_refused(out),
+                tag::BIND_REQUEST => self.bind_refused(),
                 _ => Next::Done,
             };
         }
@@ -118,14 +118,14 @@ impl Session {
     }
 
     /// A bind that goes no further. Nothing of the old identity may run on, be sent late under another one, or find a
-    /// connection that is still bound: where something of it is left, the client has to connect anew.
-    fn bind_refused(&mut self, out: &mut Vec<u8>) -> Next {
+    /// connection that is still bound.
+    fn bind_refused(&mut self) -> Next {
         self.anonymous();
         if self.pending.is_empty() && self.pin.is_none() {
             return Next::Done;
         }
-        let why = "a bind was refused that ends what was asked before it";
-        self.disconnect(code::UNWILLING_TO_PERFORM, why, out)
+        self.pin_gone = false;
+        Next::StartOver(self.pin.take())
     }
 
     fn operation(&self, retry: bool, timeout: crate::core::time::Span) -> Submit {
@@ -172,7 +172,7 @@ impl Session {
             {
                 let why = "unauthenticated bind (a DN with an empty password) is refused";
                 result::write_bind(out, env.id, code::UNWILLING_TO_PERFORM, why, None);
-                return self.bind_refused(out);
+                return self.bind_refused();
             }
             // RFC 4513 5.1.2: whatever DN it shows, such a client stays anonymous.
             Auth::Simple([]) => name = b"",
@@ -181,7 +181,7 @@ impl Session {
             Auth::Sasl { .. } | Auth::Other(_) => {
                 let why = "only simple binds are offered here";
                 result::write_bind(out, env.id, code::AUTH_METHOD_NOT_SUPPORTED, why, None);
-                return self.bind_refused(out);
+                return self.bind_refused();
             }
         }
         self.state = State::Binding { id: env.id };

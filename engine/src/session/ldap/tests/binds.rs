@@ -169,31 +169,36 @@ fn a_bind_that_is_refused_here_leaves_an_idle_client_anonymous_and_connected() {
 
 /// What waits would otherwise be sent under another identity than it was asked under.
 #[test]
-fn a_bind_that_is_refused_here_ends_a_client_with_operations_pending() {
+fn a_bind_that_is_refused_here_ends_the_operations_that_are_pending() {
     for frame in refused(3) {
         let mut client = Client::new();
         client.bind_as(1, "cn=ada", "u:ada");
         client.says(&search(2));
-        assert_eq!(client.says(&frame), Next::Close);
+        assert_eq!(client.says(&frame), Next::StartOver(None));
         let heard = client.hears();
-        assert_eq!((heard.len(), heard[0].0, heard[0].1), (2, 3, tag::BIND_RESPONSE));
-        assert_eq!(heard[1], (0, tag::EXTENDED_RESPONSE, Some(code::UNWILLING_TO_PERFORM)));
+        assert_eq!((heard.len(), heard[0].0, heard[0].1), (1, 3, tag::BIND_RESPONSE));
+        let mut tickets = Vec::new();
+        client.session.forget_others(-1, &mut tickets);
+        assert_eq!((tickets.len(), client.session.pending()), (1, 0));
         assert_is(&client, b"");
+        assert!(matches!(client.says(&search(4)), Next::Submit(_)));
     }
 }
 
 /// Else it would go on as somebody it is no more, on a connection that is still bound.
 #[test]
-fn a_bind_that_is_refused_here_ends_a_client_with_a_connection_of_its_own() {
+fn a_bind_that_is_refused_here_takes_the_client_s_own_connection_from_it() {
     let [no_password, sasl, _, malformed] = refused(2);
     for frame in [no_password, sasl, malformed] {
         let mut client = Client::pinned();
         let own = client.bind_on(1, "cn=ada", 7);
-        assert_eq!(client.says(&frame), Next::Close);
-        // It is to be released with the client.
-        assert_eq!(client.session.pin(), Some(own));
+        assert_eq!(client.says(&frame), Next::StartOver(Some(own)));
+        assert_eq!(client.session.pin(), None);
         assert_is(&client, b"");
-        assert_eq!(client.says(&search(3)), Next::Done);
+        let Next::Submit(submit) = client.says(&search(3)) else {
+            panic!("the client goes on, as nobody");
+        };
+        assert_eq!((submit.pin, submit.class.lane), (None, lane::SHARED));
     }
 }
 
