@@ -98,6 +98,13 @@ impl World {
             .count();
         ensure(same <= max as usize, || {
             format!("{same} upstreams to server {server} in lane {lane}, of {max}")
+        })?;
+        let starts = |l: &&Line| l.server == server && l.lane == lane && !l.up && l.closing_at.is_none() && !l.killed;
+        let starting = self.lines.values().filter(starts).count();
+        let config = self.config.lanes[lane as usize];
+        let most = if config.owned { 0 } else { config.opening_max } as usize;
+        ensure(most == 0 || starting <= most, || {
+            format!("{starting} are being opened to server {server} in lane {lane}, of {most}")
         })
     }
 
