@@ -1,0 +1,1 @@
+"""python3 -m unittest discover, from the package's folder."""
