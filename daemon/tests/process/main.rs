@@ -25,6 +25,7 @@ mod proc;
 mod remote;
 mod resources;
 mod same_answers;
+mod sdk;
 mod services;
 mod slapd;
 mod tools;

@@ -10,7 +10,16 @@
 //! }
 //! ```
 //!
+//! A [client](crate::client) calls a service:
+//!
+//! ```no_run
+//! let client = usherd_sdk::client::Client::connect("unix:/run/usherd/rpc.sock")?;
+//! let answer = client.call("upper", b"hello")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Linux only: helpers live on sequenced-packet sockets and memory files.
 
+pub mod client;
 pub mod helper;
 mod system;

@@ -30,7 +30,7 @@ from .errors import (
 
 Ask = Callable[[bytes], Union[bytes, Awaitable[bytes]]]
 
-#: Parts of answers that nobody has taken yet; beyond this the connection is not read.
+#: Parts of answers that nobody has taken yet; beyond this the connection is not read, unless somebody waits for more.
 UNREAD_BYTES_MAX = 64 << 20
 #: usherd ends a call at its deadline; if it does not, the caller does so this much later, in seconds.
 DEADLINE_GRACE = 1.0
@@ -199,10 +199,13 @@ class Client:
             if pending.failed is not None:
                 raise pending.failed
             pending.waiter = loop.create_future()
+            self._protocol.wanted(1)
             try:
                 await asyncio.wait_for(pending.waiter, None if ends is None else max(0.0, ends - loop.time()))
             except asyncio.TimeoutError:
                 raise DeadlinePassed("usherd has not answered by the deadline") from None
+            finally:
+                self._protocol.wanted(-1)
         frame = pending.frames.popleft()
         self._protocol.taken(len(frame.payload))
         return frame
@@ -257,6 +260,7 @@ class _Protocol(asyncio.Protocol):
         self._buffer = bytearray()
         self._needed = _rpc.HEADER.size
         self._unread = 0
+        self._waiting = 0
         self._paused = False
         self._writable = asyncio.Event()
         self._writable.set()
@@ -303,14 +307,24 @@ class _Protocol(asyncio.Protocol):
 
     def kept(self, size: int) -> None:
         self._unread += size
-        if self._unread > UNREAD_BYTES_MAX and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        self._pace()
 
     def taken(self, size: int) -> None:
         self._unread -= size
-        if self._paused and self._unread <= UNREAD_BYTES_MAX // 2 and self._transport is not None:
-            self._paused = False
+        self._pace()
+
+    def wanted(self, more: int) -> None:
+        self._waiting += more
+        self._pace()
+
+    def _pace(self) -> None:
+        pause = self._unread > UNREAD_BYTES_MAX and not self._waiting
+        if pause == self._paused or self._transport is None or self._transport.is_closing():
+            return
+        self._paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     def abort(self) -> None:

@@ -1,0 +1,170 @@
+//! The libraries for others, in their own words: the Python tests, and its callers against a daemon of ours.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use usherd_sdk::client::{CallError, Client, ConnectError, ErrorCode};
+
+use crate::certificates::certificates;
+use crate::proc::{run_with, shown};
+use crate::usherd::{Setup, Usherd, listener_tls, restrict};
+
+const TOKEN: &str = "a token for tests alone, and long enough";
+
+/// Services that answer, fail and hang, behind a unix socket, TCP, and TLS with a token.
+fn daemon() -> Usherd {
+    let setup = Setup::new();
+    restrict(&setup.folder.write("token", format!("{TOKEN}\n")));
+    let tls = format!("{}\ntoken_file = \"token\"", listener_tls());
+    let mut setup = setup
+        .listen("rpc", "unix:rpc", "")
+        .listen("rpc", "127.0.0.1:0", "")
+        .listen("rpc", "127.0.0.1:0", &tls);
+    for (name, program) in [
+        ("upper", "[\"/usr/bin/tr\", \"a-z\", \"A-Z\"]"),
+        ("cat", "[\"/bin/cat\"]"),
+        ("seven", "[\"/bin/sh\", \"-c\", \"exit 7\"]"),
+        ("hang", "[\"/bin/sleep\", \"100\"]"),
+    ] {
+        let lines = "max = 8\ngrace = \"200ms\"";
+        setup = setup.section(&format!(
+            "[service.{name}]\nhelper = \"exec\"\nprogram = {program}\n{lines}\n"
+        ));
+    }
+    setup.start()
+}
+
+fn package() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/python")
+}
+
+#[test]
+fn the_python_library_passes_its_own_tests_and_calls_a_daemon() {
+    let usherd = daemon();
+    let package = package();
+    let folder = package.to_str().expect("a path in UTF-8");
+    let environment = [
+        ("PYTHONPATH", format!("{folder}/src")),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ("USHERD_TEST_UNIX", format!("unix:{}", usherd.unix("rpc").display())),
+        ("USHERD_TEST_TCP", format!("127.0.0.1:{}", usherd.port(1))),
+        ("USHERD_TEST_TLS", format!("localhost:{}", usherd.port(2))),
+        ("USHERD_TEST_CA", certificates().ca().display().to_string()),
+        ("USHERD_TEST_TOKEN", TOKEN.to_owned()),
+    ];
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let args = ["-m", "unittest", "discover", "-s", folder, "-t", folder];
+    let output = run_with("/usr/bin/python3", &args, &environment, Duration::from_secs(120));
+    assert!(output.status.success(), "{}", shown(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("\nOK\n"), "all of them ran, none was skipped: {said}");
+    usherd.stop();
+}
+
+/// Trusts the authority of our tests.
+fn trusting() -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(certificates().ca()).expect("the authority's file") {
+        roots
+            .add(certificate.expect("a certificate"))
+            .expect("a certificate of an authority");
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+    Arc::new(config.with_no_client_auth())
+}
+
+#[test]
+fn the_rust_library_calls_over_unix_tcp_and_tls() {
+    let usherd = daemon();
+    let unix = format!("unix:{}", usherd.unix("rpc").display());
+    let tls = format!("localhost:{}", usherd.port(2));
+    let payload: Vec<u8> = (0..3_000_000u32).map(|place| place.to_be_bytes()[2]).collect();
+    for client in [
+        Client::connect(&unix).expect("unix"),
+        Client::connect(&format!("127.0.0.1:{}", usherd.port(1))).expect("TCP"),
+        Client::builder()
+            .tls(trusting())
+            .token(TOKEN.as_bytes())
+            .connect(&tls)
+            .expect("TLS"),
+    ] {
+        assert_eq!(client.call("upper", b"hello"), Ok(b"HELLO".to_vec()));
+        assert!(client.call("cat", &payload).as_ref() == Ok(&payload));
+        let replies: Vec<_> = (0..100u8)
+            .map(|number| client.request("cat").send(&[number]).expect("sent"))
+            .collect();
+        for (number, reply) in (0..100u8).zip(replies) {
+            assert_eq!(reply.wait(), Ok(vec![number]));
+        }
+    }
+    let denied = Client::builder()
+        .tls(trusting())
+        .token(b"wrong")
+        .connect(&tls)
+        .map(drop);
+    assert!(
+        matches!(
+            &denied,
+            Err(ConnectError::Refused(CallError::Refused {
+                code: ErrorCode::Denied,
+                ..
+            }))
+        ),
+        "{denied:?}"
+    );
+    let stranger = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+    let refused = Client::builder()
+        .tls(Arc::new(stranger.with_no_client_auth()))
+        .connect(&tls)
+        .map(drop);
+    assert!(matches!(refused, Err(ConnectError::Io(_))), "{refused:?}");
+    usherd.stop();
+}
+
+#[test]
+fn the_rust_library_tells_errors_apart_and_cancels() {
+    let usherd = daemon();
+    let client = Client::connect(&format!("unix:{}", usherd.unix("rpc").display())).expect("unix");
+    let code = |result: Result<Vec<u8>, CallError>| match result {
+        Err(CallError::Refused { code, .. }) => code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code(client.call("nobody", b"")), ErrorCode::UnknownService);
+    assert_eq!(code(client.call("seven", b"")), ErrorCode::Crashed { status: 7 });
+    let start = Instant::now();
+    let hang = client.request("hang").deadline(Duration::from_millis(300)).send(b"");
+    assert_eq!(code(hang.expect("sent").wait()), ErrorCode::Deadline);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let hang = client.request("hang").send(b"").expect("sent");
+    hang.cancel();
+    assert_eq!(code(hang.wait()), ErrorCode::Canceled);
+    drop(client.request("hang").send(b"").expect("sent"));
+    assert_eq!(client.call("upper", b"after"), Ok(b"AFTER".to_vec()));
+    // A program that is started for each call does not care for a descriptor, which is closed.
+    let (mut read, write) = std::io::pipe().expect("a pipe");
+    let direct = client.request("upper").reply_to(OwnedFd::from(write).into());
+    assert_eq!(direct.send(b"both").expect("sent").wait(), Ok(b"BOTH".to_vec()));
+    let mut straight = Vec::new();
+    read.read_to_end(&mut straight).expect("nobody holds the other end");
+    assert_eq!(straight, b"");
+    // Many threads, one connection.
+    std::thread::scope(|scope| {
+        for number in 0..8u8 {
+            let client = &client;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    assert_eq!(client.call("cat", &[number, round]), Ok(vec![number, round]));
+                }
+            });
+        }
+    });
+    usherd.stop();
+}
