@@ -126,6 +126,11 @@ fn the_rust_library_calls_over_unix_tcp_and_tls() {
         .connect(&tls)
         .map(drop);
     assert!(matches!(refused, Err(ConnectError::Io(_))), "{refused:?}");
+    usherd.until("all callers have gone", |status| {
+        status["listeners"]
+            .as_array()
+            .is_some_and(|all| all.iter().all(|one| one["clients"] == 0))
+    });
     usherd.stop();
 }
 

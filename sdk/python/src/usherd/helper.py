@@ -105,7 +105,8 @@ class Call:
             self._crew.link.send_pieces(_wire.PART, self._request.call, part, _wire.PART)
 
     def ask(self, question: bytes) -> bytes:
-        """Asks the caller for more (a one-time password, say) and waits for what it says. Raises Interrupted."""
+        """Asks the caller for more (a one-time password, say) and waits for what it says: nothing, where the caller cannot be
+        asked. Raises Interrupted."""
         if self.interrupted:
             raise Interrupted
         if len(question) > self._crew.link.piece_bytes_max:

@@ -101,11 +101,11 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Asks the caller for more (a one-time password, say) and waits for what it says. It is wiped when dropped.
+    /// Asks the caller for more (a one-time password, say) and waits for what it says: nothing, where the caller cannot be
+    /// asked. What it says is wiped when dropped.
     ///
     /// # Errors
-    /// The call is interrupted, which is also how a caller that cannot be asked ends it; the question is larger than one
-    /// message; usherd has gone.
+    /// The call is interrupted; the question is larger than one message; usherd has gone.
     pub fn ask(&mut self, question: &[u8]) -> Result<Zeroizing<Vec<u8>>, Stop> {
         if question.len() > self.link().piece_bytes_max() {
             return Err(Stop::TooLarge);
