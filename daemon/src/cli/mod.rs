@@ -6,6 +6,7 @@ mod bench;
 mod call;
 mod check;
 mod client;
+mod helper;
 mod ldap;
 mod probe;
 mod service;
@@ -105,6 +106,9 @@ pub enum Command {
     Drain(Drain),
     /// Drain, then end the daemon
     Stop(client::Target),
+    /// Run a built-in helper, as the daemon does for a service, or try it by hand
+    #[command(subcommand)]
+    Helper(helper::Helper),
 }
 
 /// `usherd ldap …`.
@@ -206,6 +210,7 @@ pub fn main() -> ExitCode {
         Command::Call(call) => call::run(&call),
         Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),
+        Command::Helper(helper) => helper::run(&helper),
         Command::Reload(target) => client::tell(&target, &serde_json::json!({ "command": "reload" }), "reloaded"),
         Command::Drain(drain) => {
             let request = serde_json::json!({ "command": "drain", "level": drain.level.word() });
@@ -318,6 +323,8 @@ mod tests {
             "usherd drain",
             "usherd reload",
             "usherd stop",
+            "usherd helper winbind",
+            "usherd helper winbind --domain CORP --use-default-domain --call -",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}\n{error}");

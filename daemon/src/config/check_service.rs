@@ -8,6 +8,7 @@ use super::check::{Named, check_name};
 use super::check_process;
 use super::diagnostic::{At, Place, Problems};
 use super::files::{self, Folder};
+use super::identity_helpers;
 use super::plan::{self, Builtin, ServiceKind, Transport};
 use super::raw::{self, Helper};
 use super::values::{show_duration, show_size};
@@ -33,6 +34,7 @@ pub(super) fn services(p: &mut Problems, raw: &[(At<String>, raw::Service)], fol
 fn check_service(p: &mut Problems, name: &At<String>, raw: &raw::Service, folder: &Folder) -> Option<plan::Service> {
     let kind = kind(p, raw);
     let program = program(p, name, raw, folder);
+    foreign_tables(p, raw);
     if kind == ServiceKind::Exec {
         for (key, place) in raw.stay.written() {
             p.error(place, format!("`{key}` is for helpers that stay"))
@@ -218,7 +220,7 @@ fn program(p: &mut Problems, name: &At<String>, raw: &raw::Service, folder: &Fol
             .label("it has no program of yours")
             .help("leave `program` out, or leave `helper` out where your program speaks the helper protocol");
         }
-        return builtin_program(p, helper);
+        return builtin_program(p, helper, raw);
     }
     let Some(written) = &raw.program else {
         if p.absent(&raw.place, "program") {
@@ -249,16 +251,35 @@ fn program(p: &mut Problems, name: &At<String>, raw: &raw::Service, folder: &Fol
 }
 
 /// This daemon itself, as `usherd helper NAME`.
-fn builtin_program(p: &mut Problems, helper: &At<Helper>) -> Option<Vec<String>> {
+fn builtin_program(p: &mut Problems, helper: &At<Helper>, raw: &raw::Service) -> Option<Vec<String>> {
     let found = std::env::current_exe();
     let path = found.as_deref().ok().and_then(Path::to_str);
     if path.is_none() {
         p.error(&helper.place, "the daemon does not find its own program")
             .label("built-in helpers are run by it");
     }
-    Some(vec![
-        path?.to_owned(),
-        "helper".to_owned(),
-        helper.value.word().to_owned(),
-    ])
+    let arguments = match helper.value {
+        Helper::Winbind => identity_helpers::winbind_arguments(p, raw.winbind.as_ref()),
+        Helper::Pam => identity_helpers::pam_arguments(p, raw.pam.as_ref()),
+        Helper::Exec | Helper::Sql => Vec::new(),
+    };
+    let mut program = vec![path?.to_owned(), "helper".to_owned(), helper.value.word().to_owned()];
+    program.extend(arguments);
+    Some(program)
+}
+
+/// Tables of built-in helpers that the service does not use.
+fn foreign_tables(p: &mut Problems, raw: &raw::Service) {
+    let own = raw.helper.as_ref().map(|at| at.value);
+    let tables = [
+        (Helper::Winbind, raw.winbind.as_ref().map(|table| &table.place)),
+        (Helper::Pam, raw.pam.as_ref().map(|table| &table.place)),
+    ];
+    for (helper, place) in tables {
+        if let Some(place) = place.filter(|_| own != Some(helper)) {
+            let word = helper.word();
+            p.error(place, format!("the table `{word}` is for helper = \"{word}\""))
+                .help(format!("leave it out, or write helper = \"{word}\""));
+        }
+    }
 }

@@ -28,11 +28,15 @@ pub enum Kind {
     Limits,
     /// `sandbox` of a service.
     Sandbox,
+    /// `[service.NAME.winbind]`.
+    Winbind,
+    /// `[service.NAME.pam]`.
+    Pam,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -44,6 +48,8 @@ impl Kind {
         Kind::Service,
         Kind::Limits,
         Kind::Sandbox,
+        Kind::Winbind,
+        Kind::Pam,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -60,6 +66,8 @@ impl Kind {
             Kind::Service => "[service.NAME]",
             Kind::Limits => "`limits` of a service",
             Kind::Sandbox => "`sandbox` of a service",
+            Kind::Winbind => "[service.NAME.winbind]",
+            Kind::Pam => "[service.NAME.pam]",
         }
     }
 
@@ -77,6 +85,8 @@ impl Kind {
             Kind::Service => SERVICE,
             Kind::Limits => LIMITS,
             Kind::Sandbox => SANDBOX,
+            Kind::Winbind => WINBIND,
+            Kind::Pam => PAM,
         }
     }
 
@@ -214,6 +224,16 @@ const SERVICE: &[&str] = &[
     "directory",
     "environment",
     "environment_pass",
+    "winbind",
+    "pam",
 ];
 const LIMITS: &[&str] = &["nofile", "address_space", "cpu", "core", "processes", "file_size"];
 const SANDBOX: &[&str] = &["profile", "read", "write", "network"];
+const WINBIND: &[&str] = &[
+    "domain",
+    "use_default_domain",
+    "require_membership",
+    "page_entries",
+    "password_warning",
+];
+const PAM: &[&str] = &["service", "services"];

@@ -12,6 +12,7 @@ mod check_service;
 mod check_tls;
 pub mod diagnostic;
 mod files;
+mod identity_helpers;
 pub mod keys;
 mod limits;
 pub mod one_line;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::diagnostic::{At, Place, Problems};
+use super::identity_helpers::{self, Pam, Winbind};
 use super::keys::Kind;
 use super::plan::{ProcessLimits, SandboxProfile, Transport};
 use super::reader::Section;
@@ -46,6 +47,10 @@ pub struct Service {
     pub environment: Vec<(At<String>, At<String>)>,
     /// Names of the daemon's own variables that are handed on.
     pub environment_pass: Option<At<Vec<At<String>>>>,
+    /// `[service.NAME.winbind]`.
+    pub winbind: Option<Winbind>,
+    /// `[service.NAME.pam]`.
+    pub pam: Option<Pam>,
 }
 
 /// What runs a service, as written.
@@ -191,6 +196,8 @@ impl Service {
             directory: None,
             environment: Vec::new(),
             environment_pass: None,
+            winbind: None,
+            pam: None,
         }
     }
 }
@@ -206,6 +213,8 @@ const HELPERS_MAX: usize = 10_000;
 pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Service {
     let limits = section.section(p, "limits", Kind::Limits);
     let sandbox = section.section(p, "sandbox", Kind::Sandbox);
+    let winbind = section.section(p, "winbind", Kind::Winbind);
+    let pam = section.section(p, "pam", Kind::Pam);
     let service = Service {
         place: section.place.clone(),
         helper: section.choice(p, "helper", &HELPERS, &[]),
@@ -225,6 +234,8 @@ pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Service {
         directory: section.string(p, "directory"),
         environment: section.string_table(p, "environment").unwrap_or_default(),
         environment_pass: section.strings(p, "environment_pass"),
+        winbind: winbind.map(|section| identity_helpers::read_winbind(p, section)),
+        pam: pam.map(|section| identity_helpers::read_pam(p, section)),
     };
     section.finish(p);
     service

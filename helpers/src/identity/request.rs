@@ -1,0 +1,463 @@
+//! Requests: what is asked, with every member checked.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Every member that any request knows; another one is a slip of the pen.
+const MEMBERS: [&str; 18] = [
+    "do",
+    "name",
+    "uid",
+    "gid",
+    "sid",
+    "cursor",
+    "password",
+    "service",
+    "host",
+    "tty",
+    "user",
+    "domain",
+    "challenge",
+    "nt_response",
+    "lm_response",
+    "old_password",
+    "new_password",
+    "session",
+];
+
+/// An NTLMv2 response carries names and a few attributes: some hundred bytes.
+const NT_RESPONSE_BYTES_MAX: usize = 8192;
+
+/// One request.
+#[derive(Debug)]
+pub enum Request {
+    /// Users as NSS knows them.
+    Passwd(Which<UserKey>),
+    /// Groups as NSS knows them.
+    Group(Which<GroupKey>),
+    /// The ids of a user's groups.
+    Initgroups {
+        /// The user.
+        name: String,
+    },
+    /// Is this the user's password, and may the account be used?
+    Authenticate(Login),
+    /// The same by a challenge and its response (MS-CHAP).
+    Response(MsChap),
+    /// May the account be used?
+    Account(Subject),
+    /// Change a password.
+    ChangePassword(ChangePassword),
+    /// Open a session.
+    OpenSession(Subject),
+    /// Close it.
+    CloseSession {
+        /// Whose.
+        subject: Subject,
+        /// What `open-session` answered.
+        session: String,
+    },
+    /// The SID of a name.
+    NameToSid {
+        /// User or group.
+        name: String,
+        /// Where the name does not say it.
+        domain: Option<String>,
+    },
+    /// The name of a SID.
+    SidToName {
+        /// The SID.
+        sid: String,
+    },
+    /// The uid or gid of a SID.
+    SidToId {
+        /// The SID.
+        sid: String,
+    },
+    /// The SID of a uid or gid.
+    IdToSid(UnixId),
+    /// The SIDs of a user's groups.
+    UserSids {
+        /// The user's.
+        sid: String,
+    },
+    /// Names of all users.
+    Users {
+        /// None: of every domain.
+        domain: Option<String>,
+    },
+    /// Names of all groups.
+    Groups {
+        /// None: of every domain.
+        domain: Option<String>,
+    },
+    /// Does the back end answer?
+    Ping {
+        /// Asked too: a domain's controller.
+        domain: Option<String>,
+    },
+    /// What is known of a domain.
+    DomainInfo {
+        /// None: the machine's own.
+        domain: Option<String>,
+    },
+    /// The domains that are trusted.
+    Trusts,
+}
+
+/// One entry, or all of them.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Which<K> {
+    /// This one.
+    One(K),
+    /// A page of all.
+    All {
+        /// None: the first page.
+        cursor: Option<String>,
+    },
+}
+
+/// What names a user.
+#[derive(PartialEq, Eq, Debug)]
+pub enum UserKey {
+    /// Login name.
+    Name(String),
+    /// User id.
+    Uid(u32),
+    /// `S-1-…`.
+    Sid(String),
+}
+
+/// What names a group.
+#[derive(PartialEq, Eq, Debug)]
+pub enum GroupKey {
+    /// Its name.
+    Name(String),
+    /// Group id.
+    Gid(u32),
+}
+
+/// A uid or a gid.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnixId {
+    /// Of a user.
+    Uid(u32),
+    /// Of a group.
+    Gid(u32),
+}
+
+/// Where a user is, and by which service.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The service the user wants: `imap`, `sshd`.
+    pub service: Option<String>,
+    /// The host the user comes from.
+    pub host: Option<String>,
+    /// The terminal.
+    pub tty: Option<String>,
+    /// The user's name on that host.
+    pub user: Option<String>,
+}
+
+/// A user somewhere.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Subject {
+    /// Login name.
+    pub name: String,
+    /// Where.
+    pub place: Place,
+}
+
+/// A user with a password.
+pub struct Login {
+    /// Who and where.
+    pub subject: Subject,
+    /// None: whoever needs one asks for it.
+    pub password: Option<Zeroizing<String>>,
+}
+
+/// A response to a challenge (RFC 2433, RFC 2759; an NTLMv2 response is longer).
+pub struct MsChap {
+    /// Login name.
+    pub name: String,
+    /// Where the name does not say it.
+    pub domain: Option<String>,
+    /// The challenge, as it goes into the response.
+    pub challenge: [u8; 8],
+    /// 24 bytes, or more for NTLMv2.
+    pub nt_response: Zeroizing<Vec<u8>>,
+    /// 24 bytes, or none.
+    pub lm_response: Zeroizing<Vec<u8>>,
+}
+
+/// A password to be changed.
+pub struct ChangePassword {
+    /// Whose.
+    pub name: String,
+    /// The one that holds.
+    pub old: Zeroizing<String>,
+    /// The one that is wanted.
+    pub new: Zeroizing<String>,
+    /// By which service.
+    pub place: Place,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MsChap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MsChap")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ChangePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangePassword")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that makes no sense, and which member makes it so.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Invalid(pub String);
+
+/// Reads a request.
+///
+/// # Errors
+///
+/// No JSON object, an unknown `do`, or a member that is missing, ill-typed, or unknown to every request.
+pub fn read(payload: &[u8]) -> Result<Request, Invalid> {
+    let object = match serde_json::from_slice(payload) {
+        Ok(Value::Object(object)) => object,
+        Ok(_) => return Err(Invalid("a request is a JSON object".into())),
+        Err(error) => return Err(Invalid(format!("a request is a JSON object: {error}"))),
+    };
+    let mut members = Members(object);
+    members.0.retain(|_, value| !value.is_null());
+    if let Some(unknown) = members.0.keys().find(|key| !MEMBERS.contains(&key.as_str())) {
+        return Err(Invalid(format!(
+            "`{}` is no member of any request",
+            unknown.escape_debug()
+        )));
+    }
+    let what = members.text("do")?;
+    request(&what, &mut members)
+}
+
+fn request(what: &str, from: &mut Members) -> Result<Request, Invalid> {
+    Ok(match what {
+        "passwd" => Request::Passwd(which(from, &["name", "uid", "sid"], user_key)?),
+        "group" => Request::Group(which(from, &["name", "gid"], group_key)?),
+        "initgroups" => Request::Initgroups { name: from.name()? },
+        "authenticate" if from.has("challenge") || from.has("nt_response") => Request::Response(mschap(from)?),
+        "authenticate" => Request::Authenticate(Login {
+            password: from.optional_text("password")?.map(Zeroizing::new),
+            subject: subject(from)?,
+        }),
+        "account" => Request::Account(subject(from)?),
+        "change-password" => Request::ChangePassword(ChangePassword {
+            name: from.name()?,
+            old: Zeroizing::new(from.text("old_password")?),
+            new: Zeroizing::new(from.text("new_password")?),
+            place: place(from)?,
+        }),
+        "open-session" => Request::OpenSession(subject(from)?),
+        "close-session" => Request::CloseSession {
+            session: from.text("session")?,
+            subject: subject(from)?,
+        },
+        "name-to-sid" => Request::NameToSid {
+            name: from.name()?,
+            domain: from.optional_text("domain")?,
+        },
+        "sid-to-name" => Request::SidToName { sid: from.text("sid")? },
+        "sid-to-id" => Request::SidToId { sid: from.text("sid")? },
+        "id-to-sid" => Request::IdToSid(match (from.optional_id("uid")?, from.optional_id("gid")?) {
+            (Some(uid), None) => UnixId::Uid(uid),
+            (None, Some(gid)) => UnixId::Gid(gid),
+            _ => return Err(Invalid("`id-to-sid` needs one of `uid` and `gid`".into())),
+        }),
+        "user-sids" => Request::UserSids { sid: from.text("sid")? },
+        "users" => Request::Users {
+            domain: from.optional_text("domain")?,
+        },
+        "groups" => Request::Groups {
+            domain: from.optional_text("domain")?,
+        },
+        "ping" => Request::Ping {
+            domain: from.optional_text("domain")?,
+        },
+        "domain-info" => Request::DomainInfo {
+            domain: from.optional_text("domain")?,
+        },
+        "trusts" => Request::Trusts,
+        other => return Err(Invalid(format!("`do` is none of ours: \"{}\"", other.escape_debug()))),
+    })
+}
+
+/// One entry by one of `keys`, or all of them; any other member is refused, lest a slip of the pen brings everything.
+fn which<K>(
+    from: &mut Members,
+    keys: &[&str],
+    key: fn(&mut Members) -> Result<Option<K>, Invalid>,
+) -> Result<Which<K>, Invalid> {
+    let named = keys.iter().filter(|name| from.has(name)).count();
+    let listed = keys.join("`, `");
+    if named > 1 || (named == 1 && from.has("cursor")) {
+        return Err(Invalid(format!("only one of `{listed}` and `cursor` can be given")));
+    }
+    let key = key(from)?;
+    let cursor = from.optional_text("cursor")?;
+    if let Some(left) = from.0.keys().next() {
+        return Err(Invalid(format!(
+            "`{left}` means nothing here: give one of `{listed}`, or none for all"
+        )));
+    }
+    Ok(key.map_or(Which::All { cursor }, Which::One))
+}
+
+fn user_key(from: &mut Members) -> Result<Option<UserKey>, Invalid> {
+    if from.has("name") {
+        return from.name().map(UserKey::Name).map(Some);
+    }
+    Ok(match from.optional_id("uid")? {
+        Some(uid) => Some(UserKey::Uid(uid)),
+        None => from.optional_text("sid")?.map(UserKey::Sid),
+    })
+}
+
+fn group_key(from: &mut Members) -> Result<Option<GroupKey>, Invalid> {
+    if from.has("name") {
+        return from.name().map(GroupKey::Name).map(Some);
+    }
+    Ok(from.optional_id("gid")?.map(GroupKey::Gid))
+}
+
+fn subject(from: &mut Members) -> Result<Subject, Invalid> {
+    Ok(Subject {
+        name: from.name()?,
+        place: place(from)?,
+    })
+}
+
+fn place(from: &mut Members) -> Result<Place, Invalid> {
+    Ok(Place {
+        service: from.optional_text("service")?,
+        host: from.optional_text("host")?,
+        tty: from.optional_text("tty")?,
+        user: from.optional_text("user")?,
+    })
+}
+
+fn mschap(from: &mut Members) -> Result<MsChap, Invalid> {
+    if from.has("password") {
+        return Err(Invalid("either `password` or `challenge` and `nt_response`".into()));
+    }
+    let challenge = from.bytes("challenge")?.unwrap_or_default();
+    let challenge = <[u8; 8]>::try_from(challenge.as_slice());
+    let nt_response = from.bytes("nt_response")?.unwrap_or_default();
+    let lm_response = from.bytes("lm_response")?.unwrap_or_default();
+    if !(24..=NT_RESPONSE_BYTES_MAX).contains(&nt_response.len()) {
+        return Err(Invalid("`nt_response` is hex of 24 bytes, or more for NTLMv2".into()));
+    }
+    if !lm_response.is_empty() && lm_response.len() != 24 {
+        return Err(Invalid("`lm_response` is hex of 24 bytes".into()));
+    }
+    Ok(MsChap {
+        name: from.name()?,
+        domain: from.optional_text("domain")?,
+        challenge: challenge.map_err(|_| Invalid("`challenge` is hex of 8 bytes".into()))?,
+        nt_response,
+        lm_response,
+    })
+}
+
+/// The members that nobody has taken yet (null is as good as absent); texts are wiped, because one may be a password.
+struct Members(Map<String, Value>);
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(wipe);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(all) => all.iter_mut().for_each(wipe),
+        Value::Object(all) => all.values_mut().for_each(wipe),
+        _ => {}
+    }
+}
+
+impl Members {
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A text, moved out.
+    fn optional_text(&mut self, name: &str) -> Result<Option<String>, Invalid> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.contains('\0') => Ok(Some(text)),
+            Some(mut other) => {
+                wipe(&mut other);
+                Err(Invalid(format!("`{name}` must be a text without a zero byte")))
+            }
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Result<String, Invalid> {
+        self.optional_text(name)?
+            .ok_or_else(|| Invalid(format!("`{name}` is missing")))
+    }
+
+    fn name(&mut self) -> Result<String, Invalid> {
+        let name = self.text("name")?;
+        if name.is_empty() {
+            return Err(Invalid("`name` is empty".into()));
+        }
+        Ok(name)
+    }
+
+    fn optional_id(&mut self, name: &str) -> Result<Option<u32>, Invalid> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(value) => value
+                .as_u64()
+                .and_then(|id| u32::try_from(id).ok())
+                .map(Some)
+                .ok_or_else(|| Invalid(format!("`{name}` must be a whole number from 0 to 4294967295"))),
+        }
+    }
+
+    fn bytes(&mut self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Invalid> {
+        let Some(text) = self.optional_text(name)?.map(Zeroizing::new) else {
+            return Ok(None);
+        };
+        unhex(&text)
+            .map(Some)
+            .ok_or_else(|| Invalid(format!("`{name}` must be hex, two digits for each byte")))
+    }
+}
+
+fn unhex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 2));
+    for pair in text.as_bytes().chunks(2) {
+        let &[high, low] = pair else { return None };
+        bytes.push(digit(high)? << 4 | digit(low)?);
+    }
+    Some(bytes)
+}
