@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConfigFile, probe};
+use super::{ConfigFile, check_helpers, probe};
 use crate::config::{self, Diagnostic, Severity};
 
 /// The flags.
@@ -24,10 +24,13 @@ pub struct Check {
 
 /// Checks; 0 when the daemon would start, 1 when not, and 1 when a probed server cannot be used.
 pub(super) fn run(args: &Check) -> ExitCode {
-    let (plan, found) = match config::load(&args.file.config) {
+    let (plan, mut found) = match config::load(&args.file.config) {
         Ok((plan, warnings)) => (Some(plan), warnings),
         Err(found) => (None, found),
     };
+    if let Some(plan) = &plan {
+        found.extend(check_helpers::doubts(plan));
+    }
     let probes = match &plan {
         Some(plan) if args.probe => probe::all(plan),
         _ => Vec::new(),

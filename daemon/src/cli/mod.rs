@@ -5,6 +5,7 @@
 mod bench;
 mod call;
 mod check;
+mod check_helpers;
 mod client;
 mod helper;
 mod ldap;
@@ -325,6 +326,7 @@ mod tests {
             "usherd stop",
             "usherd helper winbind",
             "usherd helper winbind --domain CORP --use-default-domain --call -",
+            "usherd helper pam --service=imap --allow=smtp",
         ] {
             if let Err(error) = Cli::try_parse_from(line.split(' ')) {
                 panic!("{line}\n{error}");

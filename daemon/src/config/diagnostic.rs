@@ -89,6 +89,11 @@ impl Diagnostic {
         Diagnostic::new(Severity::Error, message.into(), Place::Nowhere, None)
     }
 
+    /// A doubt without a place: about the machine, say.
+    pub fn warning(message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Severity::Warning, message.into(), Place::Nowhere, None)
+    }
+
     fn new(severity: Severity, message: String, place: Place, source: Option<Arc<Source>>) -> Diagnostic {
         Diagnostic {
             severity,

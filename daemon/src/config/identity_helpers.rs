@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::diagnostic::{At, Place, Problems};
-use super::keys::Kind;
 use super::reader::Section;
 use super::values::{DURATION_MAX, show_duration};
 

@@ -16,7 +16,8 @@ pub(super) const AUTH_ERROR: u32 = 10;
 pub(super) const PASSWORD_CHANGE_FAILED: u32 = 13;
 
 const NOT_IMPLEMENTED: u32 = 1;
-const INVALID_SID: u32 = 4;
+/// `WBC_ERR_INVALID_SID`.
+pub(super) const INVALID_SID: u32 = 4;
 const INVALID_PARAM: u32 = 5;
 const NOT_AVAILABLE: u32 = 6;
 const UNKNOWN_USER: u32 = 11;
@@ -66,6 +67,10 @@ const VERDICTS: &[(u32, Status, &str)] = &[
 /// `NT_STATUS_ACCESS_DENIED`: who asks may not, or who wants a new password may not have one.
 const ACCESS_DENIED: u32 = 0xC000_0022;
 
+/// Responses go through a pipe of their own.
+const UNPRIVILEGED: &str = "winbindd does not answer on its privileged pipe: is it running, and does this helper run as root or in the \
+                            group winbindd_priv?";
+
 /// What was attempted, where a code's meaning depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Attempt {
@@ -82,6 +87,9 @@ pub(super) enum Attempt {
 /// The answer that a failure is.
 pub(super) fn answer(failure: &Failure, attempt: Attempt) -> Refusal {
     match failure {
+        Failure::Library {
+            code: NOT_AVAILABLE, ..
+        } if attempt == Attempt::Response => Refusal::new(Status::Unavailable, UNPRIVILEGED),
         Failure::Library { code, text } => library(*code, text),
         Failure::Logon {
             nt_status,
@@ -117,10 +125,7 @@ fn logon(nt_status: u32, text: &str, reject: Option<Reject>, attempt: Attempt) -
     if nt_status == ACCESS_DENIED {
         return match attempt {
             Attempt::Change => Refusal::new(Status::Restricted, "this password may not be changed"),
-            Attempt::Response => Refusal::new(
-                Status::Unavailable,
-                "winbindd gives this helper no privileged pipe: run it as root or in the group winbindd_priv",
-            ),
+            Attempt::Response => Refusal::new(Status::Unavailable, UNPRIVILEGED),
             _ => Refusal::new(Status::Unavailable, "the domain controller refuses this machine"),
         };
     }

@@ -24,7 +24,7 @@ use self::layout::{
     Context, PasswordPolicy, Sid, UnixId as WbcUnixId,
 };
 use super::backend::{Account, Backend, Details, Failure, Listing, Proof, Reject};
-use super::status::{AUTH_ERROR, DOMAIN_NOT_FOUND, PASSWORD_CHANGE_FAILED, SUCCESS};
+use super::status::{AUTH_ERROR, DOMAIN_NOT_FOUND, INVALID_SID, PASSWORD_CHANGE_FAILED, SUCCESS};
 use crate::CannotStart;
 use crate::identity::{Domain, Group, GroupKey, Trust, UnixId, User, UserKey};
 
@@ -120,7 +120,9 @@ impl Library {
         let text = bounded(text, "sid")?;
         let mut sid = Sid::default();
         // SAFETY: reads a text that ends with zero, writes one SID into ours.
-        self.check(unsafe { (self.functions.string_to_sid)(text.as_ptr(), &raw mut sid) })?;
+        let code = unsafe { (self.functions.string_to_sid)(text.as_ptr(), &raw mut sid) };
+        // It has more than one way to say so.
+        self.check(if code == SUCCESS { SUCCESS } else { INVALID_SID })?;
         Ok(sid)
     }
 
