@@ -11,9 +11,8 @@ use crate::config::{Diagnostic, Plan};
 /// Samba's own reader of smb.conf; a machine without it is passed over.
 const TESTPARM: &str = "testparm";
 const TESTPARM_TIMEOUT: Duration = Duration::from_secs(5);
-/// Where PAM's services are written; a machine with the one file of old may have them there.
+/// Where PAM's services are written, on a machine that has the first (else it reads one file of old, which is not looked at).
 const PAM_FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
-const PAM_FILE: &str = "/etc/pam.conf";
 
 /// All doubts.
 pub(super) fn doubts(plan: &Plan) -> Vec<Diagnostic> {
@@ -89,7 +88,7 @@ fn pam_services(service: &Service) -> impl Iterator<Item = &str> {
 fn missing(service: &Service, name: &str) -> Option<Diagnostic> {
     let wrapped = service.environment.contains_key("PAM_WRAPPER_SERVICE_DIR");
     let there = PAM_FOLDERS.iter().any(|folder| Path::new(folder).join(name).exists());
-    if there || wrapped || Path::new(PAM_FILE).exists() {
+    if there || wrapped || !Path::new(PAM_FOLDERS[0]).exists() {
         return None;
     }
     let mut found = Diagnostic::warning(format!(

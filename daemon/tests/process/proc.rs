@@ -27,6 +27,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/bin/strace", "strace"),
     ("/usr/bin/setpriv", "util-linux"),
     ("/usr/bin/prlimit", "util-linux"),
+    ("/usr/bin/unshare", "util-linux"),
+    ("/usr/sbin/winbindd", "winbind"),
+    ("/usr/bin/wbinfo", "winbind"),
+    ("/usr/bin/pdbedit", "samba"),
+    ("/usr/bin/net", "samba-common-bin"),
 ];
 
 /// Panics, naming the Debian package, unless `program` is there.

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::pam::wrapper;
 use crate::proc::{Folder, Process, require, run_reading, run_with, shown, wait_for};
 
 /// The machine's own domain.
@@ -37,20 +38,32 @@ pub(crate) struct Winbind {
 impl Winbind {
     /// One of its own, that answers.
     pub(crate) fn start() -> Self {
-        for program in ["/usr/sbin/winbindd", "/usr/bin/pdbedit", "/usr/bin/net", "/usr/bin/wbinfo", WRAPPER] {
+        for program in [
+            "/usr/sbin/winbindd",
+            "/usr/bin/pdbedit",
+            "/usr/bin/net",
+            "/usr/bin/wbinfo",
+            "/usr/bin/unshare",
+        ] {
             require(program);
         }
+        wrapper("libnss_wrapper.so", "libnss-wrapper");
         let folder = Folder::new("winbind");
-        // Root of another user's test run must not reach in, and winbindd wants its privileged folder closed.
         for name in ["private", "lock", "state", "cache", "pid", "log", "ncalrpc", "wbsock"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        let mut passwd = String::from("root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n");
+        let mut passwd =
+            String::from("root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n");
         for (name, uid) in USERS {
-            passwd.push_str(&format!("{name}:x:{uid}:100:{name} of the test:/home/{name}:/bin/bash\n"));
+            passwd.push_str(&format!(
+                "{name}:x:{uid}:100:{name} of the test:/home/{name}:/bin/bash\n"
+            ));
         }
         folder.write("passwd", passwd);
-        folder.write("group", "root:x:0:\nnogroup:x:65534:\nusers:x:100:\nstaff:x:5100:alice,bob\n");
+        folder.write(
+            "group",
+            "root:x:0:\nnogroup:x:65534:\nusers:x:100:\nstaff:x:5100:alice,bob\n",
+        );
         folder.write("smb.conf", configuration(&folder));
         let process = Self::spawn(&folder);
         let winbind = Self { folder, process };
@@ -61,7 +74,10 @@ impl Winbind {
 
     fn spawn(folder: &Folder) -> Process {
         let configuration = folder.file("smb.conf");
-        let environment: Vec<String> = variables(folder).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let environment: Vec<String> = variables(folder)
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let mut args: Vec<&str> = ["--fork", "--pid", "--kill-child", "--", "/usr/bin/env"].into();
         args.extend(environment.iter().map(String::as_str));
         // The first process of the namespace takes in the orphans; with it all end.
@@ -77,11 +93,29 @@ impl Winbind {
             self.tool("/usr/bin/pdbedit", &["-a", "-t", "-u", name], &input);
         }
         let net = |args: &[&str]| self.tool("/usr/bin/net", args, "/dev/null");
-        net(&["groupmap", "add", "rid=513", "ntgroup=Domain Users", "unixgroup=users", "type=domain"]);
-        net(&["groupmap", "add", "rid=2000", "ntgroup=Staff", "unixgroup=staff", "type=domain"]);
+        net(&[
+            "groupmap",
+            "add",
+            "rid=513",
+            "ntgroup=Domain Users",
+            "unixgroup=users",
+            "type=domain",
+        ]);
+        net(&[
+            "groupmap",
+            "add",
+            "rid=2000",
+            "ntgroup=Staff",
+            "unixgroup=staff",
+            "type=domain",
+        ]);
         net(&["sam", "set", "pwdmustchangenow", "dave", "yes"]);
         self.tool("/usr/bin/pdbedit", &["-u", "carol", "-r", "-c", "[D]"], "/dev/null");
-        self.tool("/usr/bin/pdbedit", &["-P", "bad lockout attempt", "-C", "3"], "/dev/null");
+        self.tool(
+            "/usr/bin/pdbedit",
+            &["-P", "bad lockout attempt", "-C", "3"],
+            "/dev/null",
+        );
     }
 
     fn tool(&self, program: &str, args: &[&str], input: &str) {
@@ -103,10 +137,18 @@ impl Winbind {
         });
     }
 
-    /// What a client needs in its environment to find this winbindd: for `environment = { … }` of a service.
+    /// What a client needs in its environment to find this winbindd.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 4] {
+        variables(&self.folder)
+    }
+
+    /// The same, for a service.
     pub(crate) fn environment(&self) -> String {
-        let variables = variables(&self.folder);
-        let pairs: Vec<String> = variables.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
+        let variables = self.variables();
+        let pairs: Vec<String> = variables
+            .iter()
+            .map(|(name, value)| format!("{name} = \"{value}\""))
+            .collect();
         format!("environment = {{ {} }}", pairs.join(", "))
     }
 
@@ -122,7 +164,9 @@ impl Winbind {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&line).contains(&title)
         });
-        found.next().unwrap_or_else(|| panic!("winbindd has no {title}\n{}", self.process.output()))
+        found
+            .next()
+            .unwrap_or_else(|| panic!("winbindd has no {title}\n{}", self.process.output()))
     }
 
     /// SIGSTOP or SIGCONT to its domain child: what goes through it hangs, the rest goes on.
@@ -146,8 +190,6 @@ impl Winbind {
     }
 }
 
-const WRAPPER: &str = "/usr/lib/x86_64-linux-gnu/libnss_wrapper.so";
-
 fn variables(folder: &Folder) -> [(&'static str, String); 4] {
     [
         ("LD_PRELOAD", "libnss_wrapper.so".to_owned()),
@@ -164,7 +206,7 @@ fn configuration(folder: &Folder) -> String {
          private dir = {folder}/private\nlock directory = {folder}/lock\nstate directory = {folder}/state\n\
          cache directory = {folder}/cache\npid directory = {folder}/pid\nncalrpc dir = {folder}/ncalrpc\n\
          log file = {folder}/log/%m\ninterfaces = lo\nbind interfaces only = yes\n\
-         winbindd socket directory = {folder}/wbsock\nwinbind enum users = yes\nwinbind enum groups = yes\n\
+         winbindd socket directory = {folder}/wbsock\nntlm auth = mschapv2-and-ntlmv2-only\nwinbind enum users = yes\nwinbind enum groups = yes\n\
          idmap config * : backend = tdb\nidmap config * : range = 100000-199999\n"
     )
 }
@@ -175,7 +217,10 @@ fn descendants(of: u32) -> Vec<u32> {
     let mut at = 0;
     while let Some(pid) = all.get(at).copied() {
         at += 1;
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten();
         for task in tasks {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));

@@ -346,3 +346,64 @@ fn only_root_changes_users() {
     );
     assert_eq!(account.user, None);
 }
+
+#[test]
+fn what_winbind_and_pam_are_told_is_checked_and_becomes_their_arguments() {
+    let fixture = Fixture::new("identity");
+    let arguments = |text: &str| {
+        let plan = fixture.plan(&with(text));
+        plan.services["upper"].program[2..].to_vec()
+    };
+    assert_eq!(
+        arguments(
+            "helper = \"winbind\"\n[service.upper.winbind]\ndomain = \"CORP\"\nuse_default_domain = true\n\
+             require_membership = [\"CORP\\\\vpn\", \"S-1-5-32-544\"]\npage_entries = 50\npassword_warning = \"3d\""
+        ),
+        [
+            "winbind",
+            "--domain=CORP",
+            "--use-default-domain",
+            "--require-membership=CORP\\vpn",
+            "--require-membership=S-1-5-32-544",
+            "--page-entries=50",
+            "--password-warning=3d"
+        ]
+    );
+    assert_eq!(
+        arguments("helper = \"pam\"\n[service.upper.pam]\nservice = \"usherd\"\nservices = [\"imap\", \"smtp\"]"),
+        ["pam", "--service=usherd", "--allow=imap", "--allow=smtp"]
+    );
+    for (text, said) in [
+        (
+            "helper = \"winbind\"\n[service.upper.winbind]\nuse_default_domain = true",
+            "needs `domain`",
+        ),
+        (
+            "helper = \"winbind\"\n[service.upper.winbind]\ndomain = \"CORP\\\\x\"",
+            "no NetBIOS name",
+        ),
+        (
+            "helper = \"winbind\"\n[service.upper.winbind]\nrequire_membership = [\"\"]",
+            "a group has a name",
+        ),
+        (
+            "helper = \"pam\"\n[service.upper.pam]\nservice = \"../x\"",
+            "no name of a PAM service",
+        ),
+        (
+            "helper = \"pam\"\n[service.upper.pam]\nservices = [\"\"]",
+            "no name of a PAM service",
+        ),
+        (
+            "helper = \"pam\"\n[service.upper.winbind]\ndomain = \"CORP\"",
+            "the table `winbind` is for helper = \"winbind\"",
+        ),
+        (
+            "helper = \"winbind\"\n[service.upper.pam]\nservice = \"x\"",
+            "the table `pam` is for helper = \"pam\"",
+        ),
+    ] {
+        let shown = fixture.found(&with(text)).join("\n");
+        assert!(shown.contains(said), "{text}\n{shown}");
+    }
+}

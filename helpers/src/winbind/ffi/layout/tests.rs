@@ -8,7 +8,15 @@ use super::*;
 /// Each line: the expression in C, and what it is here.
 fn expectations() -> Vec<(String, usize)> {
     let mut all = Vec::new();
-    let mut size = |c: &str, here: usize| all.push((format!("sizeof({c})"), here));
+    sizes(&mut |c, here| all.push((format!("sizeof({c})"), here)));
+    let mut at = |of: &str, member: &str, here: usize| all.push((format!("offsetof(struct {of}, {member})"), here));
+    identities(&mut at);
+    passwords(&mut at);
+    user_info(&mut at);
+    all
+}
+
+fn sizes(size: &mut impl FnMut(&str, usize)) {
     size("struct wbcDomainSid", size_of::<Sid>());
     size("struct wbcSidWithAttr", size_of::<SidWithAttributes>());
     size("struct wbcInterfaceDetails", size_of::<InterfaceDetails>());
@@ -26,7 +34,9 @@ fn expectations() -> Vec<(String, usize)> {
     size("struct passwd", size_of::<libc::passwd>());
     size("struct group", size_of::<libc::group>());
     size("bool", size_of::<bool>());
-    let mut at = |of: &str, member: &str, here: usize| all.push((format!("offsetof(struct {of}, {member})"), here));
+}
+
+fn identities(at: &mut impl FnMut(&str, &str, usize)) {
     at("wbcDomainSid", "id_auth", offset_of!(Sid, authority));
     at("wbcDomainSid", "sub_auths", offset_of!(Sid, sub_auths));
     at(
@@ -58,6 +68,9 @@ fn expectations() -> Vec<(String, usize)> {
     at("wbcDomainInfo", "sid", offset_of!(DomainInfo, sid));
     at("wbcDomainInfo", "domain_flags", offset_of!(DomainInfo, domain_flags));
     at("wbcDomainInfo", "trust_routing", offset_of!(DomainInfo, trust_routing));
+}
+
+fn passwords(at: &mut impl FnMut(&str, &str, usize)) {
     at(
         "wbcAuthUserParams",
         "domain_name",
@@ -88,7 +101,6 @@ fn expectations() -> Vec<(String, usize)> {
             response(here),
         );
     }
-    user_info(&mut at);
     at("wbcAuthErrorInfo", "nt_string", offset_of!(AuthErrorInfo, nt_string));
     at(
         "wbcAuthErrorInfo",
@@ -131,7 +143,6 @@ fn expectations() -> Vec<(String, usize)> {
     at("passwd", "pw_shell", offset_of!(libc::passwd, pw_shell));
     at("group", "gr_gid", offset_of!(libc::group, gr_gid));
     at("group", "gr_mem", offset_of!(libc::group, gr_mem));
-    all
 }
 
 fn user_info(at: &mut impl FnMut(&str, &str, usize)) {
