@@ -6,6 +6,8 @@ Only the standard library is used. Everything raises `Missing` with the package 
 
 import atexit
 import ctypes
+import getpass
+import json
 import os
 import pathlib
 import random
@@ -114,6 +116,17 @@ class Bench:
             except OSError:
                 time.sleep(0.05)
         raise Failed(f"{process.name} does not listen on {port} after {seconds} s:\n{tail(process.log)}")
+
+    def await_true(self, process, what, condition, seconds=30):
+        """Waits until the condition holds while the process runs."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                raise Failed(f"{process.name} ended with {process.returncode}:\n{tail(process.log)}")
+            if condition():
+                return
+            time.sleep(0.05)
+        raise Failed(f"{process.name}: not {what} after {seconds} s:\n{tail(process.log)}")
 
     def stop(self, process):
         if process.poll() is None:
@@ -288,3 +301,57 @@ def start_usherd_over_ldif(bench, usherd, workers=0):
     """usherd answering from the same users as a local directory, in process."""
     directory = f'server = [{{ ldif = "{bench.directory}/users.ldif" }}]'
     return start_usherd(bench, usherd, "usherd-local", directory, workers)
+
+
+def start_usherd_services(bench, usherd, name, services):
+    """usherd with these services (sections of its configuration) behind one unix socket, all helpers running; the
+    process and the folder of its sockets."""
+    folder = bench.directory / name
+    folder.mkdir()
+    config = folder / "usherd.toml"
+    config.write_text(
+        f"""[server]
+workers = 1
+control = "{folder}/control"
+
+[[listen]]
+protocol = "rpc"
+address = "unix:{folder}/rpc"
+
+{services}
+"""
+    )
+    process = bench.start(name, [str(usherd), "run", "-c", str(config)])
+
+    def ready():
+        found = status(usherd, folder)
+        return found is not None and found["lifecycle"] == "ready"
+
+    bench.await_true(process, "ready", ready)
+    return process, folder
+
+
+def status(usherd, folder):
+    """What `usherd status --json` says; nothing while nobody answers."""
+    command = [str(usherd), "status", "--json", "--control", str(folder / "control")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def start_mariadb(bench):
+    """An empty MariaDB, and its socket; root has no password."""
+    install = program("mariadb-install-db", "mariadb-server")
+    server = program("mariadbd", "mariadb-server")
+    data, socket_path = bench.directory / "mariadb", bench.directory / "mariadb.sock"
+    user = f"--user={getpass.getuser()}"
+    command = [install, "--no-defaults", user, f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(f"mariadb-install-db ended with {done.returncode}:\n{done.stderr}")
+    process = bench.start(
+        "mariadbd",
+        [server, "--no-defaults", user, f"--datadir={data}", f"--socket={socket_path}", "--skip-networking",
+         "--skip-log-bin", "--performance-schema=OFF", "--innodb-buffer-pool-size=16M"],
+    )  # fmt: skip
+    bench.await_true(process, "ready", socket_path.exists)
+    return process, socket_path

@@ -4,7 +4,8 @@
 //! place with `unsafe`, which asks the foreign library. The daemon never calls any of this in its own process: a stuck
 //! library holds its helper and nothing else, and an interrupt, or a kill, frees the place.
 //!
-//! `winbind` and `pam` answer the identity calls (docs/identity-calls.md), which [`identity`] reads and writes.
+//! `winbind` and `pam` answer the identity calls (docs/identity-calls.md), which [`identity`] reads and writes; [`sql`] has calls of
+//! its own.
 
 #![warn(
     clippy::undocumented_unsafe_blocks,
@@ -14,6 +15,7 @@
 
 pub mod identity;
 pub mod pam;
+pub mod sql;
 pub mod winbind;
 
 /// Whoever waits for the answer to a call.

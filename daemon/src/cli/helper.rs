@@ -18,6 +18,8 @@ pub enum Helper {
     Winbind(WinbindArgs),
     /// Passwords, accounts and sessions, asked of PAM
     Pam(PamArgs),
+    /// Named statements on MySQL or MariaDB
+    Sql(super::helper_sql::SqlArgs),
 }
 
 /// How a helper is tried by hand.
@@ -80,6 +82,7 @@ pub(super) fn run(helper: &Helper) -> Result<ExitCode, String> {
             let mut helper = Pam::new(options, pam::Library::load()?);
             Ok(move |payload: &[u8], caller: &mut dyn Caller| helper.call(payload, caller))
         }),
+        Helper::Sql(args) => super::helper_sql::run(args),
     }
 }
 

@@ -8,6 +8,7 @@ mod check;
 mod check_helpers;
 mod client;
 mod helper;
+mod helper_sql;
 mod ldap;
 mod probe;
 mod service;

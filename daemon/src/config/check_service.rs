@@ -11,6 +11,7 @@ use super::files::{self, Folder};
 use super::identity_helpers;
 use super::plan::{self, Builtin, ServiceKind, Transport};
 use super::raw::{self, Helper};
+use super::sql;
 use super::values::{show_duration, show_size};
 
 /// Half of it is for requests, half for answers; less is not worth a page.
@@ -220,7 +221,7 @@ fn program(p: &mut Problems, name: &At<String>, raw: &raw::Service, folder: &Fol
             .label("it has no program of yours")
             .help("leave `program` out, or leave `helper` out where your program speaks the helper protocol");
         }
-        return builtin_program(p, helper, raw);
+        return builtin_program(p, helper, raw, folder);
     }
     let Some(written) = &raw.program else {
         if p.absent(&raw.place, "program") {
@@ -251,7 +252,7 @@ fn program(p: &mut Problems, name: &At<String>, raw: &raw::Service, folder: &Fol
 }
 
 /// This daemon itself, as `usherd helper NAME`.
-fn builtin_program(p: &mut Problems, helper: &At<Helper>, raw: &raw::Service) -> Option<Vec<String>> {
+fn builtin_program(p: &mut Problems, helper: &At<Helper>, raw: &raw::Service, folder: &Folder) -> Option<Vec<String>> {
     let found = std::env::current_exe();
     let path = found.as_deref().ok().and_then(Path::to_str);
     if path.is_none() {
@@ -261,7 +262,8 @@ fn builtin_program(p: &mut Problems, helper: &At<Helper>, raw: &raw::Service) ->
     let arguments = match helper.value {
         Helper::Winbind => identity_helpers::winbind_arguments(p, raw.winbind.as_ref()),
         Helper::Pam => identity_helpers::pam_arguments(p, raw.pam.as_ref()),
-        Helper::Exec | Helper::Sql => Vec::new(),
+        Helper::Sql => sql_arguments(p, helper, raw, folder)?,
+        Helper::Exec => Vec::new(),
     };
     let mut program = vec![path?.to_owned(), "helper".to_owned(), helper.value.word().to_owned()];
     program.extend(arguments);
@@ -274,6 +276,7 @@ fn foreign_tables(p: &mut Problems, raw: &raw::Service) {
     let tables = [
         (Helper::Winbind, raw.winbind.as_ref().map(|table| &table.place)),
         (Helper::Pam, raw.pam.as_ref().map(|table| &table.place)),
+        (Helper::Sql, raw.sql.as_ref().map(|table| &table.place)),
     ];
     for (helper, place) in tables {
         if let Some(place) = place.filter(|_| own != Some(helper)) {
@@ -282,4 +285,16 @@ fn foreign_tables(p: &mut Problems, raw: &raw::Service) {
                 .help(format!("leave it out, or write helper = \"{word}\""));
         }
     }
+}
+
+/// Database and statements of the helper `sql`.
+fn sql_arguments(p: &mut Problems, helper: &At<Helper>, raw: &raw::Service, folder: &Folder) -> Option<Vec<String>> {
+    let Some(written) = &raw.sql else {
+        if p.absent(&raw.place, "sql") {
+            p.error(&helper.place, "the helper `sql` needs a database and statements")
+                .help("add [service.NAME.sql] with `url`, and [service.NAME.sql.statement.find] with `sql`");
+        }
+        return None;
+    };
+    sql::arguments(p, written, folder, count(&raw.reply_bytes_max, 16 << 20))
 }

@@ -32,11 +32,17 @@ pub enum Kind {
     Winbind,
     /// `[service.NAME.pam]`.
     Pam,
+    /// `[service.NAME.sql]`.
+    Sql,
+    /// `[service.NAME.sql.statement.NAME]`.
+    SqlStatement,
+    /// `[service.NAME.sql.transaction.NAME]`.
+    SqlTransaction,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -50,6 +56,9 @@ impl Kind {
         Kind::Sandbox,
         Kind::Winbind,
         Kind::Pam,
+        Kind::Sql,
+        Kind::SqlStatement,
+        Kind::SqlTransaction,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -68,6 +77,9 @@ impl Kind {
             Kind::Sandbox => "`sandbox` of a service",
             Kind::Winbind => "[service.NAME.winbind]",
             Kind::Pam => "[service.NAME.pam]",
+            Kind::Sql => "[service.NAME.sql]",
+            Kind::SqlStatement => "[service.NAME.sql.statement.NAME]",
+            Kind::SqlTransaction => "[service.NAME.sql.transaction.NAME]",
         }
     }
 
@@ -87,6 +99,9 @@ impl Kind {
             Kind::Sandbox => SANDBOX,
             Kind::Winbind => WINBIND,
             Kind::Pam => PAM,
+            Kind::Sql => SQL,
+            Kind::SqlStatement => SQL_STATEMENT,
+            Kind::SqlTransaction => SQL_TRANSACTION,
         }
     }
 
@@ -226,6 +241,7 @@ const SERVICE: &[&str] = &[
     "environment_pass",
     "winbind",
     "pam",
+    "sql",
 ];
 const LIMITS: &[&str] = &["nofile", "address_space", "cpu", "core", "processes", "file_size"];
 const SANDBOX: &[&str] = &["profile", "read", "write", "network"];
@@ -237,3 +253,14 @@ const WINBIND: &[&str] = &[
     "password_warning",
 ];
 const PAM: &[&str] = &["service", "services"];
+const SQL: &[&str] = &[
+    "url",
+    "password_file",
+    "connect_timeout",
+    "idle_check",
+    "init",
+    "statement",
+    "transaction",
+];
+const SQL_STATEMENT: &[&str] = &["sql", "parameters", "result", "rows_max", "rows_min", "read_only"];
+const SQL_TRANSACTION: &[&str] = &["statements"];

@@ -21,6 +21,7 @@ pub mod raw;
 mod raw_service;
 mod reader;
 pub mod run_dir;
+mod sql;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use super::identity_helpers::{self, Pam, Winbind};
 use super::keys::Kind;
 use super::plan::{ProcessLimits, SandboxProfile, Transport};
 use super::reader::Section;
+use super::sql::{self, Sql};
 
 /// `[service.NAME]`.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Service {
     pub winbind: Option<Winbind>,
     /// `[service.NAME.pam]`.
     pub pam: Option<Pam>,
+    /// `[service.NAME.sql]`.
+    pub sql: Option<Sql>,
 }
 
 /// What runs a service, as written.
@@ -198,6 +201,7 @@ impl Service {
             environment_pass: None,
             winbind: None,
             pam: None,
+            sql: None,
         }
     }
 }
@@ -215,6 +219,7 @@ pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Service {
     let sandbox = section.section(p, "sandbox", Kind::Sandbox);
     let winbind = section.section(p, "winbind", Kind::Winbind);
     let pam = section.section(p, "pam", Kind::Pam);
+    let sql = section.section(p, "sql", Kind::Sql);
     let service = Service {
         place: section.place.clone(),
         helper: section.choice(p, "helper", &HELPERS, &[]),
@@ -236,6 +241,7 @@ pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Service {
         environment_pass: section.strings(p, "environment_pass"),
         winbind: winbind.map(|section| identity_helpers::read_winbind(p, section)),
         pam: pam.map(|section| identity_helpers::read_pam(p, section)),
+        sql: sql.map(|section| sql::read(p, section)),
     };
     section.finish(p);
     service

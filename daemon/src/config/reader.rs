@@ -299,7 +299,7 @@ impl<'t> Section<'t> {
     /// Named tables: `[directory.NAME]`.
     pub fn named(&mut self, p: &mut Problems, key: &'static str, kind: Kind) -> Vec<(At<String>, Section<'t>)> {
         let Some(value) = self.ask(key) else { return Vec::new() };
-        let help = format!("write [{key}.NAME]");
+        let help = format!("write [{}.NAME]", self.path_of(key));
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong::<()>(p, key, value, "a table of named tables", &help);
             return Vec::new();
@@ -309,7 +309,7 @@ impl<'t> Section<'t> {
             let at = At::new(name.get_ref().to_string(), Place::Text(name.span()));
             match item.get_ref() {
                 DeValue::Table(table) => {
-                    let title = format!("[{key}.{}]", at.value);
+                    let title = format!("[{}.{}]", self.path_of(key), at.value);
                     sections.push((at, Section::new(kind, title, place(item), table)));
                 }
                 other => {
@@ -433,6 +433,7 @@ impl<'t> Section<'t> {
         match kind {
             Kind::Server => "[server]".into(),
             Kind::Listen => "[[listen]]".into(),
+            Kind::Sql => format!("[{}]", self.path_of(key)),
             Kind::Tier => format!("[[{}]]", self.path_of(key)),
             Kind::Upstream => format!("a server of {}", self.title),
             _ => format!("`{key}` of {}", self.title),

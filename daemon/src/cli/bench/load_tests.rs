@@ -63,7 +63,9 @@ fn counted(fault: Fault, flags: &[&str]) -> Result<Tally, String> {
         "--quiet",
     ];
     let cli = Cli::try_parse_from(common.iter().chain(flags)).map_err(|error| error.to_string())?;
-    let Protocol::Ldap(args) = cli.args.protocol;
+    let Protocol::Ldap(args) = cli.args.protocol else {
+        panic!("not ldap");
+    };
     let plan = Plan::new(&args)?;
     let (events, received) = channel();
     run::measure(&args, &plan, &events, &received).map(|(tally, _)| tally)
@@ -286,7 +288,9 @@ fn the_user_can_end_a_run_and_gets_what_was_found_so_far() {
         "0s",
     ])
     .unwrap();
-    let Protocol::Ldap(args) = cli.args.protocol;
+    let Protocol::Ldap(args) = cli.args.protocol else {
+        panic!("not ldap");
+    };
     let plan = Plan::new(&args).unwrap();
     let (events, received) = channel();
     events.send(Event::Interrupted).unwrap();
@@ -312,7 +316,9 @@ fn a_server_that_is_not_there_or_a_wrong_flag_is_told_in_a_sentence() {
     );
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let cli = Cli::try_parse_from(["bench", "ldap", &format!("ldap://{nobody}"), "--base", "dc=x"]).unwrap();
-    let Protocol::Ldap(args) = cli.args.protocol;
+    let Protocol::Ldap(args) = cli.args.protocol else {
+        panic!("not ldap");
+    };
     let plan = Plan::new(&args).unwrap();
     let (events, received) = channel();
     let message = run::measure(&args, &plan, &events, &received).err().unwrap();

@@ -3,6 +3,7 @@
 //! The figures are only worth something beside those of a peer under the same load; `bench/ldap` makes such
 //! comparisons with this command.
 
+mod call;
 mod histogram;
 mod ledger;
 #[cfg(test)]
@@ -44,6 +45,11 @@ enum Protocol {
     /// charged for what it kept waiting. Ends with 1 when an answer was misdelivered, duplicate, late or missing, or
     /// when nothing was answered. Ctrl-C ends the run with the figures so far.
     Ldap(Box<LdapArgs>),
+    /// Load a service over our RPC, and check its answers
+    ///
+    /// Latency counts from when a call was sent; at a fixed --rate from when it should have been sent. Ends with 1 when
+    /// a call had no answer, more than one, or a wrong one, or when nothing was answered.
+    Call(Box<call::CallArgs>),
 }
 
 /// What is done over and over.
@@ -177,6 +183,7 @@ pub(crate) struct LdapArgs {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     match &args.protocol {
         Protocol::Ldap(args) => run::run(args),
+        Protocol::Call(args) => call::run(args),
     }
 }
 

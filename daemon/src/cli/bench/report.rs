@@ -37,9 +37,33 @@ impl ProcessReport {
         }
     }
 
-    fn per(mut self, operations: u64) -> Self {
+    /// With CPU time per 1,000 of so many operations.
+    pub(super) fn per(mut self, operations: u64) -> Self {
         self.cpu_seconds_per_1000 = (operations > 0).then(|| self.cpu_seconds * 1000.0 / float(operations));
         self
+    }
+
+    /// One line for people, under this name.
+    pub(super) fn write_line(&self, out: &mut String, name: &str) -> std::fmt::Result {
+        write!(out, "  {name:<12} ")?;
+        match self.cpu_seconds_per_1000 {
+            Some(per) => write!(
+                out,
+                "{per:.4} CPU-s per 1,000 operations ({:.2} CPU-s)",
+                self.cpu_seconds
+            )?,
+            None => write!(out, "{:.2} CPU-s", self.cpu_seconds)?,
+        }
+        writeln!(
+            out,
+            ", {} + {} context switches (voluntary + not), {:.1} MiB resident",
+            self.context_switches_voluntary, self.context_switches_involuntary, self.rss_mib
+        )
+    }
+
+    /// Which process.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
     }
 }
 
@@ -187,7 +211,7 @@ impl Report {
             .map(|process| (format!("pid {}", process.pid), process))
             .chain([("this program".to_owned(), &self.own)])
         {
-            self.write_process(out, &name, process)?;
+            process.write_line(out, &name)?;
         }
         Ok(())
     }
@@ -222,23 +246,6 @@ impl Report {
             writeln!(out, "  not sent     {} that were due", self.not_sent)?;
         }
         Ok(())
-    }
-
-    fn write_process(&self, out: &mut String, name: &str, process: &ProcessReport) -> std::fmt::Result {
-        write!(out, "  {name:<12} ")?;
-        match process.cpu_seconds_per_1000 {
-            Some(per) => write!(
-                out,
-                "{per:.4} CPU-s per 1,000 operations ({:.2} CPU-s)",
-                process.cpu_seconds
-            )?,
-            None => write!(out, "{:.2} CPU-s", process.cpu_seconds)?,
-        }
-        writeln!(
-            out,
-            ", {} + {} context switches (voluntary + not), {:.1} MiB resident",
-            process.context_switches_voluntary, process.context_switches_involuntary, process.rss_mib
-        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod mistakes;
 mod services;
+mod sql;
 
 use super::*;
 use std::path::PathBuf;

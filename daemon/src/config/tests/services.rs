@@ -50,11 +50,7 @@ fn a_helper_of_which_only_the_program_is_written_has_the_documented_defaults() {
 #[test]
 fn built_in_helpers_are_the_daemon_itself() {
     let fixture = Fixture::new("builtin");
-    for (word, builtin) in [
-        ("winbind", Builtin::Winbind),
-        ("pam", Builtin::Pam),
-        ("sql", Builtin::Sql),
-    ] {
+    for (word, builtin) in [("winbind", Builtin::Winbind), ("pam", Builtin::Pam)] {
         let plan = fixture.plan(&with(&format!("helper = \"{word}\"")));
         let service = &plan.services["upper"];
         let own = std::env::current_exe().unwrap().display().to_string();
