@@ -39,6 +39,11 @@ impl Drive {
         if conn.lingering {
             return self.drain_lingering(at);
         }
+        if conn.closing && conn.stream.is_handshaking() {
+            // Its last words wait for the handshake; a client that has left meanwhile is not waited for.
+            self.drain_lingering(at);
+            return self.mark_dirty(at);
+        }
         match conn.kind {
             Kind::Upstream(_) if conn.is_connecting() => self.connected(at),
             Kind::Upstream(_) => self.upstream_readable(at),
