@@ -21,13 +21,17 @@ impl<T: Copy> Pool<T> {
         } else {
             state.want(lane, 0, now)
         };
+        let mut marked = false;
         if let Some(fleet) = state.fleets.get_mut(lane as usize) {
             fleet.size_at = decision.wake_at;
+            marked = fleet.marked > 0;
         }
         if decision.open > 0 || decision.retire > 0 {
             self.resize(server, lane, decision, now, effects);
         }
-        self.roll(server, lane, now, effects);
+        if marked {
+            self.roll(server, lane, now, effects);
+        }
     }
 
     /// The numbers of all the server's fleets may have changed, or what kept it from being dialled is over.
