@@ -11,6 +11,7 @@ mod metrics;
 mod net;
 mod shared;
 mod spawner;
+mod trampoline;
 mod worker;
 
 fn main() -> std::process::ExitCode {

@@ -1,6 +1,6 @@
 //! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
 
-use super::snapshot::{Count, Seconds, Server, Snapshot};
+use super::snapshot::{Count, Helper, Seconds, Server, Service, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
 const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
@@ -125,7 +125,7 @@ fn directories(page: &mut Page, s: &Snapshot) {
         "Time from receiving a request to its final reply.",
     );
     for one in &s.directories {
-        page.histogram("usherd_operation_seconds", &one.name, &one.seconds);
+        page.histogram("usherd_operation_seconds", ("directory", &one.name), &one.seconds);
     }
     page.family(
         "usherd_malformed_total",
@@ -213,6 +213,78 @@ fn upstreams(page: &mut Page, s: &Snapshot) {
     }
 }
 
+type ServiceFigure = (&'static str, &'static str, &'static str, fn(&Service) -> u64);
+type HelperFigure = (&'static str, &'static str, &'static str, fn(&Helper) -> u64);
+type ServiceCounts = (&'static str, &'static str, &'static str, fn(&Service) -> &Vec<Count>);
+
+const SERVICE_FIGURES: [ServiceFigure; 8] = [
+    (
+        "usherd_service_queue",
+        "gauge",
+        "Calls waiting for a helper, by service.",
+        |one| one.queued,
+    ),
+    ("usherd_service_queue_max", "gauge", "Calls that may wait.", |one| {
+        one.queue_max
+    }),
+    (
+        "usherd_service_queue_oldest_milliseconds",
+        "gauge",
+        "How long the oldest waiting call has waited.",
+        |one| one.oldest_ms,
+    ),
+    (
+        "usherd_service_helpers_max",
+        "gauge",
+        "Helper processes at once, at most.",
+        |one| one.max,
+    ),
+    (
+        "usherd_service_max_reached_total",
+        "counter",
+        "Times that one more helper was wanted than there may be.",
+        |one| one.max_reached,
+    ),
+    (
+        "usherd_service_starts_total",
+        "counter",
+        "Helper processes started.",
+        |one| one.starts,
+    ),
+    (
+        "usherd_service_interrupts_total",
+        "counter",
+        "Calls interrupted.",
+        |one| one.interrupted,
+    ),
+    (
+        "usherd_service_kills_total",
+        "counter",
+        "Helper processes killed because they did not heed an interrupt.",
+        |one| one.killed,
+    ),
+];
+const SERVICE_COUNTS: [ServiceCounts; 3] = [
+    (
+        "usherd_calls_total",
+        "outcome",
+        "Calls finished, by service and outcome.",
+        |one| &one.outcomes,
+    ),
+    (
+        "usherd_service_refusals_total",
+        "reason",
+        "Calls that no helper had, by reason.",
+        |one| &one.refusals,
+    ),
+    (
+        "usherd_service_exits_total",
+        "reason",
+        "Helper processes that have ended, by reason.",
+        |one| &one.exits,
+    ),
+];
+
 fn services(page: &mut Page, s: &Snapshot) {
     page.family(
         "usherd_service_helpers",
@@ -220,38 +292,76 @@ fn services(page: &mut Page, s: &Snapshot) {
         "Helper processes, by service and state.",
     );
     for one in &s.services {
-        let idle = one.idle.min(one.running);
-        page.line(
-            "usherd_service_helpers",
-            &[("service", &one.name), ("state", "idle")],
-            idle,
-        );
-        page.line(
-            "usherd_service_helpers",
-            &[("service", &one.name), ("state", "busy")],
-            one.running - idle,
-        );
+        for (state, helpers) in [
+            ("starting", one.starting),
+            ("idle", one.idle),
+            ("busy", one.busy),
+            ("stopping", one.stopping),
+        ] {
+            let labels = [("service", one.name.as_str()), ("state", state)];
+            page.line("usherd_service_helpers", &labels, helpers);
+        }
+    }
+    for (name, kind, help, value) in SERVICE_FIGURES {
+        page.family(name, kind, help);
+        for one in &s.services {
+            page.line(name, &[("service", &one.name)], value(one));
+        }
+    }
+    for (name, label, help, counts) in SERVICE_COUNTS {
+        page.family(name, "counter", help);
+        for one in &s.services {
+            page.counts(name, Some(("service", &one.name)), label, counts(one));
+        }
     }
     page.family(
-        "usherd_service_queue",
-        "gauge",
-        "Calls waiting for a helper, by service.",
+        "usherd_service_queue_seconds",
+        "histogram",
+        "Time from a call's coming to its being given to a helper.",
     );
     for one in &s.services {
-        page.line("usherd_service_queue", &[("service", &one.name)], one.queued);
+        page.histogram("usherd_service_queue_seconds", ("service", &one.name), &one.queue_wait);
     }
     page.family(
-        "usherd_calls_total",
-        "counter",
-        "Calls finished, by service and outcome.",
+        "usherd_service_seconds",
+        "histogram",
+        "Time for which a helper has a call.",
     );
     for one in &s.services {
-        page.counts(
-            "usherd_calls_total",
-            Some(("service", &one.name)),
-            "outcome",
-            &one.outcomes,
-        );
+        page.histogram("usherd_service_seconds", ("service", &one.name), &one.service_time);
+    }
+    helpers(page, s);
+}
+
+fn helpers(page: &mut Page, s: &Snapshot) {
+    const FIGURES: [HelperFigure; 3] = [
+        (
+            "usherd_helper_requests_total",
+            "counter",
+            "Calls that this helper process has ended.",
+            |one| one.requests,
+        ),
+        (
+            "usherd_helper_memory_bytes",
+            "gauge",
+            "Resident memory of this helper process.",
+            |one| one.memory,
+        ),
+        (
+            "usherd_helper_call_milliseconds",
+            "gauge",
+            "For how long this helper process has had its oldest call.",
+            |one| one.call_ms,
+        ),
+    ];
+    for (name, kind, help, value) in FIGURES {
+        page.family(name, kind, help);
+        for service in &s.services {
+            for one in &service.helpers {
+                let pid = one.pid.to_string();
+                page.line(name, &[("service", service.name.as_str()), ("pid", &pid)], value(one));
+            }
+        }
     }
 }
 
@@ -287,21 +397,17 @@ impl Page {
         }
     }
 
-    fn histogram(&mut self, name: &str, directory: &str, seconds: &Seconds) {
+    fn histogram(&mut self, name: &str, of: (&str, &str), seconds: &Seconds) {
         let bucket = format!("{name}_bucket");
         let mut below = 0;
         for (bound_us, count) in seconds.bounds_us.iter().zip(&seconds.buckets) {
             below += count;
-            self.line(
-                &bucket,
-                &[("directory", directory), ("le", &in_seconds(*bound_us))],
-                below,
-            );
+            self.line(&bucket, &[of, ("le", &in_seconds(*bound_us))], below);
         }
         let all = seconds.buckets.iter().sum();
-        self.line(&bucket, &[("directory", directory), ("le", "+Inf")], all);
-        let mut labels = String::from("{directory=\"");
-        escape(&mut labels, directory);
+        self.line(&bucket, &[of, ("le", "+Inf")], all);
+        let mut labels = format!("{{{}=\"", of.0);
+        escape(&mut labels, of.1);
         labels.push_str("\"}");
         self.0.push_str(&format!(
             "{name}_sum{labels} {}\n{name}_count{labels} {all}\n",

@@ -134,18 +134,74 @@ pub struct Seconds {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Helpers running now.
+    /// Processes now, whatever they do.
     pub running: u64,
+    /// Helpers that are being started now.
+    pub starting: u64,
     /// Helpers ready and idle now.
     pub idle: u64,
+    /// Helpers, or programs, with a call now.
+    pub busy: u64,
+    /// Helpers that were told to end and have not, now.
+    pub stopping: u64,
+    /// At once, at most.
+    pub max: u64,
     /// Calls waiting now.
     pub queued: u64,
-    /// Calls finished, well or not.
+    /// How many may.
+    pub queue_max: u64,
+    /// How long the oldest of them has waited now, milliseconds.
+    pub oldest_ms: u64,
+    /// Calls taken.
     pub calls: u64,
-    /// Calls that failed.
+    /// Calls that ended without an answer.
     pub failed: u64,
-    /// Calls by outcome: `answered`, `crashed`, `deadline`, `queue-full`, `queue-timeout`, `too-large`, `canceled`, …
+    /// Calls by outcome: `answered`, `error`, `crashed`, `deadline`, `canceled`, `too-large`, and the refusals.
     pub outcomes: Vec<Count>,
+    /// Calls that no helper had, by reason: `queue-full`, `queue-timeout`, `unavailable`, `shutting-down`.
+    pub refusals: Vec<Count>,
+    /// Helpers, or programs, started.
+    pub starts: u64,
+    /// Helpers that have ended, by reason: `idle`, `recycled`, `timeout`, `crash`, `memory`, `reload`.
+    pub exits: Vec<Count>,
+    /// Times that one more was wanted and `max` was reached.
+    pub max_reached: u64,
+    /// Calls interrupted.
+    pub interrupted: u64,
+    /// Helpers, or programs, killed because they did not heed an interrupt.
+    pub killed: u64,
+    /// From a call's coming to its being given to a helper.
+    pub queue_wait: Seconds,
+    /// From there to its end.
+    pub service_time: Seconds,
+    /// Why the last attempt at a helper failed; empty where it did not.
+    pub last_error: String,
+    /// Its helpers.
+    pub helpers: Vec<Helper>,
+}
+
+/// A helper process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Helper {
+    /// Its process id.
+    pub pid: u32,
+    /// `starting`, `idle`, `busy` or `stopping`.
+    pub state: String,
+    /// How long it has been there, milliseconds.
+    pub age_ms: u64,
+    /// Calls that it has ended.
+    pub requests: u64,
+    /// Its resident memory, bytes.
+    pub memory: u64,
+    /// The oldest call that it has; 0: none.
+    pub call: u32,
+    /// Since how many milliseconds it has that call.
+    pub call_ms: u64,
+    /// Whose call that is.
+    pub caller: String,
+    /// Its name and version, as it says.
+    pub software: String,
 }
 
 /// A count with a label.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
-use super::snapshot::{Count, Counters, Directory, Listener, Operations, Seconds, Server, Service};
+use super::snapshot::{Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service};
 use super::*;
 
 fn figures() -> Snapshot {
@@ -53,6 +53,21 @@ fn figures() -> Snapshot {
             name: "upper".into(),
             running: 3,
             idle: 1,
+            busy: 2,
+            queue_wait: Seconds {
+                bounds_us: vec![64, 128],
+                buckets: vec![3, 1, 1],
+                sum_us: 1_500,
+            },
+            exits: vec![Count {
+                label: "crash".into(),
+                count: 6,
+            }],
+            helpers: vec![Helper {
+                pid: 77,
+                requests: 9,
+                ..Helper::default()
+            }],
             outcomes: vec![Count {
                 label: "answered".into(),
                 count: 12,
@@ -266,6 +281,11 @@ fn metrics_are_well_formed() {
         "usherd_upstream_pending{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",tier=\"1\"} 9",
         "usherd_service_helpers{service=\"upper\",state=\"busy\"} 2",
         "usherd_calls_total{service=\"upper\",outcome=\"answered\"} 12",
+        "usherd_service_exits_total{service=\"upper\",reason=\"crash\"} 6",
+        "usherd_service_queue_seconds_bucket{service=\"upper\",le=\"0.000128\"} 4",
+        "usherd_service_queue_seconds_sum{service=\"upper\"} 0.0015",
+        "usherd_service_queue_seconds_count{service=\"upper\"} 5",
+        "usherd_helper_requests_total{service=\"upper\",pid=\"77\"} 9",
     ] {
         assert!(page.lines().any(|found| found == line), "no line `{line}` in:\n{page}");
     }

@@ -5,12 +5,15 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::core::{Health, Stats};
+use engine::core::{Health, Histogram, Stats};
 
 use super::{Lifecycle, State};
-use crate::admin::snapshot::{Count, Counters, Directory, Listener, Operations, Seconds, Server, Service, Snapshot};
+use crate::admin::snapshot::{
+    Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service, Snapshot,
+};
 use crate::config::plan::{self, Address, Face};
-use crate::drive::{DirectoryReport, Job, ServiceReport, WorkerReport, listener_id};
+use crate::drive::helper::figures::{self, Exit};
+use crate::drive::{DirectoryReport, HelperLine, Job, ServiceReport, WorkerReport, listener_id};
 use crate::metrics::{BUCKETS_MICROS, Class, Counts, Outcome};
 use crate::shared::Shared;
 use crate::worker::Inbox;
@@ -74,7 +77,11 @@ impl Reporter {
         let ready = reports
             .iter()
             .flat_map(|report| &report.directories)
-            .all(|directory| directory.ready);
+            .all(|directory| directory.ready)
+            && reports
+                .iter()
+                .flat_map(|report| &report.services)
+                .all(|service| service.populated);
         let lifecycle = match state.lifecycle {
             Lifecycle::Running if ready && silent == 0 => "ready",
             Lifecycle::Running => "starting",
@@ -275,18 +282,73 @@ fn state_word(health: Health) -> &'static str {
 }
 
 fn service(report: &ServiceReport) -> Service {
+    let counts = &report.figures;
+    let label = |outcome: &figures::Outcome, calls: &u64| count(outcome.name(), *calls);
+    let outcomes = || figures::Outcome::ALL.iter().zip(&counts.outcomes);
+    let ended: u64 = counts.outcomes.iter().sum();
+    let answered: u64 = outcomes()
+        .filter_map(|(outcome, calls)| (*outcome == figures::Outcome::Answered).then_some(*calls))
+        .sum();
     Service {
         name: report.name.clone(),
-        running: report.running as u64,
-        idle: report.max.saturating_sub(report.running) as u64,
+        running: (report.starting + report.idle + report.busy + report.stopping) as u64,
+        starting: report.starting as u64,
+        idle: report.idle as u64,
+        busy: report.busy as u64,
+        stopping: report.stopping as u64,
+        max: report.max as u64,
         queued: report.queued as u64,
+        queue_max: report.queue_max as u64,
+        oldest_ms: report.oldest_us / 1000,
         calls: report.stats.submitted,
-        failed: report.failed,
-        outcomes: vec![
-            count("answered", report.answered),
-            count("failed", report.failed),
-            count("interrupted", report.interrupted),
-            count("killed", report.killed),
-        ],
+        failed: ended - answered,
+        outcomes: outcomes().map(|(outcome, calls)| label(outcome, calls)).collect(),
+        refusals: outcomes()
+            .filter(|(outcome, _)| outcome.is_refusal())
+            .map(|(outcome, calls)| label(outcome, calls))
+            .collect(),
+        starts: counts.starts,
+        exits: Exit::ALL
+            .iter()
+            .zip(&counts.exits)
+            .map(|(exit, helpers)| count(exit.name(), *helpers))
+            .collect(),
+        max_reached: report.stats.saturations,
+        interrupted: report.interrupted,
+        killed: report.killed,
+        queue_wait: seconds(&report.queue_wait),
+        service_time: seconds(&report.service_time),
+        last_error: report.last_error.clone().unwrap_or_default(),
+        helpers: report.helpers.iter().map(helper).collect(),
     }
+}
+
+fn helper(line: &HelperLine) -> Helper {
+    let (call, call_us, caller) = line.call.clone().unwrap_or_default();
+    Helper {
+        pid: line.pid,
+        state: line.state.to_owned(),
+        age_ms: line.age_us / 1000,
+        requests: line.requests,
+        memory: line.memory,
+        call,
+        call_ms: call_us / 1000,
+        caller,
+        software: line.software.clone(),
+    }
+}
+
+fn seconds(histogram: &Histogram) -> Seconds {
+    let mut seconds = Seconds {
+        sum_us: histogram.sum_us,
+        ..Seconds::default()
+    };
+    let mut below = 0;
+    for (bound_us, so_far) in histogram.buckets() {
+        seconds.bounds_us.push(bound_us);
+        seconds.buckets.push(so_far - below);
+        below = so_far;
+    }
+    seconds.buckets.push(histogram.count - below);
+    seconds
 }

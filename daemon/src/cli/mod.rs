@@ -22,7 +22,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::values;
-use crate::{boot, config, log};
+use crate::{boot, config, log, trampoline};
 
 /// Where the configuration is, unless `-c` says something else.
 pub const CONFIG_DEFAULT: &str = "/etc/usherd/usherd.toml";
@@ -111,6 +111,12 @@ pub enum Command {
     /// Run a built-in helper, as the daemon does for a service, or try it by hand
     #[command(subcommand)]
     Helper(helper::Helper),
+    /// Become a service's program, as the daemon wants it: not for people
+    #[command(name = trampoline::COMMAND, hide = true)]
+    HelperExec {
+        /// What the daemon asks for
+        description: String,
+    },
 }
 
 /// `usherd ldap …`.
@@ -207,6 +213,7 @@ pub fn main() -> ExitCode {
             log::start(log, log_level);
             return service::run::run(&args);
         }
+        Command::HelperExec { description } => return trampoline::run(&description),
         Command::Check(check) => return check::run(&check),
         Command::Service(service::Service::Size(size)) => service::size::run(&size),
         Command::Call(call) => call::run(&call),
@@ -364,7 +371,10 @@ mod tests {
     }
 
     fn documented(text: &str, command: &clap::Command, name: &str) {
-        let mut below = command.get_subcommands().peekable();
+        let mut below = command
+            .get_subcommands()
+            .filter(|below| !below.is_hide_set())
+            .peekable();
         if below.peek().is_none() {
             let heading = format!("\n## {name}\n");
             let section = text

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::client;
 use crate::admin::Snapshot;
+use crate::admin::snapshot::Seconds;
 
 /// The flags.
 #[derive(Args, Debug)]
@@ -95,17 +96,65 @@ fn text(s: &Snapshot) -> String {
         ];
         table_tight(&mut text, heads, servers);
     }
-    let services = s.services.iter().map(|one| {
-        let figures = [one.running, one.idle, one.queued, one.calls, one.failed].map(|figure| figure.to_string());
-        let [running, idle, queued, calls, failed] = figures;
-        [one.name.clone(), running, idle, queued, calls, failed]
+    services(&mut text, s);
+    text
+}
+
+fn services(text: &mut String, s: &Snapshot) {
+    let lines = s.services.iter().map(|one| {
+        [
+            one.name.clone(),
+            format!("{}/{}", one.running, one.max),
+            one.idle.to_string(),
+            one.busy.to_string(),
+            one.queued.to_string(),
+            one.calls.to_string(),
+            one.failed.to_string(),
+            one.starts.to_string(),
+            milliseconds(mean_us(&one.queue_wait)),
+            milliseconds(mean_us(&one.service_time)),
+        ]
+    });
+    let heads = [
+        "SERVICE", "RUNNING>", "IDLE>", "BUSY>", "WAITING>", "CALLS>", "FAILED>", "STARTS>", "WAIT>", "TIME>",
+    ];
+    table(text, heads, lines);
+    for one in &s.services {
+        if !one.last_error.is_empty() {
+            text.push_str(&format!("  {}: {}\n", one.name, one.last_error));
+        }
+    }
+    let helpers = s.services.iter().flat_map(|service| {
+        service.helpers.iter().map(|one| {
+            [
+                service.name.clone(),
+                one.pid.to_string(),
+                one.state.clone(),
+                span(one.age_ms / 1000),
+                one.requests.to_string(),
+                format!("{:.1} MiB", mebibytes(one.memory)),
+                match one.call {
+                    0 => String::new(),
+                    call => format!("{call} for {} ms, {}", one.call_ms, one.caller),
+                },
+            ]
+        })
     });
     table(
-        &mut text,
-        ["SERVICE", "RUNNING>", "IDLE>", "WAITING>", "CALLS>", "FAILED>"],
-        services,
+        text,
+        ["HELPER OF", "PID>", "STATE", "AGE>", "CALLS>", "MEMORY>", "CALL"],
+        helpers,
     );
-    text
+}
+
+fn mean_us(seconds: &Seconds) -> u64 {
+    seconds.sum_us / seconds.buckets.iter().sum::<u64>().max(1)
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "a size for people")]
+    let kibibytes = (bytes / 1024) as f64;
+    kibibytes / 1024.0
 }
 
 /// A table with an empty line before it; nothing at all without rows.
@@ -169,7 +218,7 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::snapshot::{Directory, Listener, Server, Service};
+    use crate::admin::snapshot::{Directory, Helper, Listener, Server, Service};
 
     #[test]
     fn the_tables_are_aligned() {
@@ -207,6 +256,19 @@ mod tests {
             services: vec![Service {
                 name: "upper".into(),
                 running: 1,
+                busy: 1,
+                max: 4,
+                helpers: vec![Helper {
+                    pid: 4712,
+                    state: "busy".into(),
+                    age_ms: 65_000,
+                    requests: 10,
+                    memory: 3 << 19,
+                    call: 7,
+                    call_ms: 2000,
+                    caller: "pid 1, uid 0".into(),
+                    ..Helper::default()
+                }],
                 ..Service::default()
             }],
             ..Snapshot::default()
@@ -222,8 +284,11 @@ directory corp, proxied, 0 waiting
   ldap://one            1  up             4+0        0      999999         0  1.23 ms       1
   ldap://number-two     1  up             4+0        0           1         0  1.23 ms       1
 
-SERVICE  RUNNING  IDLE  WAITING  CALLS  FAILED
-upper          1     0        0      0       0
+SERVICE  RUNNING  IDLE  BUSY  WAITING  CALLS  FAILED  STARTS  WAIT  TIME
+upper        1/4     0     1        0      0       0       0     -     -
+
+HELPER OF   PID  STATE        AGE  CALLS   MEMORY  CALL
+upper      4712  busy   1 min 5 s     10  1.5 MiB  7 for 2000 ms, pid 1, uid 0
 ";
         assert_eq!(text(&snapshot), expected);
     }

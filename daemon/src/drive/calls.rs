@@ -7,17 +7,19 @@
 //!
 //! Bounds: requests that wait, answers that are not read and descriptors that wait are bounded for all callers together.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
 use engine::core::time::Span;
-use engine::core::{Class, Reason, Request, Ticket};
-use engine::session::rpc::Open;
+use engine::core::{Class, Reason, Request, Ticket, UpstreamId};
+use engine::session::rpc::{Open, say};
 use wire::rpc::ErrorCode;
 
 use super::Drive;
 use super::conn::{Conn, Kind};
 use super::exec::WIPED_BYTES_MAX;
 use super::pools::{Caller, Place};
+use super::service::outcome;
 use super::timers::span;
 use crate::net::stream::Flushed;
 
@@ -44,6 +46,10 @@ pub struct NewCall<'a> {
 /// What there is to say to the caller of a call.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'a> {
+    /// A part of the answer; more follows.
+    Part(&'a [u8]),
+    /// The call needs more from its caller, who says it by [`Drive::call_input`].
+    Ask(&'a [u8]),
     /// The answer, or the rest of it: the call is over.
     Whole(&'a [u8]),
     /// There is none: the call is over.
@@ -60,6 +66,11 @@ pub enum Answer<'a> {
 pub enum Heard {
     /// It has it.
     Taken,
+    /// It has it, and has more before it than it should: hand over no more of this call before
+    /// [`Drive::wait_for_caller`] has come back.
+    Full,
+    /// It cannot be asked: whoever asked gets an empty input.
+    Unasked,
     /// Nobody waits for it.
     Gone,
 }
@@ -115,6 +126,7 @@ impl Drive {
             flight.bytes.extend_from_slice(call.payload);
             flight.sensitive = call.payload.len() <= WIPED_BYTES_MAX;
             flight.direct = call.direct;
+            flight.deadline = request.deadline;
         }
         Ok(ticket)
     }
@@ -128,12 +140,15 @@ impl Drive {
     }
 
     /// The caller says what its call has asked; empty: it cannot be asked. Passed over where nothing asks.
-    pub(super) fn call_input(&mut self, open: Open, _bytes: &[u8]) {
+    pub(super) fn call_input(&mut self, open: Open, bytes: &[u8]) {
         let Some(state) = self.pool(open.pool) else { return };
         let Some(upstream) = state.pool.upstream_of(open.ticket) else {
             return;
         };
         match state.place(upstream) {
+            Some(Place::Helper(_)) => {
+                self.program_input(open.pool, open.ticket, bytes);
+            }
             // A program of the kind `exec` has had its whole request, and asks nothing.
             Some(Place::Runner(_) | Place::Nowhere | Place::Resolving { .. } | Place::Conn(_) | Place::Local(_))
             | None => {}
@@ -162,12 +177,58 @@ impl Drive {
     }
 
     /// The pool has ended a call.
-    pub(super) fn call_failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason) {
-        self.count_failed_call(index, reason);
-        let sent = self.has_program(index, ticket);
-        match self.caller(caller).map(|conn| &conn.kind) {
-            Some(Kind::Rpc(_)) => self.rpc_failed(caller, reason, sent),
-            Some(Kind::Ldap(_) | Kind::Upstream(_)) | None => {}
+    pub(super) fn call_failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason, sent: bool) {
+        let Some(state) = self.pool(index) else { return };
+        state.land(ticket);
+        let Some(service) = state.service() else { return };
+        let (mut code, text) = say(reason, sent);
+        let mut text = Cow::Borrowed(text);
+        match (reason, &service.last_words, &service.last_error) {
+            (Reason::UpstreamLost { .. }, Some(words), _) => {
+                code = ErrorCode::Crashed { status: words.status };
+                text = match &words.text {
+                    Some(what) => Cow::Owned(format!("the helper was killed: {what}")),
+                    None => Cow::Borrowed("the helper ended while it had the call"),
+                };
+            }
+            // None could be had all the time that it waited.
+            (Reason::Unavailable | Reason::QueueTimeout, _, Some(error)) => {
+                code = ErrorCode::Unavailable;
+                text = Cow::Owned(error.clone());
+            }
+            _ => {}
+        }
+        service.figures.ended(outcome(code));
+        tracing::debug!(
+            service = service.plan.name,
+            ?reason,
+            "a call has ended without an answer"
+        );
+        self.answer_call(caller, &Answer::Failed { code, text: &text });
+    }
+
+    /// After [`Heard::Full`]: once this caller has read what waits for it, or is gone, [`Drive::caller_has_read`] says so
+    /// to the upstream that has its call.
+    pub(super) fn wait_for_caller(&mut self, caller: Caller, index: usize, upstream: UpstreamId) {
+        let Some(conn) = self.caller(caller) else { return };
+        if let Kind::Rpc(client) = &mut conn.kind
+            && !client.choking.contains(&(index, upstream))
+        {
+            client.choking.push((index, upstream));
+        }
+    }
+
+    /// An upstream that has waited for a slow caller may hand over more.
+    pub(super) fn caller_has_read(&mut self, index: usize, upstream: UpstreamId) {
+        let Some(state) = self.pool(index) else { return };
+        match state.place(upstream) {
+            Some(Place::Helper(helper)) => {
+                let helper = *helper;
+                self.unchoke_helper(helper);
+            }
+            // What a program of the kind `exec` says is kept until it has ended: it waits for nobody.
+            Some(Place::Runner(_) | Place::Nowhere | Place::Resolving { .. } | Place::Conn(_) | Place::Local(_))
+            | None => {}
         }
     }
 

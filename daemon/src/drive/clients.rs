@@ -511,7 +511,8 @@ impl Drive {
     /// The client is gone.
     pub(super) fn close(&mut self, at: usize) {
         let Some(conn) = self.conns.get(at) else {
-            return self.program_panicked(at);
+            self.program_panicked(at);
+            return self.helper_panicked(at);
         };
         match conn.kind {
             Kind::Upstream(_) => return self.upstream_lost(at, "closed"),

@@ -55,8 +55,8 @@ impl Drive {
             Effect::Abandon { ticket, upstream } => self.abandon(index, ticket, upstream),
             Effect::Close { upstream } => self.close_upstream(index, upstream),
             Effect::Probe { upstream } => self.probe(index, upstream),
-            Effect::Interrupt { ticket, upstream } => self.stop_program(index, upstream, Some(ticket)),
-            Effect::Kill { upstream } => self.stop_program(index, upstream, None),
+            Effect::Interrupt { ticket, upstream } => self.stop(index, upstream, Some(ticket)),
+            Effect::Kill { upstream } => self.stop(index, upstream, None),
         }
     }
 
@@ -70,6 +70,10 @@ impl Drive {
             Some(Place::Conn(conn)) => *conn,
             Some(Place::Local(_)) => return self.answer_locally(index, ticket, upstream, current),
             Some(Place::Runner(_)) => return self.start_program(index, ticket, upstream),
+            Some(Place::Helper(to)) => {
+                let to = *to;
+                return self.call_helper(index, ticket, to);
+            }
             _ => return,
         };
         let Some(flight) = state.flight(ticket) else { return };
@@ -154,6 +158,9 @@ impl Drive {
     pub(super) fn failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason, sent: bool) {
         let now = self.now;
         let Some(state) = self.pool(index) else { return };
+        if state.is_service() {
+            return self.call_failed(index, ticket, caller, reason, sent);
+        }
         let since = state.flight(ticket).map_or(now, |flight| flight.since);
         state.land(ticket);
         if let Some(directory) = state.directory() {
@@ -179,7 +186,6 @@ impl Drive {
                     client.session.after_end(out)
                 }
             }
-            Kind::Rpc(_) => return self.call_failed(index, ticket, caller, reason),
             _ => return,
         };
         self.mark_dirty(at);
@@ -229,9 +235,27 @@ impl Drive {
         }
     }
 
+    /// The pool has given up a call of a program or helper, or the program or helper itself.
+    fn stop(&mut self, index: usize, upstream: UpstreamId, ticket: Option<Ticket>) {
+        let helper = self.pool(index).and_then(|state| match state.place(upstream) {
+            Some(Place::Helper(helper)) => Some(*helper),
+            _ => None,
+        });
+        match (helper, ticket) {
+            (Some(_), Some(ticket)) => self.interrupt_helper(index, upstream, ticket),
+            (Some(helper), None) => self.kill_helper(helper),
+            (None, ticket) => self.stop_program(index, upstream, ticket),
+        }
+    }
+
     /// The pool has forgotten this upstream.
     fn close_upstream(&mut self, index: usize, upstream: UpstreamId) {
         let Some(state) = self.pool(index) else { return };
+        if let Some(Place::Helper(helper)) = state.place(upstream) {
+            // Its place is free only when it is gone.
+            let helper = *helper;
+            return self.dismiss_helper(helper);
+        }
         match state.take_place(upstream) {
             Place::Conn(conn) => {
                 let owned = self.lane_of(conn) == Some(lane::PINNED);
@@ -241,7 +265,7 @@ impl Drive {
                 }
             }
             Place::Runner(Some(run)) => self.kill_program(run),
-            Place::Local(_) | Place::Resolving { .. } | Place::Runner(None) | Place::Nowhere => {}
+            Place::Local(_) | Place::Resolving { .. } | Place::Runner(None) | Place::Helper(_) | Place::Nowhere => {}
         }
     }
 

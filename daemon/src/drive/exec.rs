@@ -13,18 +13,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
-use engine::core::{Cause, Pool, Reason, Settlement, Ticket, UpstreamId, Verdict};
+use engine::core::{Cause, Reason, Settlement, Ticket, UpstreamId, Verdict};
+use engine::session::rpc::say;
 use mio::unix::pipe;
 use wire::rpc::ErrorCode;
 use zeroize::Zeroize;
 
 use super::Drive;
 use super::calls::Answer;
-use super::pools::{Caller, Place};
-use super::report::ServiceReport;
-use crate::config::plan;
-use crate::spawner::{Program, Spawner};
-pub use programs::{End, Programs, Run, RunRef, WIPED_BYTES_MAX, Wish};
+use super::pools::Place;
+use super::service::{Service, outcome};
+use crate::spawner::{For, Program};
+pub use programs::{End, Programs, Run, RunRef, WIPED_BYTES_MAX, Wish, wipe};
 
 /// Reads or writes of one pipe in one turn, of [`super::SCRATCH_BYTES`] each: others have their turn then.
 const ROUNDS: usize = 16;
@@ -32,21 +32,6 @@ const ROUNDS: usize = 16;
 const ERRORS_BYTES: usize = 4096;
 /// What of that is told to the caller.
 const ERRORS_TOLD_BYTES: usize = 1000;
-
-/// A service on its home.
-#[derive(Debug)]
-pub struct Service {
-    /// As configured.
-    pub plan: Arc<plan::Service>,
-    /// Calls answered with a program's output.
-    pub answered: u64,
-    /// Calls that ended otherwise.
-    pub failed: u64,
-    /// Programs interrupted.
-    pub interrupted: u64,
-    /// Programs killed.
-    pub killed: u64,
-}
 
 /// A program was started, or could not be.
 #[derive(Debug)]
@@ -68,34 +53,6 @@ enum Piped {
     More,
 }
 
-impl Service {
-    /// Nothing runs yet.
-    pub fn new(plan: Arc<plan::Service>) -> Self {
-        Service {
-            plan,
-            answered: 0,
-            failed: 0,
-            interrupted: 0,
-            killed: 0,
-        }
-    }
-
-    /// How it stands.
-    pub fn report(&self, pool: &Pool<Caller>, running: usize) -> ServiceReport {
-        ServiceReport {
-            name: self.plan.name.clone(),
-            running,
-            max: self.plan.max,
-            queued: pool.queued(),
-            stats: pool.stats(),
-            answered: self.answered,
-            failed: self.failed,
-            interrupted: self.interrupted,
-            killed: self.killed,
-        }
-    }
-}
-
 impl Drive {
     /// The pool has sent a request to a free place: a program is asked for.
     pub(super) fn start_program(&mut self, index: usize, ticket: Ticket, upstream: UpstreamId) {
@@ -108,26 +65,16 @@ impl Drive {
                 std::mem::take(&mut flight.bytes)
             })
             .unwrap_or_default();
-        let Some(plan) = state.service().map(|service| Arc::clone(&service.plan)) else {
-            return;
-        };
+        let Some(service) = state.service() else { return };
+        service.figures.starts += 1;
+        let plan = Arc::clone(&service.plan);
         let run = self
             .programs
             .insert(Run::new(index, upstream, ticket, input, plan.reply_bytes_max));
         if let Some(state) = self.pool(index) {
             state.set_place(upstream, Place::Runner(Some(run)));
         }
-        let asked = match &self.spawner {
-            Some(spawner) => spawner.ask(run, plan),
-            None => match Spawner::start(Arc::clone(&self.inbox)) {
-                Ok(spawner) => self.spawner.insert(spawner).ask(run, plan),
-                Err(error) => {
-                    tracing::error!(%error, "no thread for starting programs");
-                    Err("there is no thread to start it")
-                }
-            },
-        };
-        if let Err(why) = asked {
+        if let Err(why) = self.ask_spawner(For::Run(run), plan) {
             self.not_started(run, why);
         }
     }
@@ -135,12 +82,13 @@ impl Drive {
     /// The spawner has started a program, or could not.
     pub(super) fn spawned(&mut self, spawned: Spawned) {
         let Spawned { run, program } = spawned;
+        let tokens = self.programs.tokens(run);
         match program {
             Ok(mut program) => {
                 let Some(found) = self.programs.get_mut(run) else {
                     return;
                 };
-                if let Err(error) = program.register(self.poll.registry(), run.tokens()) {
+                if let Err(error) = program.register(self.poll.registry(), tokens) {
                     program.kill();
                     program.deregister(self.poll.registry());
                     return self.not_started(run, &error.to_string());
@@ -202,7 +150,7 @@ impl Drive {
             && !found.again
         {
             found.again = true;
-            self.again.push(run.token(end));
+            self.again.push(self.programs.token(run, end));
         }
     }
 
@@ -227,7 +175,7 @@ impl Drive {
         };
         if done {
             program.close_stdin(self.poll.registry());
-            programs::wipe(&mut found.input);
+            wipe(&mut found.input);
             found.written = 0;
         }
     }
@@ -256,7 +204,7 @@ impl Drive {
         let err = read_pipe(&mut program.stderr, &mut scratch, |bytes| keep_tail(errors, bytes));
         if excess && !found.excess {
             found.excess = true;
-            programs::wipe(&mut found.output);
+            wipe(&mut found.output);
             program.kill();
         }
         for (pipe, piped) in [(&mut program.stdout, &out), (&mut program.stderr, &err)] {
@@ -294,8 +242,14 @@ impl Drive {
             program.deregister(self.poll.registry());
         }
         let text = tail(&run.errors);
+        let never_run = run.program.as_ref().and_then(|program| program.never_run(&text));
         let most;
-        let answer = if run.excess {
+        let answer = if let Some(why) = never_run {
+            Answer::Failed {
+                code: ErrorCode::Unavailable,
+                text: why,
+            }
+        } else if run.excess {
             most = format!("the answer is larger than the {} bytes allowed", run.output_max);
             Answer::Failed {
                 code: ErrorCode::TooLarge,
@@ -332,10 +286,7 @@ impl Drive {
             if let Some(caller) = state.pool.reply(run.ticket, upstream, done, now, &mut state.effects) {
                 state.land(run.ticket);
                 if let Some(service) = state.service() {
-                    match answer {
-                        Answer::Whole(_) => service.answered += 1,
-                        _ => service.failed += 1,
-                    }
+                    service.count(answer);
                 }
                 self.answer_call(caller, answer);
             }
@@ -411,16 +362,10 @@ impl Drive {
         self.programs.iter().filter(mine).count()
     }
 
-    /// Whether a program has this request.
-    pub(super) fn has_program(&self, index: usize, ticket: Ticket) -> bool {
-        let mine = |run: &Run| run.pool == index && run.ticket == ticket && !run.forgotten;
-        self.programs.iter().any(mine)
-    }
-
     /// The pool has ended a call of this service.
     pub(super) fn count_failed_call(&mut self, index: usize, reason: Reason) {
         if let Some(service) = self.pool(index).and_then(|state| state.service()) {
-            service.failed += 1;
+            service.figures.ended(outcome(say(reason, false).0));
             tracing::debug!(
                 service = service.plan.name,
                 ?reason,
@@ -475,7 +420,7 @@ fn tail(errors: &[u8]) -> String {
 }
 
 /// 0 to 255, or minus the signal.
-fn code_of(status: ExitStatus) -> i32 {
+pub(super) fn code_of(status: ExitStatus) -> i32 {
     status
         .code()
         .or_else(|| status.signal().map(|signal| -signal))

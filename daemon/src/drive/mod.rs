@@ -18,11 +18,14 @@ mod contained_tests;
 mod directory;
 mod effects;
 pub mod exec;
+pub mod helper;
 mod local;
+pub mod places;
 mod plan;
 pub mod pools;
 mod report;
 mod rpc;
+pub mod service;
 mod slow;
 mod timers;
 mod upstreams;
@@ -34,6 +37,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use engine::core::rng::Rng;
 use engine::core::time::{Instant, Span};
 use engine::core::wheel::Wheel;
 use engine::core::{Drain, UpstreamId};
@@ -50,7 +54,7 @@ use conn::Conns;
 use plan::ListenerState;
 pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
-pub use report::{DirectoryReport, ServiceReport, WorkerReport};
+pub use report::{DirectoryReport, HelperLine, ServiceReport, WorkerReport};
 
 /// What a worker can be given to do.
 #[derive(Debug)]
@@ -72,6 +76,8 @@ pub enum Job {
     },
     /// A program was started, or could not be.
     Spawned(exec::Spawned),
+    /// A helper was started, or could not be.
+    Started(helper::Started),
     /// A local directory's server is to be taken away or given back (the demo).
     Alive {
         /// Directory's name.
@@ -110,6 +116,10 @@ pub struct Drive {
     pools: Vec<Option<PoolState>>,
     /// Programs of the services; only their home has some.
     programs: exec::Programs,
+    /// Helpers of the services, likewise.
+    helpers: places::Places<helper::Helper>,
+    /// When something of a helper may be due.
+    helpers_due: Option<Instant>,
     spawner: Option<Spawner>,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
@@ -118,6 +128,11 @@ pub struct Drive {
     wheel: Wheel,
     expired: Vec<u64>,
     scratch: Vec<u8>,
+    /// What a helper says is read into this,
+    datagram: Vec<u8>,
+    /// and what lies in the memory shared with it into this.
+    copied: Vec<u8>,
+    rng: Rng,
     control: Vec<u8>,
     /// The control of an anonymous client.
     anonymous: Vec<u8>,
@@ -148,12 +163,17 @@ impl Drive {
             listeners: HashMap::default(),
             pools: Vec::new(),
             programs: exec::Programs::default(),
+            helpers: places::Places::new(helper::TOKEN_BIT),
+            helpers_due: None,
             spawner: None,
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
             expired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
+            datagram: Vec::new(),
+            copied: Vec::new(),
+            rng: Rng::new(now.as_micros() ^ std::process::id() as u64),
             control: Vec::new(),
             anonymous: engine::session::ldap::anonymous_control(),
             spares: Spares::default(),
@@ -182,6 +202,7 @@ impl Drive {
         self.now = self.shared.clock.now();
         self.conns.turn();
         self.programs.turn();
+        self.helpers.turn();
         for pool in self.pools.iter_mut().flatten() {
             pool.pool.turn();
         }
@@ -195,9 +216,10 @@ impl Drive {
             }
             let (at, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
             let broken = event.is_read_closed() || event.is_error();
-            self.contained(Some(at), |drive| drive.event(at, readable || broken, writable));
+            self.contained(Some(at), |drive| drive.event(at, readable, writable, broken));
         }
         self.look_again();
+        self.say_goodbye_to_helpers();
         if self.wake_at.is_some_and(|at| at <= self.now) {
             self.contained(None, Drive::tick);
         }
@@ -231,6 +253,7 @@ impl Drive {
             }
             Job::Resolved { pool, upstream, found } => self.resolved(pool, upstream, found),
             Job::Spawned(spawned) => self.spawned(spawned),
+            Job::Started(started) => self.helper_started(started),
             Job::Alive {
                 directory,
                 server,
@@ -241,9 +264,10 @@ impl Drive {
         }
     }
 
-    fn event(&mut self, at: usize, readable: bool, writable: bool) {
+    fn event(&mut self, at: usize, readable: bool, writable: bool, broken: bool) {
         let Some(conn) = self.conns.get_mut(at) else {
-            return self.program_event(at);
+            self.program_event(at);
+            return self.helper_event(at, readable, writable, broken);
         };
         if writable {
             conn.blocked = false;
@@ -251,7 +275,9 @@ impl Drive {
                 self.writable(at);
             }
         }
-        if readable && let Some(conn) = self.conns.get_mut(at) {
+        if (readable || broken)
+            && let Some(conn) = self.conns.get_mut(at)
+        {
             conn.readable = true;
             self.readable(at);
         }
@@ -265,7 +291,7 @@ impl Drive {
                 conn.again = false;
                 self.contained(Some(at), |drive| drive.readable(at));
             } else {
-                self.contained(Some(at), |drive| drive.program_event(at));
+                self.contained(Some(at), |drive| drive.event(at, true, true, false));
             }
         }
         // What was added meanwhile is for the next turn.
@@ -314,7 +340,25 @@ impl Drive {
         match self.exiting {
             None => false,
             Some(Kill::Now) => true,
-            Some(Kill::Graceful) => self.conns.iter().all(|(_, conn)| !conn.is_client()),
+            Some(Kill::Graceful) => self.is_without_clients() && self.helpers.iter().next().is_none(),
+        }
+    }
+
+    fn is_without_clients(&self) -> bool {
+        self.conns.iter().all(|(_, conn)| !conn.is_client())
+    }
+
+    /// The last client has gone, and the worker goes too.
+    fn say_goodbye_to_helpers(&mut self) {
+        if self.exiting == Some(Kill::Graceful) && self.is_without_clients() {
+            let all: Vec<helper::HelperRef> = self.helpers.named().map(|(helper, _)| helper).collect();
+            for helper in all {
+                self.dismiss_helper(helper);
+                // The pool is not to replace it.
+                if let Some(found) = self.helpers.get_mut(helper) {
+                    found.upstream = None;
+                }
+            }
         }
     }
 

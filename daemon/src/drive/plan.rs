@@ -13,8 +13,8 @@ use wire::ldap::grammar::Limits;
 
 use super::Drive;
 use super::directory::{Directory, Server};
-use super::exec::Service;
 use super::pools::{PoolState, Target};
+use super::service::Service;
 use super::timers::span;
 use crate::config::plan::{self, Face, Identity, Listener, Plan, ServiceKind};
 use crate::net::tls;
@@ -163,6 +163,8 @@ impl Drive {
         let Some(service) = state.service() else { return };
         service.plan = Arc::clone(plan);
         state.pool.configure(service_config(plan), now, &mut state.effects);
+        self.carry_out(index, None);
+        self.replace_outdated(index);
     }
 
     fn apply_listeners(&mut self, plan: &Plan) {
@@ -270,6 +272,7 @@ impl Drive {
             match place {
                 super::pools::Place::Conn(conn) => self.unbind(conn),
                 super::pools::Place::Runner(Some(run)) => self.kill_program(run),
+                super::pools::Place::Helper(helper) => self.forget_helper(helper),
                 _ => {}
             }
         }

@@ -7,8 +7,10 @@ use engine::core::{Effect, Pool, Ticket, UpstreamId};
 
 use super::conn::ConnRef;
 use super::directory::Directory;
-use super::exec::{RunRef, Service};
+use super::exec::RunRef;
+use super::helper::HelperRef;
 use super::local::LocalUpstream;
+use super::service::Service;
 use crate::net::stream::wipe;
 
 /// Request buffers larger than this are given back.
@@ -40,6 +42,8 @@ pub struct Flight {
     pub wire_id: i32,
     /// When it came.
     pub since: Instant,
+    /// When nobody waits for it any more (calls).
+    pub deadline: Instant,
     /// It holds a secret.
     pub sensitive: bool,
     /// Where a call's answer may be written to, until its helper has it.
@@ -65,6 +69,8 @@ pub enum Place {
     Local(Box<LocalUpstream>),
     /// A place in which programs are run, one at a time, and the one that runs now.
     Runner(Option<RunRef>),
+    /// A helper.
+    Helper(HelperRef),
 }
 
 /// What a pool is for.
@@ -132,6 +138,8 @@ impl PoolState {
             flight.ticket = Some(ticket);
             flight.caller = Some(caller);
             flight.since = now;
+            flight.deadline = Instant::MAX;
+            flight.wire_id = 0;
         }
     }
 

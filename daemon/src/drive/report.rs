@@ -1,10 +1,13 @@
 //! How things stand on a worker, for whoever asks.
 
-use engine::core::{Health, Stats};
+use engine::core::{Health, Histogram, Pool, Stats};
 
 use super::Drive;
 use super::conn::Kind;
-use super::pools::Target;
+use super::helper::figures::Figures;
+use super::helper::{Helper, Phase};
+use super::pools::{Caller, Target};
+use super::service::Service;
 use crate::metrics::Counts;
 
 /// One server as one worker sees it.
@@ -58,22 +61,59 @@ pub struct DirectoryReport {
 pub struct ServiceReport {
     /// Its name.
     pub name: String,
-    /// Programs that run now.
-    pub running: usize,
-    /// Programs at once, at most.
+    /// Helpers that are being started.
+    pub starting: usize,
+    /// Helpers that are ready and have nothing to do.
+    pub idle: usize,
+    /// Helpers that have a call; of the kind `exec`: programs that run.
+    pub busy: usize,
+    /// Helpers that were told to end.
+    pub stopping: usize,
+    /// At once, at most.
     pub max: usize,
     /// Calls that wait.
     pub queued: usize,
+    /// How many may.
+    pub queue_max: usize,
+    /// How long the oldest of them has waited, in microseconds.
+    pub oldest_us: u64,
     /// The pool's counters.
     pub stats: Stats,
-    /// Calls answered with a program's output.
-    pub answered: u64,
-    /// Calls that ended otherwise.
-    pub failed: u64,
-    /// Programs interrupted.
+    /// Whether it has, or had, its minimum.
+    pub populated: bool,
+    /// From a call's coming to its being given to a helper.
+    pub queue_wait: Histogram,
+    /// From there to its answer.
+    pub service_time: Histogram,
+    /// What was counted.
+    pub figures: Figures,
+    /// Calls interrupted.
     pub interrupted: u64,
-    /// Programs killed.
+    /// Helpers, or programs, killed.
     pub killed: u64,
+    /// Why the last attempt at a helper failed.
+    pub last_error: Option<String>,
+    /// Its helpers.
+    pub helpers: Vec<HelperLine>,
+}
+
+/// One helper.
+#[derive(Clone, Debug)]
+pub struct HelperLine {
+    /// Its process.
+    pub pid: u32,
+    /// `starting`, `idle`, `busy` or `stopping`.
+    pub state: &'static str,
+    /// How long it has been there, in microseconds.
+    pub age_us: u64,
+    /// Calls that it has ended.
+    pub requests: u64,
+    /// Its resident memory, bytes.
+    pub memory: u64,
+    /// Its oldest call: number, since how many microseconds, and whose.
+    pub call: Option<(u32, u64, String)>,
+    /// Its name and version, as it says.
+    pub software: String,
 }
 
 /// Everything.
@@ -92,6 +132,70 @@ pub struct WorkerReport {
 }
 
 impl Drive {
+    fn service_report(&self, index: usize, service: &Service, pool: &Pool<Caller>) -> ServiceReport {
+        let mut mine: Vec<HelperLine> = self
+            .helpers
+            .iter()
+            .filter(|helper| helper.plan.name == service.plan.name)
+            .map(|helper| self.helper_line(helper))
+            .collect();
+        mine.sort_by_key(|line| line.pid);
+        let count = |state: &str| mine.iter().filter(|line| line.state == state).count();
+        ServiceReport {
+            name: service.plan.name.clone(),
+            starting: count("starting"),
+            idle: count("idle"),
+            busy: count("busy") + self.running(index),
+            stopping: count("stopping"),
+            max: service.plan.max,
+            queued: pool.queued(),
+            queue_max: service.plan.queue_max,
+            oldest_us: pool.oldest_wait(self.now).unwrap_or_default().as_micros(),
+            populated: pool.is_populated(),
+            queue_wait: *pool.queue_wait(),
+            service_time: *pool.service_time(),
+            stats: pool.stats(),
+            figures: service.figures.clone(),
+            interrupted: service.interrupted,
+            killed: service.killed,
+            last_error: service.last_error.clone(),
+            helpers: mine,
+        }
+    }
+
+    fn helper_line(&self, helper: &Helper) -> HelperLine {
+        let oldest = helper
+            .calls
+            .iter()
+            .filter(|call| !call.over)
+            .min_by_key(|call| call.since);
+        let state = match helper.phase {
+            Phase::Starting => "starting",
+            Phase::Ready if helper.calls.owes() => "busy",
+            Phase::Ready => "idle",
+            Phase::Leaving | Phase::Dying => "stopping",
+        };
+        HelperLine {
+            pid: helper.pid(),
+            state,
+            age_us: self.now.since(helper.since).as_micros(),
+            requests: helper.requests,
+            memory: helper
+                .process
+                .as_ref()
+                .and_then(|process| process.resident_bytes())
+                .unwrap_or(0),
+            call: oldest.map(|call| {
+                (
+                    call.id,
+                    self.now.since(call.since).as_micros(),
+                    self.who_is(call.caller),
+                )
+            }),
+            software: helper.software.clone(),
+        }
+    }
+
     pub(super) fn report(&self) -> WorkerReport {
         let mut report = WorkerReport {
             worker: self.number,
@@ -142,7 +246,7 @@ impl Drive {
                         servers: servers.collect(),
                     });
                 }
-                Target::Service(service) => report.services.push(service.report(&state.pool, self.running(index))),
+                Target::Service(service) => report.services.push(self.service_report(index, service, &state.pool)),
             }
         }
         report

@@ -3,7 +3,7 @@
 //! Bounds: a client has at most [`CALLS_MAX`] calls open and is not read beyond; it is not read either while more waits
 //! for it than its listener's `outbox_bytes_max`, and then a helper that answers it in parts waits too.
 
-use engine::core::Reason;
+use engine::core::UpstreamId;
 use engine::session::rpc::{Call, Next, Session, Settings, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wire::frame::{Malformed, Step};
@@ -26,6 +26,8 @@ pub struct RpcClient {
     pub session: Session,
     /// The listener it came through.
     pub listener: u64,
+    /// Upstreams, by pool, that are not read until this client has read what waits for it.
+    pub choking: Vec<(usize, UpstreamId)>,
     /// Whole frames were left for the next turn: nothing is read before they are taken.
     backlog: bool,
 }
@@ -46,6 +48,7 @@ impl RpcClient {
         RpcClient {
             session: Session::new(token),
             listener,
+            choking: Vec::new(),
             backlog: false,
         }
     }
@@ -299,8 +302,12 @@ impl Drive {
     pub(super) fn rpc_gone(&mut self, at: usize) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Rpc(client) = &mut conn.kind else { return };
+        let choking = std::mem::take(&mut client.choking);
         for open in client.session.leave() {
             self.cancel_call(open);
+        }
+        for (index, upstream) in choking {
+            self.caller_has_read(index, upstream);
         }
     }
 
@@ -333,16 +340,6 @@ impl Drive {
         }
     }
 
-    /// The pool has ended a call.
-    pub(super) fn rpc_failed(&mut self, caller: Caller, reason: Reason, sent: bool) {
-        let at = caller.conn.at as usize;
-        let Some(conn) = self.conns.get_mut(at) else { return };
-        let Kind::Rpc(client) = &mut conn.kind else { return };
-        let out = conn.stream.outbox(&mut self.spares);
-        client.session.failed(caller.id.cast_unsigned(), reason, sent, out);
-        self.call_over(at);
-    }
-
     /// Something is said to the caller of a call.
     pub(super) fn rpc_answer(&mut self, at: usize, id: u32, answer: &Answer<'_>) -> Heard {
         let Some(conn) = self.conns.get_mut(at) else {
@@ -353,11 +350,33 @@ impl Drive {
         };
         let out = conn.stream.outbox(&mut self.spares);
         let heard = match answer {
-            Answer::Whole(rest) => client.session.answered(id, rest, out),
-            Answer::Failed { code, text } => client.session.ended(id, *code, text, out),
+            Answer::Part(part) => client.session.part(id, part, out),
+            Answer::Ask(what) => match client.session.ask(id, what, out) {
+                Ok(heard) => heard,
+                Err(_) => return Heard::Unasked,
+            },
+            Answer::Whole(rest) => {
+                client.session.answered(id, rest, out);
+                self.call_over(at);
+                return Heard::Taken;
+            }
+            Answer::Failed { code, text } => {
+                client.session.ended(id, *code, text, out);
+                self.call_over(at);
+                return Heard::Taken;
+            }
         };
-        self.call_over(at);
-        if heard { Heard::Taken } else { Heard::Gone }
+        let (waiting, listener) = (conn.stream.waiting(), client.listener);
+        self.mark_dirty(at);
+        let bound = self
+            .listeners
+            .get(&listener)
+            .map_or(0, |listener| listener.plan.outbox_bytes_max);
+        match heard {
+            false => Heard::Gone,
+            true if waiting > bound => Heard::Full,
+            true => Heard::Taken,
+        }
     }
 
     /// One of a client's calls has ended, and it has been told.
@@ -376,11 +395,14 @@ impl Drive {
     /// Everything has been written: a client that was not read because of that is read again.
     #[inline]
     pub(super) fn rpc_has_read(&mut self, at: usize) {
-        if let Some(conn) = self.conns.get(at)
-            && conn.held
-            && matches!(conn.kind, Kind::Rpc(_))
-        {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Rpc(client) = &mut conn.kind else { return };
+        let choking = std::mem::take(&mut client.choking);
+        if conn.held {
             self.resume(at);
+        }
+        for (index, upstream) in choking {
+            self.caller_has_read(index, upstream);
         }
     }
 }

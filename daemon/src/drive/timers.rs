@@ -21,7 +21,7 @@ impl Drive {
     /// When something is due, at the latest.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let pools = self.pools.iter().flatten().filter_map(|state| state.pool.wake_at());
-        pools.chain(self.wheel.next()).min()
+        pools.chain(self.wheel.next()).chain(self.helpers_due).min()
     }
 
     /// Does what is due.
@@ -42,6 +42,7 @@ impl Drive {
             }
         }
         self.expired = expired;
+        self.watch_helpers();
         for index in 0..self.pools.len() {
             if let Some(state) = self.pool(index)
                 && state.pool.wake_at().is_some_and(|at| at <= now)

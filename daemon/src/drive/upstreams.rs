@@ -13,7 +13,7 @@ use super::conn::{Conn, ConnRef, Kind, LdapUpstream};
 use super::local::LocalUpstream;
 use super::pools::{Caller, Place, PoolState};
 use super::{Drive, Job};
-use crate::config::plan::Target;
+use crate::config::plan::{ServiceKind, Target};
 use crate::net::resolve::Resolver;
 use crate::net::stream::{Flushed, Raw, Stream};
 use engine::core::Ticket;
@@ -32,6 +32,12 @@ impl Drive {
         let now = self.now;
         let Some(state) = self.pool(index) else { return };
         let Some(directory) = state.directory() else {
+            if state
+                .service()
+                .is_some_and(|service| service.plan.kind != ServiceKind::Exec)
+            {
+                return self.open_helper(index, id);
+            }
             state.set_place(id, Place::Runner(None));
             return state.pool.upstream_up(id, now, &mut state.effects);
         };

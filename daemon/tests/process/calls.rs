@@ -11,7 +11,7 @@ use wire::rpc::{self, ErrorCode, Kind};
 use crate::proc::{alone, wait_for};
 use crate::usherd::{Setup, Usherd};
 
-const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 
 /// Services by name, program and further lines, behind one unix socket.
 fn services(list: &[(&str, &[&str], &str)]) -> Usherd {
@@ -26,30 +26,32 @@ fn services(list: &[(&str, &[&str], &str)]) -> Usherd {
 
 /// How a call ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended {
+pub(crate) enum Ended {
     Answer(Vec<u8>),
+    /// It has not: it asks its caller.
+    Asked(Vec<u8>),
     Error(ErrorCode, String),
 }
 
 impl Ended {
-    fn code(&self) -> Option<ErrorCode> {
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
         match self {
-            Ended::Answer(_) => None,
+            Ended::Answer(_) | Ended::Asked(_) => None,
             Ended::Error(code, _) => Some(*code),
         }
     }
 }
 
 /// A connection to the daemon; it checks that every call ends once.
-struct Client {
-    stream: UnixStream,
+pub(crate) struct Client {
+    pub(crate) stream: UnixStream,
     unread: Vec<u8>,
     /// Parts of answers so far, by call.
-    open: HashMap<u32, Vec<u8>>,
+    pub(crate) open: HashMap<u32, Vec<u8>>,
 }
 
 impl Client {
-    fn connect(usherd: &Usherd) -> Self {
+    pub(crate) fn connect(usherd: &Usherd) -> Self {
         let stream = UnixStream::connect(usherd.unix("rpc")).expect("the rpc listener");
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
@@ -64,33 +66,33 @@ impl Client {
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the daemon reads");
     }
 
-    fn call(&mut self, id: u32, service: &str, payload: &[u8]) {
+    pub(crate) fn call(&mut self, id: u32, service: &str, payload: &[u8]) {
         self.call_within(id, service, payload, 0);
     }
 
-    fn call_within(&mut self, id: u32, service: &str, payload: &[u8], deadline_ms: u32) {
+    pub(crate) fn call_within(&mut self, id: u32, service: &str, payload: &[u8], deadline_ms: u32) {
         let mut frame = Vec::new();
         rpc::write_call(&mut frame, id, deadline_ms, service, payload).expect("a call");
         assert!(self.open.insert(id, Vec::new()).is_none(), "the test uses an id twice");
         self.send(&frame);
     }
 
-    fn cancel(&mut self, id: u32) {
+    pub(crate) fn cancel(&mut self, id: u32) {
         let mut frame = Vec::new();
         rpc::write_cancel(&mut frame, id).expect("a cancel");
         self.send(&frame);
     }
 
     /// The next call that ends; call 0 is the connection.
-    fn next(&mut self) -> (u32, Ended) {
+    pub(crate) fn next(&mut self) -> (u32, Ended) {
         self.next_or_end().expect("the daemon closed the connection")
     }
 
-    fn next_or_end(&mut self) -> Option<(u32, Ended)> {
+    pub(crate) fn next_or_end(&mut self) -> Option<(u32, Ended)> {
         loop {
             if let Step::Frame { len } = rpc::split(&self.unread, rpc::FRAME_BYTES_MAX) {
                 let bytes: Vec<u8> = self.unread.drain(..len).collect();
@@ -106,6 +108,7 @@ impl Client {
                 so_far.extend_from_slice(frame.payload);
                 let ended = match frame.kind {
                     Kind::ReplyPart => continue,
+                    Kind::Ask => return Some((frame.call, Ended::Asked(std::mem::take(so_far)))),
                     Kind::ReplyDone => Ended::Answer(std::mem::take(so_far)),
                     Kind::Error => {
                         let (code, text) = rpc::read_error(frame.payload).expect("an error");
@@ -125,7 +128,7 @@ impl Client {
     }
 
     /// One call and its end.
-    fn ask(&mut self, service: &str, payload: &[u8]) -> Ended {
+    pub(crate) fn ask(&mut self, service: &str, payload: &[u8]) -> Ended {
         self.call(1, service, payload);
         let (id, ended) = self.next();
         assert_eq!(id, 1);
@@ -134,25 +137,25 @@ impl Client {
 }
 
 /// Processes that the daemon started, zombies included.
-fn children(usherd: &Usherd) -> usize {
+pub(crate) fn children(usherd: &Usherd) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", usherd.process.pid())).expect("it runs");
     let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
     tasks.flatten().map(|task| of(task).split_whitespace().count()).sum()
 }
 
-fn none_left(usherd: &Usherd) {
+pub(crate) fn none_left(usherd: &Usherd) {
     wait_for("no program of a service is left", Duration::from_secs(10), || {
         (children(usherd) == 0).then_some(())
     });
 }
 
-fn descriptors(usherd: &Usherd) -> usize {
+pub(crate) fn descriptors(usherd: &Usherd) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", usherd.process.pid()))
         .expect("it runs")
         .count()
 }
 
-fn service(usherd: &Usherd, name: &str) -> serde_json::Value {
+pub(crate) fn service(usherd: &Usherd, name: &str) -> serde_json::Value {
     let status = usherd.status();
     let all = status["services"].as_array().expect("services");
     all.iter().find(|one| one["name"] == name).expect("the service").clone()

@@ -1,7 +1,7 @@
 //! The daemon as a process, against real peers: slapd, ldap-utils, python-ldap.
 //!
 //! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
-//! environment: `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`;
+//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`;
 //! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
 
 #![cfg(test)]
@@ -14,6 +14,9 @@ mod client;
 mod commands;
 mod deaths;
 mod fake;
+mod helpers;
+mod helpers_crash;
+mod helpers_process;
 mod hostile;
 mod identity;
 mod lifecycle;

@@ -352,7 +352,7 @@ impl Session {
 }
 
 /// What a pool's reason is to a caller. A call that a program had is never told an error that invites to try again.
-fn say(reason: Reason, sent: bool) -> (ErrorCode, &'static str) {
+pub fn say(reason: Reason, sent: bool) -> (ErrorCode, &'static str) {
     match reason {
         Reason::Canceled => (ErrorCode::Canceled, "the caller canceled it"),
         Reason::Deadline => (

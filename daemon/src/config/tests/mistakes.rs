@@ -412,21 +412,6 @@ fn more_mistakes_of_a_listener() {
         &format!("{DIRECTORY}[listen]\naddress = \"x\""),
         "3:1 `listen` in the file must be a list of tables",
     );
-    let two = format!(
-        "{DIRECTORY}[directory.b]\nserver = [{{ ldif = \"people.ldif\" }}]\n[[listen]]\naddress = \"ldap://127.0.0.1:1\"\n"
-    );
-    one(&fixture, &two, "5:1 [[listen]] without a directory");
-    let port_0 = LISTEN.replace(":1389", ":0");
-    assert_eq!(
-        fixture.found(&format!("{DIRECTORY}{port_0}{port_0}")),
-        [""; 0],
-        "the kernel chooses two ports"
-    );
-}
-
-#[test]
-fn mistakes_of_an_rpc_listener() {
-    let fixture = Fixture::new("listen-rpc");
     let rpc = |lines: &str| format!("{DIRECTORY}{LISTEN}[[listen]]\nprotocol = \"rpc\"\n{lines}\n");
     each(
         &fixture,
@@ -469,5 +454,15 @@ fn mistakes_of_an_rpc_listener() {
                 "10:14 the token file FOLDER/nothing cannot be read",
             ),
         ],
+    );
+    let two = format!(
+        "{DIRECTORY}[directory.b]\nserver = [{{ ldif = \"people.ldif\" }}]\n[[listen]]\naddress = \"ldap://127.0.0.1:1\"\n"
+    );
+    one(&fixture, &two, "5:1 [[listen]] without a directory");
+    let port_0 = LISTEN.replace(":1389", ":0");
+    assert_eq!(
+        fixture.found(&format!("{DIRECTORY}{port_0}{port_0}")),
+        [""; 0],
+        "the kernel chooses two ports"
     );
 }

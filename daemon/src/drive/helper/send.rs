@@ -1,0 +1,339 @@
+//! What is said to helpers. Nothing is waited for: what the socket does not take is kept, and goes when it can be written.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+
+use engine::core::{Settlement, Ticket, UpstreamId, Verdict};
+use wire::helper::{self, Call, HEADER_BYTES, INLINE_BYTES_MAX, Payload};
+
+use super::figures::Exit;
+use super::{HelperRef, Phase};
+use crate::drive::Drive;
+use crate::drive::exec::wipe;
+use crate::drive::pools::Place;
+use crate::spawner::{Helper as Process, Sent};
+
+/// Messages of one call written in one turn: others have their turn then.
+const ROUNDS: usize = 16;
+
+/// What could not be written yet.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// A call, from some byte on.
+    Call(Request),
+    /// A whole message.
+    Message(Vec<u8>),
+}
+
+/// A call that travels in messages.
+#[derive(Debug)]
+pub(super) struct Request {
+    id: u32,
+    deadline_ms: u32,
+    payload: Vec<u8>,
+    /// So much of it has been written.
+    written: usize,
+    descriptor: Option<OwnedFd>,
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        match self {
+            Outgoing::Call(request) => wipe(&mut request.payload),
+            Outgoing::Message(message) => wipe(message),
+        }
+    }
+}
+
+/// How far a call came.
+enum Progress {
+    All,
+    Blocked,
+    /// There is room for more: others have their turn first.
+    Later,
+    Broken,
+}
+
+impl Drive {
+    /// The pool has sent a call to a helper with room for it.
+    pub(in crate::drive) fn call_helper(&mut self, index: usize, ticket: Ticket, to: HelperRef) {
+        let now = self.now;
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        let Some(flight) = state.flight(ticket) else { return };
+        let Some(caller) = flight.caller else { return };
+        let deadline = flight.deadline;
+        let bytes = std::mem::take(&mut flight.bytes);
+        let mut descriptor = flight.direct.take();
+        let Some(helper) = self.helpers.get_mut(to) else { return };
+        let Some(id) = helper.calls.open(ticket, caller, now) else {
+            return;
+        };
+        flight.wire_id = id.cast_signed();
+        let left = deadline.since(now).as_micros().div_ceil(1000);
+        let deadline_ms = u32::try_from(left).unwrap_or(0).max(u32::from(left > 0));
+        let Some(process) = helper.process.as_deref() else {
+            return;
+        };
+        let mut written = 0;
+        let progress = if helper.backlog.is_empty() {
+            first_attempt(process, id, deadline_ms, &bytes, &mut written, &mut descriptor)
+        } else {
+            Progress::Blocked
+        };
+        let (slow_log, weighs) = (helper.plan.slow_log, helper.plan.memory_max > 0);
+        match progress {
+            Progress::All | Progress::Broken => {
+                // Where it is broken the end of the process follows.
+                if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
+                    flight.bytes = bytes;
+                }
+            }
+            Progress::Blocked | Progress::Later => {
+                helper.backlog.push_back(Outgoing::Call(Request {
+                    id,
+                    deadline_ms,
+                    payload: bytes,
+                    written,
+                    descriptor,
+                }));
+                if matches!(progress, Progress::Later) {
+                    self.look_at_helper_again(to);
+                }
+            }
+        }
+        if !slow_log.is_zero() {
+            self.look_after(now + crate::drive::timers::span(slow_log));
+        }
+        if weighs {
+            self.look_after(now + super::watch::WEIGH_EVERY);
+        }
+    }
+
+    /// The socket takes more.
+    pub(super) fn flush_helper(&mut self, to: HelperRef) {
+        let Some(helper) = self.helpers.get_mut(to) else { return };
+        let Some(process) = helper.process.as_deref() else {
+            return;
+        };
+        let mut rounds = 0;
+        while let Some(next) = helper.backlog.front_mut() {
+            let progress = match next {
+                Outgoing::Call(request) => {
+                    let Request {
+                        id,
+                        deadline_ms,
+                        payload,
+                        written,
+                        descriptor,
+                    } = request;
+                    if *written == 0 {
+                        first_attempt(process, *id, *deadline_ms, payload, written, descriptor)
+                    } else {
+                        pieces(process, *id, *deadline_ms, payload, written, descriptor)
+                    }
+                }
+                Outgoing::Message(message) => match process.send(&[IoSlice::new(message)], None) {
+                    Sent::Whole => Progress::All,
+                    Sent::Blocked => Progress::Blocked,
+                    Sent::Broken => Progress::Broken,
+                },
+            };
+            match progress {
+                Progress::All => {
+                    helper.backlog.pop_front();
+                    rounds += 1;
+                    if rounds == ROUNDS && !helper.backlog.is_empty() {
+                        return self.look_at_helper_again(to);
+                    }
+                }
+                Progress::Later => return self.look_at_helper_again(to),
+                Progress::Blocked => return,
+                Progress::Broken => {
+                    helper.backlog.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The pool has given a call up: its helper is told, and signalled where it has no other call.
+    pub(in crate::drive) fn interrupt_helper(&mut self, index: usize, upstream: UpstreamId, ticket: Ticket) {
+        let now = self.now;
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        let Some(Place::Helper(to)) = state.place(upstream) else {
+            return;
+        };
+        let to = *to;
+        let helper = self.helpers.get_mut(to);
+        let found = helper.and_then(|helper| {
+            let id = helper.calls.of_ticket(ticket)?.id;
+            Some((helper, id))
+        });
+        let Some((helper, id)) = found else {
+            let done = Settlement::Done(Verdict::Well);
+            state.pool.reply(ticket, upstream, done, now, &mut state.effects);
+            return;
+        };
+        let unsent = |one: &Outgoing| matches!(one, Outgoing::Call(call) if call.id == id && call.written == 0);
+        if let Some(at) = helper.backlog.iter().position(unsent) {
+            // It never heard of it.
+            helper.backlog.remove(at);
+            helper.calls.end(id);
+            let done = Settlement::Done(Verdict::Well);
+            state.pool.reply(ticket, upstream, done, now, &mut state.effects);
+            return;
+        }
+        if let Some(call) = helper.calls.get_mut(id) {
+            call.interrupted = true;
+        }
+        let alone = helper.concurrency == 1;
+        if let Some(service) = state.service() {
+            service.interrupted += 1;
+        }
+        let mut message = Vec::with_capacity(HEADER_BYTES);
+        let _ = helper::write_interrupt(&mut message, id);
+        self.tell_helper(to, message);
+        if alone && let Some(process) = self.helpers.get(to).and_then(|helper| helper.process.as_deref()) {
+            process.interrupt();
+        }
+    }
+
+    /// What the caller answers to an `ask` of this call. False: it is larger than a message, or the call has ended.
+    pub(in crate::drive) fn program_input(&mut self, index: usize, ticket: Ticket, payload: &[u8]) -> bool {
+        let Some(state) = self.pool(index) else { return false };
+        let Some(upstream) = state.pool.upstream_of(ticket) else {
+            return false;
+        };
+        let Some(Place::Helper(to)) = state.place(upstream) else {
+            return false;
+        };
+        let to = *to;
+        let Some(helper) = self.helpers.get_mut(to) else {
+            return false;
+        };
+        let Some(id) = helper.calls.of_ticket(ticket).map(|call| call.id) else {
+            return false;
+        };
+        let room = helper.process.as_ref().map_or(0, |process| process.message_bytes_max());
+        let mut message = Vec::with_capacity(HEADER_BYTES + payload.len());
+        if HEADER_BYTES + payload.len() > room || helper::write_input(&mut message, id, payload).is_err() {
+            return false;
+        }
+        self.tell_helper(to, message);
+        true
+    }
+
+    /// The helper is to finish and end; after the grace it is killed.
+    pub(in crate::drive) fn dismiss_helper(&mut self, to: HelperRef) {
+        let now = self.now;
+        let Some(helper) = self.helpers.get_mut(to) else { return };
+        helper.why.get_or_insert(Exit::Idle);
+        match helper.phase {
+            Phase::Starting | Phase::Ready if helper.process.is_some() => {
+                let due = now + crate::drive::timers::span(helper.plan.grace);
+                helper.phase = Phase::Leaving;
+                helper.kill_at = Some(due);
+                let mut message = Vec::with_capacity(HEADER_BYTES);
+                helper::write_goodbye(&mut message);
+                self.look_after(due);
+                self.tell_helper(to, message);
+            }
+            Phase::Starting => helper.phase = Phase::Dying,
+            Phase::Ready | Phase::Leaving | Phase::Dying => {}
+        }
+    }
+
+    fn tell_helper(&mut self, to: HelperRef, message: Vec<u8>) {
+        let Some(helper) = self.helpers.get_mut(to) else { return };
+        let Some(process) = helper.process.as_deref() else {
+            return;
+        };
+        let message = Outgoing::Message(message);
+        if helper.backlog.is_empty()
+            && let Outgoing::Message(bytes) = &message
+            && process.send(&[IoSlice::new(bytes)], None) != Sent::Blocked
+        {
+            return;
+        }
+        helper.backlog.push_back(message);
+    }
+}
+
+/// Nothing of the call has been written: through the shared memory where it fits there, else in messages.
+fn first_attempt(
+    process: &Process,
+    id: u32,
+    deadline_ms: u32,
+    payload: &[u8],
+    written: &mut usize,
+    descriptor: &mut Option<OwnedFd>,
+) -> Progress {
+    let shared = payload.len() > INLINE_BYTES_MAX && process.memory().is_some_and(|memory| memory.write(payload));
+    if !shared {
+        return pieces(process, id, deadline_ms, payload, written, descriptor);
+    }
+    let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let call = Call {
+        call: id,
+        deadline_ms,
+        whole_bytes: bytes,
+        more: false,
+        descriptor: descriptor.is_some(),
+        payload: Payload::Shared { offset: 0, bytes },
+    };
+    let Ok(header) = helper::call_header(&call) else {
+        return Progress::Broken;
+    };
+    match process.send(&[IoSlice::new(&header)], descriptor.as_ref().map(AsFd::as_fd)) {
+        Sent::Whole => {
+            descriptor.take();
+            Progress::All
+        }
+        Sent::Blocked => Progress::Blocked,
+        Sent::Broken => Progress::Broken,
+    }
+}
+
+fn pieces(
+    process: &Process,
+    id: u32,
+    deadline_ms: u32,
+    payload: &[u8],
+    written: &mut usize,
+    descriptor: &mut Option<OwnedFd>,
+) -> Progress {
+    let room = process.message_bytes_max().saturating_sub(HEADER_BYTES);
+    let whole_bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    for _ in 0..ROUNDS {
+        let rest = payload.get(*written..).unwrap_or_default();
+        let (piece, behind) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+        let call = Call {
+            call: id,
+            deadline_ms,
+            whole_bytes,
+            more: !behind.is_empty(),
+            descriptor: descriptor.is_some(),
+            payload: Payload::Inline(piece),
+        };
+        let Ok(header) = helper::call_header(&call) else {
+            return Progress::Broken;
+        };
+        let parts = [IoSlice::new(&header), IoSlice::new(piece)];
+        match process.send(&parts, descriptor.as_ref().map(AsFd::as_fd)) {
+            Sent::Whole => {
+                descriptor.take();
+                *written += piece.len();
+                if behind.is_empty() {
+                    return Progress::All;
+                }
+            }
+            Sent::Blocked => return Progress::Blocked,
+            Sent::Broken => return Progress::Broken,
+        }
+    }
+    Progress::Later
+}
