@@ -4,6 +4,7 @@ mod admin;
 mod boot;
 mod cli;
 mod config;
+mod dbus;
 mod drive;
 mod local_files;
 mod log;

@@ -1,8 +1,10 @@
-//! The few numbers that all threads share: the clock's start, and what is limited for the whole daemon.
+//! The little that all threads share: the clock's start, what is limited for the whole daemon, and the way to D-Bus.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::core::time::Instant;
+
+use crate::dbus::Door;
 
 /// Tells the engine's time: microseconds since the daemon began.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Shared {
     pub waiting_bytes: AtomicUsize,
     /// Their bound.
     pub waiting_bytes_max: AtomicUsize,
+    /// Where workers leave what is for D-Bus.
+    pub door: Door,
 }
 
 impl Shared {
@@ -42,6 +46,7 @@ impl Shared {
             clients: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(waiting_bytes_max),
+            door: Door::new(),
         }
     }
 

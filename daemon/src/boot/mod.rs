@@ -21,6 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::admin::{self, Command};
 use crate::config::plan::{Address, Face, Listener, Plan, Target, UpstreamTls};
 use crate::config::{self, render};
+use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
 use crate::net::listen::{self, Acceptor, Bound};
 use crate::net::resolve::Resolver;
@@ -70,6 +71,9 @@ struct Daemon {
     state: Arc<Mutex<State>>,
     shared: Arc<Shared>,
     source: Option<PathBuf>,
+    /// Started when the configuration first asks for D-Bus.
+    dbus: Option<dbus::Running>,
+    reporter: Arc<snapshot::Reporter>,
     drain_started: Option<Instant>,
     stopping: bool,
     late: bool,
@@ -142,6 +146,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         tracing::info!(address = %snapshot::show(&socket.address), protocol = snapshot::protocol(listener), "listening");
         acceptor.add(id, socket, Arc::clone(listener), workers_of(&plan, listener));
     }
+    let wanted = Arc::clone(&plan);
     let state = State {
         plan,
         lifecycle: Lifecycle::Running,
@@ -152,16 +157,17 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     let state = Arc::new(Mutex::new(state));
     let (to_main, events) = channel();
     watch_signals(to_main.clone()).map_err(|error| vec![format!("signals cannot be watched: {error}")])?;
-    let reporter = snapshot::Reporter {
+    let reporter = Arc::new(snapshot::Reporter {
         inboxes,
         state: Arc::clone(&state),
         shared: Arc::clone(&shared),
         pauses: Arc::clone(&acceptor.pauses),
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
-    };
+    });
+    let own = Arc::clone(&reporter);
     let handle = admin::Handle {
-        snapshot: Box::new(move || reporter.snapshot()),
+        snapshot: Box::new(move || own.snapshot()),
         command: Box::new(move |command| tell_main(&to_main, command)),
     };
     let admin = admin
@@ -171,16 +177,19 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         tracing::info!(%address, "admin");
     }
     tracing::info!(control = %admin.control.display(), workers = workers.len(), "started");
-    let daemon = Daemon {
+    let mut daemon = Daemon {
         workers,
         acceptor,
         state,
         shared,
         source,
+        dbus: None,
+        reporter,
         drain_started: None,
         stopping: false,
         late: false,
     };
+    daemon.offer_dbus(&wanted);
     Ok((daemon, events, admin))
 }
 
@@ -217,6 +226,32 @@ impl Daemon {
         bound.collect()
     }
 
+    /// What the plan asks of D-Bus; its thread starts when it is first needed. Its clients are taken by the acceptor.
+    fn offer_dbus(&mut self, plan: &Plan) {
+        let listens = plan
+            .listeners
+            .iter()
+            .any(|listener| matches!(listener.face, Face::Dbus { .. }));
+        if self.dbus.is_none() && (listens || !plan.buses.is_empty()) {
+            let Some(home) = self.workers.get(SERVICES_HOME) else {
+                return;
+            };
+            let reporter = Arc::clone(&self.reporter);
+            let parts = dbus::Parts {
+                shared: Arc::clone(&self.shared),
+                home: home.inbox(),
+                snapshot: Box::new(move || reporter.snapshot()),
+            };
+            match dbus::Running::start(parts) {
+                Ok(running) => self.dbus = Some(running),
+                Err(error) => tracing::error!(%error, "no thread for D-Bus"),
+            }
+        }
+        if let Some(dbus) = &self.dbus {
+            dbus.offer(plan.buses.clone());
+        }
+    }
+
     /// Until the end; the exit code.
     fn serve(mut self, events: &Receiver<Event>, mut between: impl FnMut(&[Worker]) -> Option<Duration>) -> u8 {
         let mut again = between(&self.workers);
@@ -249,6 +284,7 @@ impl Daemon {
             }
         }
         self.acceptor.stop();
+        self.dbus = None;
         for worker in &mut self.workers {
             worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
         }
@@ -301,6 +337,9 @@ impl Daemon {
             for listener in &plan.listeners {
                 self.acceptor.remove(listener_id(listener));
             }
+        }
+        if let Some(dbus) = &self.dbus {
+            dbus.drain();
         }
         self.drain_started = Some(Instant::now());
         self.set_lifecycle(Lifecycle::Draining(level));
@@ -398,6 +437,7 @@ impl Daemon {
             .collect();
         let sockets = bind_all(&fresh).map_err(|why| why.join("; "))?;
         self.apply(&old, &new, &fresh, sockets);
+        self.offer_dbus(&new);
         Ok(())
     }
 
@@ -484,7 +524,7 @@ fn workers_of(plan: &Plan, listener: &Listener) -> Vec<usize> {
             Some(directory) => hosts(directory, plan.server.workers),
             None => Vec::new(),
         },
-        Face::Rpc { .. } => vec![SERVICES_HOME],
+        Face::Rpc { .. } | Face::Dbus { .. } => vec![SERVICES_HOME],
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn protocol(listener: &plan::Listener) -> &'static str {
         (Face::Ldap { .. }, false) => "ldap",
         (Face::Ldap { .. }, true) => "ldaps",
         (Face::Rpc { .. }, _) => "rpc",
+        (Face::Dbus { .. }, _) => "dbus",
     }
 }
 
@@ -164,7 +165,7 @@ fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> L
         .filter(|(other, _)| *other == id);
     let directory = match &plan.face {
         Face::Ldap { directory } => directory.clone(),
-        Face::Rpc { .. } => String::new(),
+        Face::Rpc { .. } | Face::Dbus { .. } => String::new(),
     };
     let ready = reports
         .iter()

@@ -12,7 +12,7 @@ use super::files::Folder;
 use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
-use super::{check_directory, check_rpc, check_service, check_tls};
+use super::{check_dbus, check_directory, check_rpc, check_service, check_tls};
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
 pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
@@ -23,6 +23,7 @@ pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
     let directories = check_directory::directories(p, &raw.directories, folder);
     let services = check_service::services(p, &raw.services, folder);
     let listeners = listeners(p, raw, folder, server.as_ref());
+    let buses = check_dbus::buses(p, raw);
     if p.has_errors() {
         return None;
     }
@@ -33,6 +34,7 @@ pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
         directories,
         services,
         listeners,
+        buses,
     })
 }
 
@@ -159,7 +161,7 @@ fn listeners(
         }
     }
     let mut plans = Vec::with_capacity(raw.listeners.len());
-    for listen in &raw.listeners {
+    for listen in raw.listeners.iter().filter(|listen| !check_dbus::is_bus(listen)) {
         let Some(mut listener) = listener(p, raw, listen, folder) else {
             continue;
         };
@@ -282,7 +284,7 @@ fn protocol(p: &mut Problems, listen: &super::raw::Listen, scheme: Option<Scheme
                 return None;
             }
             p.error(&listen.place, "[[listen]] without a protocol")
-                .help("add protocol = \"ldap\", \"ldaps\" or \"rpc\"");
+                .help("add protocol = \"ldap\", \"ldaps\", \"rpc\" or \"dbus\"");
             None
         }
     }
@@ -297,6 +299,9 @@ fn face(
 ) -> Option<plan::Face> {
     if protocol == Protocol::Rpc {
         return check_rpc::face(p, listen, folder);
+    }
+    if protocol == Protocol::Dbus {
+        return Some(check_dbus::face(p, listen));
     }
     check_rpc::refuse_settings(p, listen);
     let Some(directory) = &listen.directory else {
@@ -348,7 +353,7 @@ fn listener_tls(
         let why = if protocol == Protocol::Ldaps {
             "ldaps is TLS from the first byte"
         } else {
-            "with `tls`, rpc is TLS from the first byte"
+            "with `tls`, rpc is TLS from the first byte; D-Bus has none"
         };
         p.error(&starttls.place, "`starttls` is for protocol \"ldap\"")
             .label(why)
@@ -393,17 +398,31 @@ fn place(
                     .label(format!("{address} is a TCP address"));
                 return None;
             }
+            if protocol == Protocol::Dbus {
+                p.error(&found.place, "a dbus listener listens on a unix socket")
+                    .label(format!("{address} is a TCP address"))
+                    .help("write address = \"unix:/run/usherd/dbus\", or bus = \"system\"");
+                return None;
+            }
             return Some(Address::Tcp(address));
         }
         ListenPlace::Unix(path) => path,
     };
     let path = unix_path(p, folder, &At::new(path.display().to_string(), found.place.clone()))?;
     // Binding by ldapi is LDAP's usual open door (clients still bind); services run programs, so theirs is for its owner.
-    let default = if protocol == Protocol::Rpc { 0o600 } else { 0o666 };
+    let default = match protocol {
+        Protocol::Rpc | Protocol::Dbus => 0o600,
+        Protocol::Ldap | Protocol::Ldaps => 0o666,
+    };
     Some(Address::Unix(
         path.value,
         listen.mode.as_ref().map_or(default, |at| at.value),
     ))
+}
+
+/// Whether clients of this protocol call services.
+fn calls(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Rpc | Protocol::Dbus)
 }
 
 fn unused(p: &mut Problems, raw: &Raw) {
@@ -411,7 +430,7 @@ fn unused(p: &mut Problems, raw: &Raw) {
     for (name, _) in &raw.directories {
         let named = |listen: &super::raw::Listen| listen.directory.as_ref().is_some_and(|at| at.value == name.value);
         let implied = |listen: &super::raw::Listen| {
-            only && listen.directory.is_none() && listen.protocol.as_ref().is_none_or(|at| at.value != Protocol::Rpc)
+            only && listen.directory.is_none() && listen.protocol.as_ref().is_none_or(|at| !calls(at.value))
         };
         if !raw.listeners.is_empty() && !raw.listeners.iter().any(|listen| named(listen) || implied(listen)) {
             p.warning(
@@ -424,7 +443,7 @@ fn unused(p: &mut Problems, raw: &Raw) {
     let rpc = raw
         .listeners
         .iter()
-        .any(|listen| listen.protocol.as_ref().is_some_and(|at| at.value == Protocol::Rpc));
+        .any(|listen| listen.protocol.as_ref().is_some_and(|at| calls(at.value)));
     if let (false, false, Some((name, _))) = (rpc, raw.listeners.is_empty(), raw.services.first()) {
         p.warning(&name.place, "no listener serves the services")
             .help("add [[listen]] protocol = \"rpc\" address = \"unix:/run/usherd/rpc.sock\"");

@@ -204,6 +204,7 @@ const LISTEN: &[&str] = &[
     "clients_max",
     "payload_bytes_max",
     "token_file",
+    "bus",
 ];
 const TLS_SERVER: &[&str] = &["cert_file", "key_file", "client_ca_file", "client_cert"];
 const SERVICE: &[&str] = &[

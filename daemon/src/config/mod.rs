@@ -5,6 +5,7 @@
 //! ([`diagnostic`]). The one-line commands enter at `raw`. Nothing after the plan reads configuration text.
 
 mod check;
+mod check_dbus;
 mod check_directory;
 mod check_process;
 mod check_rpc;

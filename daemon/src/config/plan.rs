@@ -23,6 +23,8 @@ pub struct Plan {
     pub services: BTreeMap<String, Arc<Service>>,
     /// Listeners, in the order written.
     pub listeners: Vec<Arc<Listener>>,
+    /// Buses on which the services are offered.
+    pub buses: Vec<Arc<Bus>>,
 }
 
 /// `[server]`.
@@ -289,6 +291,41 @@ pub enum Face {
         /// What clients have to show first; none: nothing.
         token: Option<Secret>,
     },
+    /// D-Bus for all services, on a private socket.
+    Dbus {
+        /// Largest payload, 16 MiB.
+        payload_bytes_max: usize,
+    },
+}
+
+/// A bus on which the services are offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bus {
+    /// Which.
+    pub address: BusAddress,
+    /// Largest payload, 16 MiB.
+    pub payload_bytes_max: usize,
+}
+
+/// How a bus is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BusAddress {
+    /// Of the machine.
+    System,
+    /// Of the session that the daemon was started in.
+    Session,
+    /// By a D-Bus address.
+    At(String),
+}
+
+impl std::fmt::Display for BusAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BusAddress::System => "system",
+            BusAddress::Session => "session",
+            BusAddress::At(address) => address,
+        })
+    }
 }
 
 /// Read from a file (one trailing newline removed), wiped when dropped, never printed.

@@ -157,6 +157,8 @@ pub enum Protocol {
     Ldaps,
     /// Our RPC.
     Rpc,
+    /// D-Bus.
+    Dbus,
 }
 
 /// `[[listen]]`.
@@ -192,6 +194,8 @@ pub struct Listen {
     pub payload_bytes_max: Option<At<usize>>,
     /// See `plan::Face::Rpc`.
     pub token_file: Option<At<String>>,
+    /// See `plan::Bus`.
+    pub bus: Option<At<String>>,
 }
 
 impl Listen {
@@ -213,6 +217,7 @@ impl Listen {
             clients_max: None,
             payload_bytes_max: None,
             token_file: None,
+            bus: None,
         }
     }
 }
@@ -363,15 +368,15 @@ fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
 }
 
 fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
-    const PROTOCOLS: [(&str, Protocol); 3] = [
+    const PROTOCOLS: [(&str, Protocol); 4] = [
         ("ldap", Protocol::Ldap),
         ("ldaps", Protocol::Ldaps),
         ("rpc", Protocol::Rpc),
+        ("dbus", Protocol::Dbus),
     ];
-    const LATER: [&str; 9] = [
+    const LATER: [&str; 8] = [
         "radius",
         "radsec",
-        "dbus",
         "nss",
         "pam",
         "nss-pam",
@@ -396,6 +401,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         payload_bytes_max: section.size(p, "payload_bytes_max", 1024, GIB),
         token_file: section.string(p, "token_file"),
+        bus: section.string(p, "bus"),
     };
     section.finish(p);
     listen

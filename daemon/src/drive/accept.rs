@@ -6,8 +6,9 @@ use super::Drive;
 use super::conn::{Kind, LdapClient};
 use super::rpc::RpcClient;
 use crate::config::plan::{Face, Secret};
+use crate::dbus::{Guest, Seat};
 use crate::net::listen::Accepted;
-use crate::net::stream::Stream;
+use crate::net::stream::{Raw, Stream};
 use engine::core::Drain;
 use engine::session::ldap::Session;
 
@@ -16,6 +17,9 @@ impl Drive {
         let Some(listener) = self.listeners.get(&accepted.listener) else {
             return self.shared.client_gone(self.number);
         };
+        if let Face::Dbus { payload_bytes_max } = listener.plan.face {
+            return self.hand_to_dbus(accepted, payload_bytes_max);
+        }
         let affinity = foldhash::fast::FixedState::with_seed(0).hash_one(AffinityKey(accepted.peer));
         let mut stream = Stream::new(accepted.raw);
         let tls_first = listener.plan.tls_first;
@@ -35,7 +39,7 @@ impl Drive {
                 stream.receive_descriptors();
                 Kind::Rpc(RpcClient::new(accepted.listener, token.as_ref().map(Secret::share)))
             }
-            (Face::Ldap { .. }, None) => return self.shared.client_gone(self.number),
+            (Face::Ldap { .. } | Face::Dbus { .. }, _) => return self.shared.client_gone(self.number),
         };
         let idles = listener.plan.idle_timeout;
         let stranger = matches!(&listener.plan.face, Face::Rpc { token: Some(_), .. });
@@ -64,6 +68,18 @@ impl Drive {
                 }
                 self.look_at_again(at);
             }
+        }
+    }
+
+    /// Another thread speaks D-Bus; the client counts as ours until it has left.
+    fn hand_to_dbus(&self, accepted: Accepted, payload_bytes_max: usize) {
+        let seat = Seat::new(std::sync::Arc::clone(&self.shared), self.number);
+        if let Raw::Unix(stream) = accepted.raw {
+            self.shared.door.admit(Guest {
+                stream: stream.into(),
+                payload_bytes_max,
+                seat,
+            });
         }
     }
 

@@ -16,7 +16,7 @@ use engine::session::rpc::{Open, say};
 use wire::rpc::ErrorCode;
 
 use super::Drive;
-use super::conn::{Conn, Kind};
+use super::conn::{Conn, ConnRef, Kind};
 use super::exec::WIPED_BYTES_MAX;
 use super::pools::{Caller, Place};
 use super::service::outcome;
@@ -128,6 +128,7 @@ impl Drive {
             flight.direct = call.direct;
             flight.deadline = request.deadline;
         }
+        self.note_saturation(index);
         Ok(ticket)
     }
 
@@ -170,6 +171,9 @@ impl Drive {
                 text: "there is no room for the answer: too many others are not being read",
             }
         };
+        if caller.conn == ConnRef::ELSEWHERE {
+            return self.remote_answer(caller, answer);
+        }
         match self.caller(caller).map(|conn| &conn.kind) {
             Some(Kind::Rpc(_)) => self.rpc_answer(at, caller.id.cast_unsigned(), answer),
             Some(Kind::Ldap(_) | Kind::Upstream(_)) | None => Heard::Gone,

@@ -18,6 +18,14 @@ pub struct ConnRef {
     pub generation: u32,
 }
 
+impl ConnRef {
+    /// No connection of this worker: whoever asks does so through the inbox.
+    pub const ELSEWHERE: ConnRef = ConnRef {
+        at: u32::MAX,
+        generation: 0,
+    };
+}
+
 /// What is spoken on a connection, and by whom.
 #[derive(Debug)]
 pub enum Kind {

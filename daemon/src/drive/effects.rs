@@ -39,6 +39,9 @@ impl Drive {
         if let Some(state) = self.pool(index) {
             state.busy = false;
             state.work = work;
+            if state.is_service() {
+                self.note_saturation(index);
+            }
         }
     }
 

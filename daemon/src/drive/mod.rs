@@ -23,6 +23,7 @@ mod local;
 pub mod places;
 mod plan;
 pub mod pools;
+mod remote;
 mod report;
 mod rpc;
 pub mod service;
@@ -54,6 +55,7 @@ use conn::Conns;
 use plan::ListenerState;
 pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
+pub use remote::RemoteCall;
 pub use report::{DirectoryReport, HelperLine, ServiceReport, WorkerReport};
 
 /// What a worker can be given to do.
@@ -87,6 +89,10 @@ pub enum Job {
         /// Whether it answers.
         alive: bool,
     },
+    /// A call from another thread.
+    Call(Box<RemoteCall>),
+    /// The caller of this one no longer waits.
+    CancelCall(u32),
     /// Drain at this level.
     Drain(Drain),
     /// End the thread.
@@ -121,6 +127,8 @@ pub struct Drive {
     /// When something of a helper may be due.
     helpers_due: Option<Instant>,
     spawner: Option<Spawner>,
+    /// Calls that came from other threads.
+    remote: remote::Remote,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -166,6 +174,7 @@ impl Drive {
             helpers: places::Places::new(helper::TOKEN_BIT),
             helpers_due: None,
             spawner: None,
+            remote: remote::Remote::default(),
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
@@ -259,6 +268,8 @@ impl Drive {
                 server,
                 alive,
             } => self.set_alive(&directory, &server, alive),
+            Job::Call(call) => self.remote_call(*call),
+            Job::CancelCall(key) => self.cancel_remote(key),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }

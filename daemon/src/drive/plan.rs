@@ -173,7 +173,7 @@ impl Drive {
             let id = listener_id(new);
             let pool = match &new.face {
                 Face::Ldap { directory } => self.find_directory(directory),
-                Face::Rpc { .. } => None,
+                Face::Rpc { .. } | Face::Dbus { .. } => None,
             };
             let old = listeners.remove(&id);
             let tls = match old.filter(|old| old.plan.tls == new.tls).and_then(|old| old.tls) {

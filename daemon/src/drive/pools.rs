@@ -103,6 +103,8 @@ pub struct PoolState {
     pub wary_until: Instant,
     /// Removed from the configuration: goes when it is empty.
     pub leaving: bool,
+    /// It was told that calls wait and no more helpers may be started.
+    pub saturated: bool,
 }
 
 impl PoolState {
@@ -118,6 +120,7 @@ impl PoolState {
             target,
             wary_until: Instant::ZERO,
             leaving: false,
+            saturated: false,
         }
     }
 

@@ -12,6 +12,7 @@ mod calls;
 mod certificates;
 mod client;
 mod commands;
+mod dbus;
 mod deaths;
 mod fake;
 mod helpers;

@@ -20,7 +20,7 @@ use crate::usherd::{BINARY, Setup, Usherd, listener_tls, restrict};
 const TOKEN: &str = "a token of thirty-two characters";
 const UPPER: &str = "[service.upper]\nhelper = \"exec\"\nprogram = [\"/usr/bin/tr\", \"a-z\", \"A-Z\"]\n";
 
-fn guarded() -> Usherd {
+fn guarded(lines: &str) -> Usherd {
     let setup = Setup::new();
     let token = setup.folder.write("token", format!("{TOKEN}\n"));
     restrict(&token);
@@ -30,16 +30,9 @@ fn guarded() -> Usherd {
         .listen(
             "rpc",
             "127.0.0.1:0",
-            &format!(
-                "{}\ntoken_file = \"token\"\npartial_timeout = \"300ms\"",
-                listener_tls()
-            ),
+            &format!("{}\ntoken_file = \"token\"\n{lines}", listener_tls()),
         )
-        .listen(
-            "rpc",
-            "127.0.0.1:0",
-            "token_file = \"token\"\npartial_timeout = \"300ms\"",
-        )
+        .listen("rpc", "127.0.0.1:0", &format!("token_file = \"token\"\n{lines}"))
         .section(UPPER)
         .start()
 }
@@ -61,7 +54,7 @@ fn refused(output: &Output, said: &str) {
 
 #[test]
 fn over_tls_whoever_has_the_token_is_answered_and_nobody_else() {
-    let usherd = guarded();
+    let usherd = guarded("");
     let ca = certificates().ca();
     let ca = ca.to_str().expect("a path");
     let other = certificates().other_ca();
@@ -124,7 +117,7 @@ fn over_tls_payloads_of_all_sizes_come_back_whole() {
 /// A stranger is heard for so long, and for no more than a hello.
 #[test]
 fn a_stranger_cannot_stay_and_cannot_fill_memory() {
-    let usherd = guarded();
+    let usherd = guarded("partial_timeout = \"1s\"");
     let mut silent = TcpStream::connect(("127.0.0.1", usherd.port(1))).expect("the listener");
     silent
         .set_read_timeout(Some(Duration::from_secs(10)))

@@ -412,6 +412,59 @@ fn more_mistakes_of_a_listener() {
         &format!("{DIRECTORY}[listen]\naddress = \"x\""),
         "3:1 `listen` in the file must be a list of tables",
     );
+    let two = format!(
+        "{DIRECTORY}[directory.b]\nserver = [{{ ldif = \"people.ldif\" }}]\n[[listen]]\naddress = \"ldap://127.0.0.1:1\"\n"
+    );
+    one(&fixture, &two, "5:1 [[listen]] without a directory");
+    let port_0 = LISTEN.replace(":1389", ":0");
+    assert_eq!(
+        fixture.found(&format!("{DIRECTORY}{port_0}{port_0}")),
+        [""; 0],
+        "the kernel chooses two ports"
+    );
+}
+
+#[test]
+fn mistakes_of_a_dbus_listener() {
+    let fixture = Fixture::new("listen-dbus");
+    let dbus = |lines: &str| format!("{DIRECTORY}{LISTEN}[[listen]]\nprotocol = \"dbus\"\n{lines}\n");
+    each(
+        &fixture,
+        dbus,
+        &[
+            (
+                "address = \"127.0.0.1:4000\"",
+                "9:11 a dbus listener listens on a unix socket",
+            ),
+            (
+                "address = \"unix:d\"\nbus = \"system\"",
+                "9:11 a dbus listener has a `bus` or an `address`",
+            ),
+            ("bus = \"the big red one\"", "9:7 `bus` is not a bus"),
+            (
+                "bus = \"system\"\ndirectory = \"corp\"",
+                "10:13 a dbus listener serves services, not a directory",
+            ),
+            (
+                "address = \"unix:d\"\ntoken_file = \"token\"",
+                "10:14 `token_file` is for rpc listeners",
+            ),
+            (
+                "bus = \"system\"\n[[listen]]\nprotocol = \"dbus\"\nbus = \"system\"",
+                "12:7 the bus system is used twice",
+            ),
+        ],
+    );
+    one(
+        &fixture,
+        &format!("{DIRECTORY}{LISTEN}bus = \"session\"\n"),
+        "7:7 `bus` is for dbus listeners",
+    );
+}
+
+#[test]
+fn mistakes_of_an_rpc_listener() {
+    let fixture = Fixture::new("listen-rpc");
     let rpc = |lines: &str| format!("{DIRECTORY}{LISTEN}[[listen]]\nprotocol = \"rpc\"\n{lines}\n");
     each(
         &fixture,
@@ -454,15 +507,5 @@ fn more_mistakes_of_a_listener() {
                 "10:14 the token file FOLDER/nothing cannot be read",
             ),
         ],
-    );
-    let two = format!(
-        "{DIRECTORY}[directory.b]\nserver = [{{ ldif = \"people.ldif\" }}]\n[[listen]]\naddress = \"ldap://127.0.0.1:1\"\n"
-    );
-    one(&fixture, &two, "5:1 [[listen]] without a directory");
-    let port_0 = LISTEN.replace(":1389", ":0");
-    assert_eq!(
-        fixture.found(&format!("{DIRECTORY}{port_0}{port_0}")),
-        [""; 0],
-        "the kernel chooses two ports"
     );
 }
