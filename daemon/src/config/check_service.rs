@@ -112,12 +112,13 @@ fn kind(p: &mut Problems, raw: &raw::Service) -> ServiceKind {
         None => None,
     };
     let written = raw.stay.transport.as_ref();
-    if let (Some(written), Some(helper)) = (written.filter(|at| at.value == Transport::Dbus), &raw.helper) {
-        p.error(
-            &written.place,
-            format!("the helper `{}` does not speak D-Bus", helper.value.word()),
-        )
-        .help("leave `transport` out");
+    if let Some(written) = written.filter(|at| at.value == Transport::Dbus) {
+        let what = match &raw.helper {
+            Some(helper) => format!("the helper `{}` does not speak D-Bus", helper.value.word()),
+            None => "transport \"dbus\" is not part of this version".to_owned(),
+        };
+        p.error(&written.place, what)
+            .help("leave `transport` out: the program speaks the helper protocol");
     }
     ServiceKind::Helper {
         transport: written.map_or(Transport::Seqpacket, |at| at.value),
@@ -182,22 +183,16 @@ fn memory_max(p: &mut Problems, written: Option<&At<usize>>) -> usize {
 }
 
 fn shared_memory(p: &mut Problems, kind: ServiceKind, concurrency: usize, written: Option<&At<usize>>) -> usize {
-    let (transport, builtin) = match kind {
-        ServiceKind::Exec => return 0,
-        ServiceKind::Helper { transport, builtin } => (transport, builtin),
-    };
-    let none = transport == Transport::Dbus || concurrency > 1;
+    if kind == ServiceKind::Exec {
+        return 0;
+    }
+    let none = concurrency > 1;
     let Some(written) = written.filter(|at| at.value > 0) else {
         return if none || written.is_some() { 0 } else { SHARED_MEMORY };
     };
-    if none && builtin.is_none() || concurrency > 1 {
-        let why = if transport == Transport::Dbus {
-            "D-Bus carries every payload itself"
-        } else {
-            "helpers that take several calls at once share no memory"
-        };
+    if none {
         p.error(&written.place, "`shared_memory` has no use here")
-            .label(why)
+            .label("helpers that take several calls at once share no memory")
             .help("leave it out");
     } else if written.value < SHARED_MEMORY_MIN {
         p.error(&written.place, "`shared_memory` is too small to be of use")

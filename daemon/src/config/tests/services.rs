@@ -67,7 +67,7 @@ fn built_in_helpers_are_the_daemon_itself() {
 fn everything_that_can_be_written() {
     let fixture = Fixture::new("all-of-a-service");
     let text = stays(
-        "transport = \"dbus\"\nmin = 2\nmax = 8\nmin_spare = 1\nidle_timeout = \"5m\"\nspawn_rate = 4\nstarting_max = 2
+        "transport = \"seqpacket\"\nmin = 2\nmax = 8\nmin_spare = 1\nidle_timeout = \"5m\"\nspawn_rate = 4\nstarting_max = 2
 start_timeout = \"3s\"\nqueue_max = 5\nqueue_timeout = 2\nrequest_timeout = \"7s\"\ngrace = \"200ms\"\nrequests_max = 1000
 lifetime = \"1h\"\nmemory_max = \"256MiB\"\ncrash_max = 3\ncrash_window = \"30s\"\nretry_min = \"1s\"\nretry_max = \"10s\"
 concurrency = 4\nreply_bytes_max = \"1MiB\"\nslow_log = 0\ndirectory = \".\"
@@ -78,7 +78,7 @@ environment = { LANG = \"C\" }\nenvironment_pass = [\"PATH\", \"NOT_SET_ANYWHERE
     let plan = fixture.plan(&text);
     let service = &plan.services["upper"];
     let expected = ServiceKind::Helper {
-        transport: Transport::Dbus,
+        transport: Transport::Seqpacket,
         builtin: None,
     };
     assert_eq!(service.kind, expected);
@@ -247,8 +247,8 @@ fn mistakes_of_the_bounds_of_a_pool() {
                 "6:13 unknown transport \"tcp\" in [service.upper]",
             ),
             (
-                "transport = \"dbus\"\nshared_memory = \"64KiB\"",
-                "7:17 `shared_memory` has no use here",
+                "transport = \"dbus\"",
+                "6:13 transport \"dbus\" is not part of this version",
             ),
             (
                 "concurrency = 2\nshared_memory = \"64KiB\"",
@@ -258,10 +258,7 @@ fn mistakes_of_the_bounds_of_a_pool() {
             ("direct_reply = true", "6:1 `direct_reply` is not part of this version"),
         ],
     );
-    assert_eq!(
-        fixture.found(&stays("transport = \"dbus\"\nshared_memory = 0")),
-        [""; 0]
-    );
+    assert_eq!(fixture.found(&stays("concurrency = 2\nshared_memory = 0")), [""; 0]);
 }
 
 #[test]
