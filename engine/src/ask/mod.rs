@@ -7,6 +7,7 @@
 //!
 //! Invariants: an id is never used again within one session; a question is wiped when it goes.
 
+mod call;
 pub mod filter;
 pub mod template;
 mod verdict;
@@ -19,6 +20,7 @@ use wire::ldap::grammar::Scope;
 use wire::ldap::message::{self, ChangeSpec, Entry, SearchSpec};
 use zeroize::Zeroizing;
 
+pub use call::Object;
 pub use verdict::{Bound, Verdict, bind_verdict};
 
 /// Questions of one session that are not answered yet, at most; what is beyond waits in the session.

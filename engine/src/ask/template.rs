@@ -95,7 +95,10 @@ impl Template {
 fn place(pieces: &mut Vec<Piece>, sign: &str, name: &str, names: &[&str]) -> Result<(), String> {
     if !names.contains(&name) {
         let known: Vec<String> = names.iter().map(|name| format!("{sign}{name}")).collect();
-        return Err(format!("`{sign}{name}` stands for nothing; there are: {}", known.join(", ")));
+        return Err(format!(
+            "`{sign}{name}` stands for nothing; there are: {}",
+            known.join(", ")
+        ));
     }
     pieces.push(Piece::Place(name.to_owned()));
     Ok(())
@@ -129,7 +132,11 @@ mod tests {
         assert!(why("(uid=$user)").contains("$username"));
         assert!(why("(uid=${username)").contains('}'));
         assert!(why("uid=$username").contains("parentheses"));
-        assert!(Template::percents("(uid=%q)", &["u"]).expect_err("no template").contains("%u"));
+        assert!(
+            Template::percents("(uid=%q)", &["u"])
+                .expect_err("no template")
+                .contains("%u")
+        );
         assert!(Template::percents("(uid=%", &["u"]).is_err());
     }
 }

@@ -167,7 +167,8 @@ mod tests {
     #[test]
     fn active_directory_s_numbers_are_told_apart() {
         let of = |data: &str| {
-            let text = format!("80090308: LdapErr: DSID-0C09044E, comment: AcceptSecurityContext error, data {data}, v2580");
+            let text =
+                format!("80090308: LdapErr: DSID-0C09044E, comment: AcceptSecurityContext error, data {data}, v2580");
             bind_verdict(&end(49, &text, b""))
         };
         for (data, verdict) in [
