@@ -11,7 +11,7 @@ use super::{Lifecycle, State};
 use crate::admin::snapshot::{
     Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service, Snapshot,
 };
-use crate::config::plan::{self, Address, Face};
+use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
 use crate::drive::{DirectoryReport, HelperLine, Job, ServiceReport, WorkerReport, listener_id};
 use crate::metrics::{BUCKETS_MICROS, Class, Counts, Outcome};
@@ -46,6 +46,8 @@ pub(super) fn protocol(listener: &plan::Listener) -> &'static str {
         (Face::Ldap { .. }, false) => "ldap",
         (Face::Ldap { .. }, true) => "ldaps",
         (Face::Rpc { .. }, _) => "rpc",
+        (Face::Nslcd { .. }, _) => "nslcd",
+        (Face::Saslauthd { .. }, _) => "saslauthd",
     }
 }
 
@@ -164,7 +166,15 @@ fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> L
         .filter(|(other, _)| *other == id);
     let directory = match &plan.face {
         Face::Ldap { directory } => directory.clone(),
-        Face::Rpc { .. } => String::new(),
+        Face::Nslcd {
+            behind: Behind::Directory(directory),
+            ..
+        }
+        | Face::Saslauthd {
+            behind: Behind::Directory(directory),
+            ..
+        } => directory.clone(),
+        Face::Rpc { .. } | Face::Nslcd { .. } | Face::Saslauthd { .. } => String::new(),
     };
     let ready = reports
         .iter()

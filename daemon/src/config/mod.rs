@@ -6,6 +6,7 @@
 
 mod check;
 mod check_directory;
+mod check_nss;
 mod check_process;
 mod check_rpc;
 mod check_service;
@@ -18,6 +19,7 @@ mod limits;
 pub mod one_line;
 pub mod plan;
 pub mod raw;
+pub mod raw_nss;
 mod raw_service;
 mod reader;
 pub mod run_dir;

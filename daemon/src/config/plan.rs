@@ -274,6 +274,15 @@ pub enum Address {
     Unix(PathBuf, u32),
 }
 
+/// Who answers a listener that can have either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// Key into `Plan::directories`.
+    Directory(String),
+    /// Key into `Plan::services`.
+    Service(String),
+}
+
 /// A listener's protocol and what stands behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Face {
@@ -288,6 +297,20 @@ pub enum Face {
         payload_bytes_max: usize,
         /// What clients have to show first; none: nothing.
         token: Option<Secret>,
+    },
+    /// The nslcd protocol, for the NSS and PAM modules.
+    Nslcd {
+        /// Who answers.
+        behind: Behind,
+        /// How.
+        settings: Arc<engine::session::nss_pam::Settings>,
+    },
+    /// The saslauthd protocol, for Cyrus SASL.
+    Saslauthd {
+        /// Who answers.
+        behind: Behind,
+        /// How.
+        answers: Arc<engine::session::saslauthd::Answers>,
     },
 }
 

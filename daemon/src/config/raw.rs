@@ -157,6 +157,10 @@ pub enum Protocol {
     Ldaps,
     /// Our RPC.
     Rpc,
+    /// The NSS and PAM modules'.
+    Nslcd,
+    /// Cyrus SASL's.
+    Saslauthd,
 }
 
 /// `[[listen]]`.
@@ -192,6 +196,18 @@ pub struct Listen {
     pub payload_bytes_max: Option<At<usize>>,
     /// See `plan::Face::Rpc`.
     pub token_file: Option<At<String>>,
+    /// `service`: who answers instead of a directory.
+    pub service: Option<At<String>>,
+    /// Below which entries is searched.
+    pub base: Option<At<Vec<At<String>>>>,
+    /// What finds the one entry that a name means.
+    pub filter: Option<At<String>>,
+    /// How a directory is read.
+    pub map: Option<super::raw_nss::Map>,
+    /// See `nss_pam::Settings`.
+    pub answer_bytes_max: Option<At<usize>>,
+    /// See `nss_pam::Settings`.
+    pub password_prohibited: Option<At<String>>,
 }
 
 impl Listen {
@@ -213,6 +229,12 @@ impl Listen {
             clients_max: None,
             payload_bytes_max: None,
             token_file: None,
+            service: None,
+            base: None,
+            filter: None,
+            map: None,
+            answer_bytes_max: None,
+            password_prohibited: None,
         }
     }
 }
@@ -363,23 +385,16 @@ fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
 }
 
 fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
-    const PROTOCOLS: [(&str, Protocol); 3] = [
+    const PROTOCOLS: [(&str, Protocol); 5] = [
         ("ldap", Protocol::Ldap),
         ("ldaps", Protocol::Ldaps),
         ("rpc", Protocol::Rpc),
+        ("nslcd", Protocol::Nslcd),
+        ("saslauthd", Protocol::Saslauthd),
     ];
-    const LATER: [&str; 9] = [
-        "radius",
-        "radsec",
-        "dbus",
-        "nss",
-        "pam",
-        "nss-pam",
-        "nslcd",
-        "saslauthd",
-        "http",
-    ];
+    const LATER: [&str; 5] = ["radius", "radsec", "dbus", "nss-pam", "http"];
     let tls = section.section(p, "tls", Kind::TlsServer);
+    let map = section.section(p, "map", Kind::Map);
     let listen = Listen {
         place: section.place.clone(),
         protocol: section.choice(p, "protocol", &PROTOCOLS, &LATER),
@@ -396,6 +411,12 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         payload_bytes_max: section.size(p, "payload_bytes_max", 1024, GIB),
         token_file: section.string(p, "token_file"),
+        service: section.string(p, "service"),
+        base: section.strings(p, "base"),
+        filter: section.string(p, "filter"),
+        map: map.map(|section| super::raw_nss::read(p, section)),
+        answer_bytes_max: section.size(p, "answer_bytes_max", 4096, GIB),
+        password_prohibited: section.string(p, "password_prohibited"),
     };
     section.finish(p);
     listen

@@ -219,7 +219,3 @@ fn full_name(request: &Request<'_>) -> Vec<u8> {
     }
     [request.login, b"@", request.realm].concat()
 }
-
-#[cfg(test)]
-#[path = "saslauthd_tests.rs"]
-mod tests;

@@ -278,6 +278,3 @@ fn told(work: &mut Work, id: u32, request: &Request<'_>, event: &Event<'_>, cx: 
         _ => Step::Broken,
     }
 }
-
-#[cfg(test)]
-mod tests;
