@@ -176,5 +176,5 @@ fn sessions_have_a_number_and_personal_data_stays() {
         who: who("alice"),
         session: b"usherd-0000000000000007",
     };
-    check(&close, &settings, |_| {});
+    check(&close, &settings, nslcd::nothing);
 }

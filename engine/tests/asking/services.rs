@@ -206,6 +206,14 @@ fn accounts_sessions_and_changes_are_calls() {
     let (_, out) = ask(&open, 1, &[r#"{"status":"unsupported"}"#]);
     assert_eq!(out, answered(&open, |out| nslcd::text(out, b"usherd-0000000000000007")));
 
+    let close = Request::SessionClose { who, session: b"s1" };
+    let (calls, out) = ask(&close, 1, &[r#"{"status":"ok"}"#]);
+    assert_eq!(
+        calls,
+        [json!({"do":"close-session","name":"alice","tty":"pts/0","session":"s1"})]
+    );
+    assert_eq!(out, answered(&close, nslcd::nothing));
+
     let change = Request::PasswordModify {
         who,
         as_root: false,

@@ -88,7 +88,7 @@ cn: odd
 dn: uid=unfinished,dc=example,dc=com
 objectClass: posixAccount
 uid: unfinished
-uidNumber: x
+uidNumber: -3
 gidNumber: 2001
 cn: unfinished
 

@@ -216,6 +216,11 @@ pub fn text(out: &mut Vec<u8>, text: &[u8]) {
     string(out, text);
 }
 
+/// Of [`super::Request::SessionClose`]: a result with nothing in it.
+pub fn nothing(out: &mut Vec<u8>) {
+    number(out, RESULT_BEGIN);
+}
+
 /// Of [`super::Request::Authc`]: whether the password is right, the user's name as the directory has it, and what is known
 /// of the account.
 pub fn authc(out: &mut Vec<u8>, password: Pam, name: &[u8], account: Pam, message: &[u8]) {

@@ -240,7 +240,7 @@ fn local(request: &Request<'_>, settings: &Settings, number: u64, out: &mut Vec<
             nslcd::user_modify_refused(out, b"personal data cannot be changed here: change it in the directory");
         }
         Request::SessionOpen(_) if directory => nslcd::text(out, session_id(number).as_bytes()),
-        Request::SessionClose { .. } if directory => {}
+        Request::SessionClose { .. } if directory => nslcd::nothing(out),
         _ => return false,
     }
     true

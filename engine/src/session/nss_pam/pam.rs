@@ -171,6 +171,7 @@ impl Asking {
                     nslcd::verdict(cx.out, verdict, why.as_bytes());
                     return Step::Whole;
                 }
+                self.base = 0;
                 self.authorize(who, 0, cx)
             }
             Request::PasswordModify { as_root, old, new, .. } => self.change(*as_root, old, new, cx),

@@ -111,7 +111,10 @@ impl Calling {
                 _ => Step::Broken,
             },
             Request::SessionClose { .. } => match status {
-                "ok" | "unsupported" => Step::Whole,
+                "ok" | "unsupported" => {
+                    nslcd::nothing(cx.out);
+                    Step::Whole
+                }
                 _ => Step::Broken,
             },
             Request::PasswordModify { .. } => match verdict(status) {
