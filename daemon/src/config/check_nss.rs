@@ -40,10 +40,6 @@ pub(super) fn refuse(p: &mut Problems, listen: &Listen) {
 
 /// The face of an nslcd or saslauthd listener.
 pub(super) fn face(p: &mut Problems, raw: &Raw, listen: &Listen, protocol: Protocol) -> Option<Face> {
-    if let Some(written) = &listen.payload_bytes_max {
-        p.error(&written.place, "`payload_bytes_max` is for rpc listeners")
-            .help("the size of an answer is `answer_bytes_max`");
-    }
     let behind = behind(p, raw, listen)?;
     if protocol == Protocol::Nslcd {
         nslcd(p, raw, listen, behind)

@@ -16,12 +16,16 @@ use std::collections::VecDeque;
 
 use wire::ldap::control::{self, oid};
 use wire::ldap::envelope;
-use wire::ldap::grammar::Scope;
-use wire::ldap::message::{self, ChangeSpec, Entry, SearchSpec};
+use wire::ldap::message::{self, SearchSpec};
 use zeroize::Zeroizing;
 
 pub use call::Object;
+// A session that asks a directory says so in these words, and knows nothing else of LDAP.
 pub use verdict::{Bound, Verdict, bind_verdict};
+pub use wire::ldap::dn::avas as name_parts;
+pub use wire::ldap::grammar::Scope;
+pub use wire::ldap::message::{ChangeSpec, Entry};
+pub use wire::ldap::result::{code, name as code_name};
 
 /// Questions of one session that are not answered yet, at most; what is beyond waits in the session.
 pub const OPEN_MAX: usize = 16;

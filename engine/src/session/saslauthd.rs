@@ -5,13 +5,11 @@
 //! the connection is closed without an answer.
 
 use serde_json::Value;
-use wire::ldap::grammar::Scope;
-use wire::ldap::result::code;
 use wire::saslauthd::{Request, write_answer};
 use zeroize::Zeroizing;
 
 use crate::ask::template::Template;
-use crate::ask::{Asks, Event, Object, Question, Search, To, Verdict, bind_verdict};
+use crate::ask::{Asks, Event, Object, Question, Scope, Search, To, Verdict, bind_verdict, code};
 
 /// Places in a filter: the login name, its part before `@`, its part behind it, realm, service.
 pub const PLACES: [&str; 5] = ["u", "U", "d", "r", "s"];

@@ -2,10 +2,10 @@
 //! invisible, never half an answer.
 
 use wire::ber::Strings;
-use wire::ldap::message::Entry;
 use wire::nslcd::{self, Key, Map, Passwd, Shadow};
 
 use super::maps::{Maps, is_name};
+use crate::ask::Entry;
 
 /// The names of shadow's attributes, in the order of [`Aging`].
 pub(super) const SHADOW: [&str; 6] = [

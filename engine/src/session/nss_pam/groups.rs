@@ -7,9 +7,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use wire::ldap::dn;
-use wire::ldap::grammar::Scope;
-use wire::ldap::message::Entry;
 use wire::nslcd::{self, Key, Map};
 
 use super::entries::{self, values, wanted};
@@ -17,7 +14,7 @@ use super::lookup::{condition, is_whole, search};
 use super::maps::{Maps, is_name};
 use super::{Context, Step};
 use crate::ask::filter::{and, equal, or};
-use crate::ask::{Event, OPEN_MAX, Search};
+use crate::ask::{Entry, Event, OPEN_MAX, Scope, Search, name_parts};
 
 /// Entries that are looked up for one answer, at most.
 const MEMBERS_MAX: usize = 50_000;
@@ -259,7 +256,7 @@ impl People {
 
 /// The value of this attribute where an entry's name begins with it.
 fn own_name(name: &[u8], attribute: &str) -> Option<Dn> {
-    let ava = dn::avas(name).next()?.ok()?;
+    let ava = name_parts(name).next()?.ok()?;
     ava.attribute
         .eq_ignore_ascii_case(attribute.as_bytes())
         .then(|| ava.value.bytes().as_ref().into())

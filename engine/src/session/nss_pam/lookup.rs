@@ -1,15 +1,13 @@
 //! Looking entries of a map up, base after base. Groups and their members are in [`super::groups`].
 
-use wire::ldap::message::FILTER_ANY_ENTRY;
-use wire::ldap::result::code;
 use wire::nslcd::{Key, Map};
 
 use super::entries;
 use super::maps::{Maps, is_name};
 use super::network;
 use super::{Context, Step};
-use crate::ask::filter::equal;
-use crate::ask::{Asks, Event, Final, Search};
+use crate::ask::filter::{self, equal};
+use crate::ask::{Asks, Event, Final, Search, code};
 
 /// A search of one map, base after base.
 #[derive(Debug)]
@@ -100,7 +98,7 @@ pub(super) fn condition(maps: &Maps, map: Map, key: &Key<'_>) -> Option<Vec<u8>>
         _ => return network::condition(map, key),
     };
     match key {
-        Key::All => maps.enumerate.then(|| FILTER_ANY_ENTRY.to_vec()),
+        Key::All => maps.enumerate.then(|| filter::ANY.to_vec()),
         Key::Name(asked) => is_name(asked).then(|| equal(name, asked)),
         Key::Id(id) if *id < least => None,
         Key::Id(id) => match &maps.sid {

@@ -1,12 +1,10 @@
 //! Where accounts and groups stand in a directory, and what their attributes are called: RFC 2307, RFC 2307bis (groups
 //! hold the names of entries), or Active Directory.
 
-use wire::ldap::grammar::Scope;
-use wire::ldap::message::FILTER_ANY_ENTRY;
 use wire::nslcd::Map;
 
-use crate::ask::filter;
 use crate::ask::template::Template;
+use crate::ask::{Scope, filter};
 
 /// Places in a filter of `authorize`, under the names nslcd's `pam_authz_search` has.
 pub const AUTHORIZE_PLACES: [&str; 8] = ["username", "uid", "service", "ruser", "rhost", "tty", "hostname", "dn"];
@@ -150,7 +148,7 @@ impl Maps {
 
     /// The filter of a map's entries with a condition more.
     pub fn filter(&self, map: Map, condition: &[u8]) -> Vec<u8> {
-        let own = self.place(map).map_or(FILTER_ANY_ENTRY, |here| &here.filter);
+        let own = self.place(map).map_or(filter::ANY, |here| &here.filter);
         filter::and([own, condition])
     }
 
@@ -199,8 +197,8 @@ fn default_filter(schema: Schema, map: Map) -> Vec<u8> {
     let windows = schema == Schema::ActiveDirectory;
     match map {
         Map::Passwd | Map::Shadow if windows => {
-            let posix = b"\x87\x09uidNumber".as_slice();
-            filter::and([windows_users().as_slice(), posix])
+            let posix = filter::present("uidNumber");
+            filter::and([windows_users().as_slice(), posix.as_slice()])
         }
         Map::Group if windows => class("group"),
         Map::Passwd => class("posixAccount"),
@@ -219,11 +217,7 @@ fn default_filter(schema: Schema, map: Map) -> Vec<u8> {
 
 /// `(&(objectClass=user)(!(objectClass=computer)))`
 fn windows_users() -> Vec<u8> {
-    let computer = filter::equal("objectClass", b"computer");
-    let mut not = Vec::new();
-    wire::ber::nest(&mut not, wire::ldap::grammar::filter_tag::NOT, |out| {
-        out.extend_from_slice(&computer);
-    });
+    let not = filter::not(&filter::equal("objectClass", b"computer"));
     filter::and([filter::equal("objectClass", b"user").as_slice(), not.as_slice()])
 }
 

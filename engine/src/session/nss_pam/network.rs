@@ -3,17 +3,17 @@
 
 use std::net::IpAddr;
 
-use wire::ldap::message::Entry;
 use wire::nslcd::{self, Key, Map};
 
 use super::entries::{first, values, wanted};
 use super::maps::Maps;
+use crate::ask::Entry;
 
 /// The condition that finds what this key asks for; none: nothing can.
 pub(super) fn condition(map: Map, key: &Key<'_>) -> Option<Vec<u8>> {
     use crate::ask::filter::{and, equal};
     Some(match (map, key) {
-        (_, Key::All) => wire::ldap::message::FILTER_ANY_ENTRY.to_vec(),
+        (_, Key::All) => crate::ask::filter::ANY.to_vec(),
         (Map::Service, Key::ServiceName(name, protocol)) => with_protocol(equal("cn", name), protocol),
         (Map::Service, Key::ServicePort(port, protocol)) => {
             with_protocol(equal("ipServicePort", port.to_string().as_bytes()), protocol)

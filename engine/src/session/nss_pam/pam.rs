@@ -4,8 +4,6 @@
 //! asked". An empty password is never sent, for a server would take it for nobody's and say yes (RFC 4513 section 5.1.2). Where
 //! two entries have the name, neither is let in.
 
-use wire::ldap::message::{ChangeSpec, Entry};
-use wire::ldap::result::code;
 use wire::nslcd::{self, Key, Map, Pam, Request, Who};
 use zeroize::Zeroizing;
 
@@ -14,7 +12,7 @@ use super::entries::{self, Aging};
 use super::lookup::{condition, is_whole, search};
 use super::maps::{Maps, Schema, is_name};
 use super::{Context, Step};
-use crate::ask::{Bound, Event, Final, Search, To, Verdict, bind_verdict};
+use crate::ask::{Bound, ChangeSpec, Entry, Event, Final, Search, To, Verdict, bind_verdict, code, code_name};
 
 /// Told to a user of whom there are two.
 const AMBIGUOUS: &[u8] = b"more than one entry has this name";
@@ -339,7 +337,7 @@ impl Asking {
             _ => return Step::Broken,
         };
         let why = if told.is_empty() {
-            wire::ldap::result::name(end.code).into()
+            code_name(end.code).into()
         } else {
             told
         };
