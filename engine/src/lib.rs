@@ -3,6 +3,7 @@
 //! What lives here is told things and emits effects; it performs none of them. Time and randomness are passed in.
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod core;
 pub mod directory;
 pub mod session;

@@ -9,4 +9,6 @@ pub mod frame;
 pub mod helper;
 pub mod ldap;
 pub mod ldif;
+pub mod nslcd;
 pub mod rpc;
+pub mod saslauthd;

@@ -27,8 +27,12 @@ mod grammar_body;
 mod helper_body;
 #[path = "../../fuzz/bodies/ldif.rs"]
 mod ldif_body;
+#[path = "../../fuzz/bodies/nslcd.rs"]
+mod nslcd_body;
 #[path = "../../fuzz/bodies/rpc.rs"]
 mod rpc_body;
+#[path = "../../fuzz/bodies/saslauthd.rs"]
+mod saslauthd_body;
 #[path = "../../fuzz/bodies/url.rs"]
 mod url_body;
 
@@ -65,6 +69,22 @@ fn helper() {
 #[test]
 fn rpc_frames() {
     replay("rpc", &frames(), rpc_body::run);
+}
+
+#[test]
+fn nslcd() {
+    replay("nslcd", &nslcd_requests(), nslcd_body::run);
+}
+
+#[test]
+fn saslauthd() {
+    let request = wire::saslauthd::Request {
+        login: b"alice",
+        password: b"secret",
+        service: b"imap",
+        realm: b"example.com",
+    };
+    replay("saslauthd", &[written(|out| request.write(out))], saslauthd_body::run);
 }
 
 #[test]
@@ -330,6 +350,48 @@ fn datagrams() -> Vec<Vec<u8>> {
         written(|out| helper::write_ask(out, 7, Payload::Inline(b"token?")).unwrap()),
     ];
     said.map(|datagram| [&[127], &datagram[..]].concat()).to_vec()
+}
+
+fn nslcd_requests() -> Vec<Vec<u8>> {
+    use wire::nslcd::{Key, Map, Request, Who};
+    let who = Who {
+        user: b"alice",
+        service: b"login",
+        ruser: b"root",
+        rhost: b"gate",
+        tty: b"pts/0",
+    };
+    let look = |map, key| Request::Look { map, key };
+    let requests = [
+        Request::ConfigGet(1),
+        look(Map::Passwd, Key::Name(b"alice")),
+        look(Map::Passwd, Key::Id(1000)),
+        look(Map::Group, Key::Member(b"alice")),
+        look(Map::Shadow, Key::All),
+        look(Map::Host, Key::Address(2, &[127, 0, 0, 1])),
+        look(Map::Ether, Key::Ether([0, 1, 2, 3, 4, 5])),
+        look(Map::Service, Key::ServiceName(b"ssh", b"tcp")),
+        look(Map::Service, Key::ServicePort(22, b"")),
+        Request::Authc {
+            who,
+            password: b"secret",
+        },
+        Request::Authz(who),
+        Request::SessionOpen(who),
+        Request::SessionClose { who, session: b"1" },
+        Request::PasswordModify {
+            who,
+            as_root: false,
+            old: b"secret",
+            new: b"better",
+        },
+    ];
+    let mut all: Vec<Vec<u8>> = requests
+        .iter()
+        .map(|request| written(|out| request.write(out)))
+        .collect();
+    all.push(b"\0\0\0\x02\0\x0e\0\x01\0\0\0\x01a\0\0\0\0\0\0\0\x01p\0\0\0\x08\0\0\0\x02sh\0\0\0\0".to_vec());
+    all
 }
 
 fn urls() -> Vec<Vec<u8>> {

@@ -19,7 +19,7 @@ use engine::core::Drain;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::admin::{self, Command};
-use crate::config::plan::{Address, Face, Listener, Plan, Target, UpstreamTls};
+use crate::config::plan::{Address, Behind, Face, Listener, Plan, Target, UpstreamTls};
 use crate::config::{self, render};
 use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
@@ -524,7 +524,18 @@ fn workers_of(plan: &Plan, listener: &Listener) -> Vec<usize> {
             Some(directory) => hosts(directory, plan.server.workers),
             None => Vec::new(),
         },
-        Face::Rpc { .. } | Face::Dbus { .. } => vec![SERVICES_HOME],
+        Face::Nslcd {
+            behind: Behind::Directory(directory),
+            ..
+        }
+        | Face::Saslauthd {
+            behind: Behind::Directory(directory),
+            ..
+        } => match plan.directories.get(directory) {
+            Some(directory) => hosts(directory, plan.server.workers),
+            None => Vec::new(),
+        },
+        Face::Rpc { .. } | Face::Dbus { .. } | Face::Nslcd { .. } | Face::Saslauthd { .. } => vec![SERVICES_HOME],
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Lifecycle, State};
 use crate::admin::snapshot::{
     Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service, Snapshot,
 };
-use crate::config::plan::{self, Address, Face};
+use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
 use crate::drive::{DirectoryReport, HelperLine, Job, ServiceReport, WorkerReport, listener_id};
 use crate::metrics::{BUCKETS_MICROS, Class, Counts, Outcome};
@@ -47,6 +47,8 @@ pub(super) fn protocol(listener: &plan::Listener) -> &'static str {
         (Face::Ldap { .. }, true) => "ldaps",
         (Face::Rpc { .. }, _) => "rpc",
         (Face::Dbus { .. }, _) => "dbus",
+        (Face::Nslcd { .. }, _) => "nslcd",
+        (Face::Saslauthd { .. }, _) => "saslauthd",
     }
 }
 
@@ -165,7 +167,15 @@ fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> L
         .filter(|(other, _)| *other == id);
     let directory = match &plan.face {
         Face::Ldap { directory } => directory.clone(),
-        Face::Rpc { .. } | Face::Dbus { .. } => String::new(),
+        Face::Nslcd {
+            behind: Behind::Directory(directory),
+            ..
+        }
+        | Face::Saslauthd {
+            behind: Behind::Directory(directory),
+            ..
+        } => directory.clone(),
+        Face::Rpc { .. } | Face::Dbus { .. } | Face::Nslcd { .. } | Face::Saslauthd { .. } => String::new(),
     };
     let ready = reports
         .iter()

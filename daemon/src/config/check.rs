@@ -12,7 +12,7 @@ use super::files::Folder;
 use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
-use super::{check_dbus, check_directory, check_rpc, check_service, check_tls};
+use super::{check_dbus, check_directory, check_nss, check_rpc, check_service, check_tls};
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
 pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
@@ -284,7 +284,7 @@ fn protocol(p: &mut Problems, listen: &super::raw::Listen, scheme: Option<Scheme
                 return None;
             }
             p.error(&listen.place, "[[listen]] without a protocol")
-                .help("add protocol = \"ldap\", \"ldaps\", \"rpc\" or \"dbus\"");
+                .help("add protocol = \"ldap\", \"ldaps\", \"rpc\", \"dbus\", \"nslcd\" or \"saslauthd\"");
             None
         }
     }
@@ -297,6 +297,11 @@ fn face(
     protocol: Protocol,
     folder: &Folder,
 ) -> Option<plan::Face> {
+    if matches!(protocol, Protocol::Nslcd | Protocol::Saslauthd) {
+        check_rpc::refuse_settings(p, listen);
+        return check_nss::face(p, raw, listen, protocol);
+    }
+    check_nss::refuse(p, listen);
     if protocol == Protocol::Rpc {
         return check_rpc::face(p, listen, folder);
     }
@@ -324,16 +329,21 @@ fn face(
 
 /// Whether the directory that a listener names exists.
 fn named_directory(p: &mut Problems, raw: &Raw, directory: &At<String>) -> bool {
-    let names = || raw.directories.iter().map(|(name, _)| name.value.as_str());
-    if names().any(|name| name == directory.value) {
+    let names: Vec<&str> = raw.directories.iter().map(|(name, _)| name.value.as_str()).collect();
+    named(p, "directory", &names, directory)
+}
+
+/// Whether what a listener names is one of these.
+pub(super) fn named(p: &mut Problems, what: &str, names: &[&str], written: &At<String>) -> bool {
+    if names.contains(&written.value.as_str()) {
         return true;
     }
-    let problem = p.error(&directory.place, format!("there is no directory `{}`", directory.value));
-    problem.label("no [directory.…] has this name");
-    match super::suggest::nearest(&directory.value, names()) {
+    let problem = p.error(&written.place, format!("there is no {what} `{}`", written.value));
+    problem.label(format!("no [{what}.…] has this name"));
+    match super::suggest::nearest(&written.value, names.iter().copied()) {
         Some(near) => problem.help(format!("did you mean \"{near}\"?")),
-        None if raw.directories.is_empty() => problem.help(format!("add a section [directory.{}]", directory.value)),
-        None => problem.help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
+        None if names.is_empty() => problem.help(format!("add a section [{what}.{}]", written.value)),
+        None => problem.help(format!("there are: {}", names.join(", "))),
     };
     false
 }
@@ -353,7 +363,7 @@ fn listener_tls(
         let why = if protocol == Protocol::Ldaps {
             "ldaps is TLS from the first byte"
         } else {
-            "with `tls`, rpc is TLS from the first byte; D-Bus has none"
+            "with `tls`, rpc is TLS from the first byte; elsewhere there is none"
         };
         p.error(&starttls.place, "`starttls` is for protocol \"ldap\"")
             .label(why)
@@ -375,6 +385,14 @@ fn listener_tls(
             }
             None => Some(None),
         },
+        (Some(tls), Protocol::Nslcd | Protocol::Saslauthd) => {
+            p.error(
+                &tls.place,
+                "nslcd and saslauthd are spoken over unix sockets, without TLS",
+            )
+            .help("remove `tls`");
+            None
+        }
         (Some(tls), Protocol::Ldap) if starttls.is_none() => {
             p.error(&tls.place, "`tls` on a plain ldap listener is never used")
                 .help("add starttls = true, or write protocol = \"ldaps\"");
@@ -402,6 +420,10 @@ fn place(
                 p.error(&found.place, "a dbus listener listens on a unix socket")
                     .label(format!("{address} is a TCP address"))
                     .help("write address = \"unix:/run/usherd/dbus\", or bus = \"system\"");
+            } else if matches!(protocol, Protocol::Nslcd | Protocol::Saslauthd) {
+                p.error(&found.place, "nslcd and saslauthd are spoken over unix sockets only")
+                    .label(format!("{address} is a TCP address"))
+                    .help("write \"unix:/run/nslcd/socket\" or \"unix:/run/saslauthd/mux\"");
                 return None;
             }
             return Some(Address::Tcp(address));
@@ -412,7 +434,7 @@ fn place(
     // Binding by ldapi is LDAP's usual open door (clients still bind); services run programs, so theirs is for its owner.
     let default = match protocol {
         Protocol::Rpc | Protocol::Dbus => 0o600,
-        Protocol::Ldap | Protocol::Ldaps => 0o666,
+        Protocol::Ldap | Protocol::Ldaps | Protocol::Nslcd | Protocol::Saslauthd => 0o666,
     };
     Some(Address::Unix(
         path.value,
@@ -430,7 +452,8 @@ fn unused(p: &mut Problems, raw: &Raw) {
     for (name, _) in &raw.directories {
         let named = |listen: &super::raw::Listen| listen.directory.as_ref().is_some_and(|at| at.value == name.value);
         let implied = |listen: &super::raw::Listen| {
-            only && listen.directory.is_none() && listen.protocol.as_ref().is_none_or(|at| !calls(at.value))
+            let ldap = |at: &At<Protocol>| matches!(at.value, Protocol::Ldap | Protocol::Ldaps);
+            only && listen.directory.is_none() && listen.protocol.as_ref().is_none_or(ldap)
         };
         if !raw.listeners.is_empty() && !raw.listeners.iter().any(|listen| named(listen) || implied(listen)) {
             p.warning(
@@ -443,7 +466,7 @@ fn unused(p: &mut Problems, raw: &Raw) {
     let rpc = raw
         .listeners
         .iter()
-        .any(|listen| listen.protocol.as_ref().is_some_and(|at| calls(at.value)));
+        .any(|listen| listen.service.is_some() || listen.protocol.as_ref().is_some_and(|at| calls(at.value)));
     if let (false, false, Some((name, _))) = (rpc, raw.listeners.is_empty(), raw.services.first()) {
         p.warning(&name.place, "no listener serves the services")
             .help("add [[listen]] protocol = \"rpc\" address = \"unix:/run/usherd/rpc.sock\"");

@@ -22,6 +22,12 @@ pub enum Kind {
     Listen,
     /// `tls = { … }` of a listener.
     TlsServer,
+    /// `map` of a listener.
+    Map,
+    /// `attributes` of a `map`.
+    MapAttributes,
+    /// `passwd`, `group` and the others of a `map`.
+    MapPlace,
     /// `[service.NAME]`.
     Service,
     /// `limits` of a service.
@@ -42,7 +48,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -51,6 +57,9 @@ impl Kind {
         Kind::TlsClient,
         Kind::Listen,
         Kind::TlsServer,
+        Kind::Map,
+        Kind::MapAttributes,
+        Kind::MapPlace,
         Kind::Service,
         Kind::Limits,
         Kind::Sandbox,
@@ -72,6 +81,9 @@ impl Kind {
             Kind::TlsClient => "`tls` of a server",
             Kind::Listen => "[[listen]]",
             Kind::TlsServer => "`tls` of a listener",
+            Kind::Map => "`map` of a listener",
+            Kind::MapAttributes => "`attributes` of a `map`",
+            Kind::MapPlace => "a place in a `map`",
             Kind::Service => "[service.NAME]",
             Kind::Limits => "`limits` of a service",
             Kind::Sandbox => "`sandbox` of a service",
@@ -94,6 +106,9 @@ impl Kind {
             Kind::TlsClient => TLS_CLIENT,
             Kind::Listen => LISTEN,
             Kind::TlsServer => TLS_SERVER,
+            Kind::Map => MAP,
+            Kind::MapAttributes => &super::raw_nss::ATTRIBUTES,
+            Kind::MapPlace => &["base", "scope", "filter"],
             Kind::Service => SERVICE,
             Kind::Limits => LIMITS,
             Kind::Sandbox => SANDBOX,
@@ -205,6 +220,38 @@ const LISTEN: &[&str] = &[
     "payload_bytes_max",
     "token_file",
     "bus",
+    "service",
+    "base",
+    "filter",
+    "map",
+    "answer_bytes_max",
+    "password_prohibited",
+];
+const MAP: &[&str] = &[
+    "schema",
+    "nested",
+    "ignore_case",
+    "uid_min",
+    "gid_min",
+    "home",
+    "shell",
+    "enumerate",
+    "authorize",
+    "root_changes_passwords",
+    "domain_sid",
+    "id_offset",
+    "attributes",
+    "alias",
+    "ether",
+    "group",
+    "host",
+    "netgroup",
+    "network",
+    "passwd",
+    "protocol",
+    "rpc",
+    "service",
+    "shadow",
 ];
 const TLS_SERVER: &[&str] = &["cert_file", "key_file", "client_ca_file", "client_cert"];
 const SERVICE: &[&str] = &[

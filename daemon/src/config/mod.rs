@@ -7,6 +7,7 @@
 mod check;
 mod check_dbus;
 mod check_directory;
+mod check_nss;
 mod check_process;
 mod check_rpc;
 mod check_service;
@@ -19,6 +20,7 @@ mod limits;
 pub mod one_line;
 pub mod plan;
 pub mod raw;
+pub mod raw_nss;
 mod raw_service;
 mod reader;
 pub mod run_dir;

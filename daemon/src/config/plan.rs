@@ -276,6 +276,15 @@ pub enum Address {
     Unix(PathBuf, u32),
 }
 
+/// Who answers a listener that can have either.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// Key into `Plan::directories`.
+    Directory(String),
+    /// Key into `Plan::services`.
+    Service(String),
+}
+
 /// A listener's protocol and what stands behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Face {
@@ -295,6 +304,20 @@ pub enum Face {
     Dbus {
         /// Largest payload, 16 MiB.
         payload_bytes_max: usize,
+    },
+    /// The nslcd protocol, for the NSS and PAM modules.
+    Nslcd {
+        /// Who answers.
+        behind: Behind,
+        /// How.
+        settings: Arc<engine::session::nss_pam::Settings>,
+    },
+    /// The saslauthd protocol, for Cyrus SASL.
+    Saslauthd {
+        /// Who answers.
+        behind: Behind,
+        /// How.
+        answers: Arc<engine::session::saslauthd::Answers>,
     },
 }
 

@@ -159,6 +159,10 @@ pub enum Protocol {
     Rpc,
     /// D-Bus.
     Dbus,
+    /// The NSS and PAM modules'.
+    Nslcd,
+    /// Cyrus SASL's.
+    Saslauthd,
 }
 
 /// `[[listen]]`.
@@ -196,6 +200,18 @@ pub struct Listen {
     pub token_file: Option<At<String>>,
     /// See `plan::Bus`.
     pub bus: Option<At<String>>,
+    /// `service`: who answers instead of a directory.
+    pub service: Option<At<String>>,
+    /// Below which entries is searched.
+    pub base: Option<At<Vec<At<String>>>>,
+    /// What finds the one entry that a name means.
+    pub filter: Option<At<String>>,
+    /// How a directory is read.
+    pub map: Option<super::raw_nss::Map>,
+    /// See `nss_pam::Settings`.
+    pub answer_bytes_max: Option<At<usize>>,
+    /// See `nss_pam::Settings`.
+    pub password_prohibited: Option<At<String>>,
 }
 
 impl Listen {
@@ -218,6 +234,12 @@ impl Listen {
             payload_bytes_max: None,
             token_file: None,
             bus: None,
+            service: None,
+            base: None,
+            filter: None,
+            map: None,
+            answer_bytes_max: None,
+            password_prohibited: None,
         }
     }
 }
@@ -368,23 +390,17 @@ fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
 }
 
 fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
-    const PROTOCOLS: [(&str, Protocol); 4] = [
+    const PROTOCOLS: [(&str, Protocol); 6] = [
         ("ldap", Protocol::Ldap),
         ("ldaps", Protocol::Ldaps),
         ("rpc", Protocol::Rpc),
         ("dbus", Protocol::Dbus),
+        ("nslcd", Protocol::Nslcd),
+        ("saslauthd", Protocol::Saslauthd),
     ];
-    const LATER: [&str; 8] = [
-        "radius",
-        "radsec",
-        "nss",
-        "pam",
-        "nss-pam",
-        "nslcd",
-        "saslauthd",
-        "http",
-    ];
+    const LATER: [&str; 4] = ["radius", "radsec", "nss-pam", "http"];
     let tls = section.section(p, "tls", Kind::TlsServer);
+    let map = section.section(p, "map", Kind::Map);
     let listen = Listen {
         place: section.place.clone(),
         protocol: section.choice(p, "protocol", &PROTOCOLS, &LATER),
@@ -402,6 +418,12 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         payload_bytes_max: section.size(p, "payload_bytes_max", 1024, GIB),
         token_file: section.string(p, "token_file"),
         bus: section.string(p, "bus"),
+        service: section.string(p, "service"),
+        base: section.strings(p, "base"),
+        filter: section.string(p, "filter"),
+        map: map.map(|section| super::raw_nss::read(p, section)),
+        answer_bytes_max: section.size(p, "answer_bytes_max", 4096, GIB),
+        password_prohibited: section.string(p, "password_prohibited"),
     };
     section.finish(p);
     listen

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use super::Drive;
+use super::ask::AskClient;
 use super::conn::{Kind, LdapClient};
 use super::rpc::RpcClient;
 use crate::config::plan::{Face, Secret};
@@ -39,7 +40,12 @@ impl Drive {
                 stream.receive_descriptors();
                 Kind::Rpc(RpcClient::new(accepted.listener, token.as_ref().map(Secret::share)))
             }
-            (Face::Ldap { .. } | Face::Dbus { .. }, _) => return self.shared.client_gone(self.number),
+            (Face::Nslcd { .. } | Face::Saslauthd { .. }, Some(pool)) => {
+                let number = u64::from(self.generation) << 16 | self.number as u64;
+                let saslauthd = matches!(listener.plan.face, Face::Saslauthd { .. });
+                Kind::Ask(AskClient::new(saslauthd, accepted.listener, pool, stream.raw(), number))
+            }
+            (Face::Dbus { .. }, _) | (_, None) => return self.shared.client_gone(self.number),
         };
         let idles = listener.plan.idle_timeout;
         let stranger = matches!(&listener.plan.face, Face::Rpc { token: Some(_), .. });
@@ -95,6 +101,7 @@ impl Drive {
                 self.close_when_written(at);
             }
             Kind::Rpc(_) => self.rpc_goodbye(at, why),
+            Kind::Ask(_) => self.close(at),
             _ => {}
         }
     }
@@ -143,6 +150,8 @@ impl Drive {
                 self.after(at, next);
             }
             Kind::Rpc(_) => self.rpc_drain(at),
+            // With a question it has its answer and goes; without one it is gone.
+            Kind::Ask(client) if !client.is_asking() => self.close(at),
             _ => {}
         }
     }

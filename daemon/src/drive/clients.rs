@@ -49,6 +49,7 @@ impl Drive {
             Kind::Upstream(_) => self.upstream_readable(at),
             Kind::Ldap(_) => self.ldap_readable(at),
             Kind::Rpc(_) => self.rpc_readable(at),
+            Kind::Ask(_) => self.ask_readable(at),
         }
     }
 
@@ -518,6 +519,7 @@ impl Drive {
             Kind::Upstream(_) => return self.upstream_lost(at, "closed"),
             Kind::Ldap(_) => self.abandon_all(at, None),
             Kind::Rpc(_) => self.rpc_gone(at),
+            Kind::Ask(_) => self.ask_gone(at),
         }
         self.remove(at);
     }
@@ -534,8 +536,8 @@ impl Drive {
             self.shared
                 .waiting_bytes
                 .fetch_sub(conn.accounted, std::sync::atomic::Ordering::Relaxed);
-            if let Kind::Ldap(client) = &conn.kind {
-                self.release_choked(&client.choking);
+            if let Some(choking) = conn.choking() {
+                self.release_choked(choking);
             }
         }
         conn.stream.deregister(self.poll.registry());

@@ -6,6 +6,7 @@ use engine::core::wheel::TimerId;
 use engine::session::ldap::Session;
 use engine::upstream::ldap::Connection;
 
+use super::ask::AskClient;
 use super::rpc::RpcClient;
 use crate::net::stream::Stream;
 
@@ -33,6 +34,8 @@ pub enum Kind {
     Ldap(LdapClient),
     /// A client of the services.
     Rpc(RpcClient),
+    /// A client of one question, which the daemon asks on.
+    Ask(AskClient),
     /// A connection to an LDAP server.
     Upstream(LdapUpstream),
 }
@@ -137,7 +140,7 @@ impl Conn {
 
     /// Whether it is a client's.
     pub fn is_client(&self) -> bool {
-        matches!(self.kind, Kind::Ldap(_) | Kind::Rpc(_))
+        matches!(self.kind, Kind::Ldap(_) | Kind::Rpc(_) | Kind::Ask(_))
     }
 
     /// Whether its connect has not ended.
@@ -149,6 +152,15 @@ impl Conn {
     pub fn ldap(&mut self) -> Option<&mut LdapClient> {
         match &mut self.kind {
             Kind::Ldap(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// Connections to servers that are not read until this client has read what waits for it.
+    pub fn choking(&mut self) -> Option<&mut Vec<ConnRef>> {
+        match &mut self.kind {
+            Kind::Ldap(client) => Some(&mut client.choking),
+            Kind::Ask(client) => Some(&mut client.choking),
             _ => None,
         }
     }

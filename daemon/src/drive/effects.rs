@@ -106,10 +106,8 @@ impl Drive {
     ) {
         let Some(lane) = self.lane_of(to) else { return };
         self.set_control(index, caller, lane);
-        if lane == lane::PINNED
-            && let Some(client) = self.conn(caller.conn).and_then(super::conn::Conn::ldap)
-        {
-            client.session.pinned(upstream);
+        if lane == lane::PINNED {
+            self.pinned(caller, upstream);
         }
         let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && !self.whoami_known(index, caller);
         let control = std::mem::take(&mut self.control);
@@ -132,6 +130,15 @@ impl Drive {
             flight.wire_id = wire_id;
         }
         self.mark_dirty(to.at as usize);
+    }
+
+    /// This connection to a server is the caller's own from now on.
+    fn pinned(&mut self, caller: Caller, upstream: UpstreamId) {
+        match self.conn(caller.conn).map(|conn| &mut conn.kind) {
+            Some(Kind::Ldap(client)) => client.session.pinned(upstream),
+            Some(Kind::Ask(client)) => client.pinned(upstream),
+            _ => {}
+        }
     }
 
     /// Puts the control that carries the client's identity on this lane into `self.control`; empty where none does.
@@ -189,6 +196,7 @@ impl Drive {
                     client.session.after_end(out)
                 }
             }
+            Kind::Ask(_) => return self.question_failed(caller, reason),
             _ => return,
         };
         self.mark_dirty(at);
@@ -286,10 +294,8 @@ impl Drive {
         }) else {
             return;
         };
-        if lane == lane::PINNED
-            && let Some(client) = self.conn(caller.conn).and_then(super::conn::Conn::ldap)
-        {
-            client.session.pinned(upstream);
+        if lane == lane::PINNED {
+            self.pinned(caller, upstream);
         }
         self.set_control(index, caller, lane);
         let mut out = self.spares.take();

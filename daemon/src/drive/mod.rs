@@ -10,6 +10,7 @@
 //! not found. Effects are carried out by [`effects`] and nowhere else.
 
 mod accept;
+pub mod ask;
 mod calls;
 mod clients;
 pub mod conn;

@@ -16,7 +16,7 @@ use super::directory::{Directory, Server};
 use super::pools::{PoolState, Target};
 use super::service::Service;
 use super::timers::span;
-use crate::config::plan::{self, Face, Identity, Listener, Plan, ServiceKind};
+use crate::config::plan::{self, Behind, Face, Identity, Listener, Plan, ServiceKind};
 use crate::net::tls;
 
 /// An idle bind connection beyond what is needed is closed after so long.
@@ -173,6 +173,10 @@ impl Drive {
             let id = listener_id(new);
             let pool = match &new.face {
                 Face::Ldap { directory } => self.find_directory(directory),
+                Face::Nslcd { behind, .. } | Face::Saslauthd { behind, .. } => match behind {
+                    Behind::Directory(directory) => self.find_directory(directory),
+                    Behind::Service(service) => self.find_service(service),
+                },
                 Face::Rpc { .. } | Face::Dbus { .. } => None,
             };
             let old = listeners.remove(&id);
@@ -214,6 +218,7 @@ impl Drive {
                         || self.listeners.get(&client.listener).and_then(|listener| listener.pool) != Some(client.pool)
                 }
                 super::conn::Kind::Rpc(client) => !ids.contains(&client.listener),
+                super::conn::Kind::Ask(client) => !ids.contains(&client.listener),
                 _ => false,
             })
             .map(|(at, _)| at)
@@ -229,10 +234,11 @@ impl Drive {
         if self.pool(index).is_none_or(|state| !state.leaving) {
             return;
         }
-        let used = self
-            .conns
-            .iter()
-            .any(|(_, conn)| matches!(&conn.kind, super::conn::Kind::Ldap(c) if c.pool == index));
+        let used = self.conns.iter().any(|(_, conn)| match &conn.kind {
+            super::conn::Kind::Ldap(client) => client.pool == index,
+            super::conn::Kind::Ask(client) => client.pool == index,
+            _ => false,
+        });
         let Some(state) = self.pool(index) else { return };
         if used || state.pool.pending() > 0 {
             return;
@@ -421,10 +427,7 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
         let minimum = portion(plan.connections, share).max(1);
         (minimum, portion(plan.connections_max, share).max(minimum))
     };
-    let binds = match directory.identity {
-        Identity::Pinned => 0,
-        Identity::Proxied => portion(plan.bind_connections_max, share).max(1),
-    };
+    let binds = portion(plan.bind_connections_max, share).max(1);
     let own = portion(directory.limits.pinned_max, share).max(1);
     let lane = |min, max, pending_max| LaneLimits {
         min,

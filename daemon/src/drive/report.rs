@@ -206,6 +206,7 @@ impl Drive {
             let listener = match &conn.kind {
                 Kind::Ldap(client) => client.listener,
                 Kind::Rpc(client) => client.listener,
+                Kind::Ask(client) => client.listener,
                 _ => continue,
             };
             match report.clients.iter_mut().find(|(id, _)| *id == listener) {

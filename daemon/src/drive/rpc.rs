@@ -408,7 +408,7 @@ impl Drive {
 }
 
 /// Whether the other side has closed, seen past what it sent before.
-fn has_left(raw: &Raw) -> bool {
+pub(super) fn has_left(raw: &Raw) -> bool {
     let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     let fd = match raw {
         Raw::Tcp(stream) => PollFd::new(stream, gone),

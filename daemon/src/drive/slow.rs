@@ -133,6 +133,7 @@ impl Drive {
         let listener = match &conn.kind {
             Kind::Ldap(client) => client.listener,
             Kind::Rpc(client) => client.listener,
+            Kind::Ask(client) => client.listener,
             _ => return usize::MAX,
         };
         let own = self
@@ -167,10 +168,10 @@ impl Drive {
         if conn.stalled_since.is_none() {
             conn.stalled_since = Some(now);
         }
-        if let Kind::Ldap(client) = &mut conn.kind
-            && !client.choking.contains(&to)
+        if let Some(choking) = conn.choking()
+            && !choking.contains(&to)
         {
-            client.choking.push(to);
+            choking.push(to);
         }
     }
 
@@ -206,8 +207,8 @@ impl Drive {
         if conn.stream.waiting() > bound / 2 {
             return;
         }
-        if let Kind::Ldap(client) = &mut conn.kind {
-            let choking = std::mem::take(&mut client.choking);
+        if let Some(choking) = conn.choking() {
+            let choking = std::mem::take(choking);
             self.release_choked(&choking);
         }
     }
@@ -227,9 +228,12 @@ impl Drive {
     pub(super) fn lose_patience(&mut self, at: usize) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let generation = conn.generation;
-        let Kind::Ldap(client) = &mut conn.kind else { return };
-        let (index, choking) = (client.pool, std::mem::take(&mut client.choking));
-        let tickets: Vec<Ticket> = client.session.tickets().collect();
+        let (index, tickets): (usize, Vec<Ticket>) = match &conn.kind {
+            Kind::Ldap(client) => (client.pool, client.session.tickets().collect()),
+            Kind::Ask(client) => (client.pool, client.tickets().collect()),
+            _ => return,
+        };
+        let choking = conn.choking().map(std::mem::take).unwrap_or_default();
         let wary_until = self.now + WARY;
         if let Some(state) = self.pool(index) {
             state.wary_until = wary_until;

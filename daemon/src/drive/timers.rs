@@ -97,6 +97,7 @@ impl Drive {
         let (listener, choking, pending) = match &conn.kind {
             Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
             Kind::Rpc(client) => (client.listener, false, client.session.pending()),
+            Kind::Ask(client) => (client.listener, self.is_waited_for(conn), client.pending()),
             _ => return None,
         };
         let plan = &self.listeners.get(&listener)?.plan;
@@ -113,13 +114,17 @@ impl Drive {
     /// Whether others wait while this client does not read: its answers come over shared connections, and its outbox is
     /// beyond its bound or keeps one of them from being read.
     fn is_waited_for(&self, conn: &Conn) -> bool {
-        let Kind::Ldap(client) = &conn.kind else { return false };
+        let (listener, choking) = match &conn.kind {
+            Kind::Ldap(client) => (client.listener, &client.choking),
+            Kind::Ask(client) => (client.listener, &client.choking),
+            _ => return false,
+        };
         let bound = self
             .listeners
-            .get(&client.listener)
+            .get(&listener)
             .map_or(usize::MAX, |listener| listener.plan.outbox_bytes_max);
-        let waits = !client.choking.is_empty() || conn.stream.waiting() > bound;
-        waits && client.choking.iter().all(|to| self.lane_of(*to) != Some(lane::PINNED))
+        let waits = !choking.is_empty() || conn.stream.waiting() > bound;
+        waits && choking.iter().all(|to| self.lane_of(*to) != Some(lane::PINNED))
     }
 
     /// A connection's timer has come.
@@ -133,6 +138,7 @@ impl Drive {
             Kind::Upstream(_) => return self.upstream_lost(at, "it took too long to connect"),
             Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
             Kind::Rpc(client) => (client.listener, false, client.session.pending()),
+            Kind::Ask(client) => (client.listener, self.is_waited_for(conn), client.pending()),
         };
         let Some(plan) = self
             .listeners
@@ -164,6 +170,7 @@ impl Drive {
         let idle = self.conns.get(at).and_then(|conn| match &conn.kind {
             Kind::Ldap(client) => self.listeners.get(&client.listener)?.plan.idle_timeout,
             Kind::Rpc(client) => self.listeners.get(&client.listener)?.plan.idle_timeout,
+            Kind::Ask(client) => self.listeners.get(&client.listener)?.plan.idle_timeout,
             _ => None,
         });
         match self.client_due(at) {

@@ -452,6 +452,9 @@ impl Drive {
         else {
             return;
         };
+        if let Kind::Ask(_) = conn.kind {
+            return self.question_replied(index, ticket, caller, env, last);
+        }
         let Kind::Ldap(client) = &mut conn.kind else { return };
         if !last {
             envelope::write(

@@ -1,4 +1,5 @@
-//! The daemon as a process, against real peers: slapd, ldap-utils, python-ldap.
+//! The daemon as a process, against real peers: slapd, ldap-utils, python-ldap, the
+//! NSS and PAM modules of nss-pam-ldapd, Cyrus SASL.
 //!
 //! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
 //! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`;
@@ -23,6 +24,7 @@ mod identity;
 mod lifecycle;
 mod load;
 mod local;
+mod nss;
 mod ops;
 mod pam;
 mod pam_calls;
@@ -31,6 +33,7 @@ mod proc;
 mod remote;
 mod resources;
 mod same_answers;
+mod sasl;
 mod sdk;
 mod services;
 mod slapd;

@@ -35,6 +35,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/bin/wbinfo", "winbind"),
     ("/usr/bin/pdbedit", "samba"),
     ("/usr/bin/net", "samba-common-bin"),
+    ("/usr/bin/pamtester", "pamtester"),
+    ("/usr/sbin/testsaslauthd", "sasl2-bin"),
+    ("/usr/bin/ldapwhoami", "ldap-utils"),
+    ("/lib/x86_64-linux-gnu/libnss_ldap.so.2", "libnss-ldapd"),
+    ("/lib/x86_64-linux-gnu/security/pam_ldap.so", "libpam-ldapd"),
 ];
 
 /// Panics, naming the Debian package, unless `program` is there.

@@ -288,11 +288,11 @@ mod tests {
         let mut wheel = Wheel::new(TICK, 64);
         let at = Instant::from_millis(100);
         let id = wheel.arm(at, 7);
-        assert_eq!(expired(&mut wheel, Instant::from_millis(99)), []);
+        assert_eq!(expired(&mut wheel, Instant::from_millis(99)), [0_u64; 0]);
         let wake = wheel.next().unwrap();
         assert!(wake >= at && wake.since(at) <= TICK, "{wake:?}");
         assert_eq!(expired(&mut wheel, wake), [7]);
-        assert_eq!(expired(&mut wheel, wake + TICK), []);
+        assert_eq!(expired(&mut wheel, wake + TICK), [0_u64; 0]);
         assert!(!wheel.cancel(id));
     }
 
@@ -317,7 +317,7 @@ mod tests {
         // The clock goes back; what is armed now must not wait for a year.
         wheel.arm(Instant::from_secs(10), 2);
         assert!(wheel.next().unwrap() <= Instant::from_secs(10) + TICK);
-        assert_eq!(expired(&mut wheel, Instant::from_secs(9)), []);
+        assert_eq!(expired(&mut wheel, Instant::from_secs(9)), [0_u64; 0]);
         assert_eq!(expired(&mut wheel, Instant::from_secs(11)), [2]);
     }
 

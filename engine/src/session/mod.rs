@@ -4,4 +4,6 @@
 //! what else is to be done. It knows no socket, no clock and no pool. A protocol never imports another.
 
 pub mod ldap;
+pub mod nss_pam;
 pub mod rpc;
+pub mod saslauthd;

@@ -83,8 +83,9 @@ const VALUES: &[&str] = &[
 
 /// Modules of `wire` that every format stands on; each other one is a protocol and imports no other.
 const WIRE_COMMON: &[&str] = &["lib", "frame", "ber"];
-/// LDIF (RFC 2849) is the file format of LDAP and speaks its names and filters.
-const WIRE_RELATED: &[(&str, &str)] = &[("ldif", "ldap")];
+/// LDIF (RFC 2849) is the file format of LDAP and speaks its names and filters; what the NSS and PAM modules say is named
+/// after the daemon they were written for.
+const WIRE_RELATED: &[(&str, &str)] = &[("ldif", "ldap"), ("nss_pam", "nslcd")];
 
 /// The small modules that need `unsafe`; each block in them says why it is sound, which clippy sees to.
 const UNSAFE: &[&str] = &[

@@ -1,6 +1,7 @@
 //! Every class of mistake, with its exact place and its words.
 
 mod mistakes;
+mod nss;
 mod services;
 mod sql;
 
