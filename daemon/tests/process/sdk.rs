@@ -36,7 +36,36 @@ fn daemon() -> Usherd {
             "[service.{name}]\nhelper = \"exec\"\nprogram = {program}\n{lines}\n"
         ));
     }
+    for (name, program, lines) in helpers() {
+        let environment = format!("environment = {{ PYTHONPATH = \"{}/src\" }}", package().display());
+        setup = setup.section(&format!(
+            "[service.{name}]\nprogram = {program:?}\n{environment}\n{lines}\n"
+        ));
+    }
     setup.start()
+}
+
+/// The examples that do everything a call can do: in Rust and in Python, one call at a time and several.
+fn helpers() -> [(&'static str, Vec<String>, &'static str); 3] {
+    let test = std::env::current_exe().expect("this test");
+    let rust = test
+        .ancestors()
+        .nth(2)
+        .map(|folder| folder.join("examples/follow"))
+        .expect("a folder");
+    assert!(
+        rust.exists(),
+        "the Rust library's examples are missing: cargo build -p usherd-sdk --examples"
+    );
+    let python = package().join("examples/follow.py").display().to_string();
+    let python = ["/usr/bin/python3".to_owned(), python];
+    let several = [&python[..], &["4".to_owned()]].concat();
+    let one = "max = 1";
+    [
+        ("rust", vec![rust.display().to_string()], one),
+        ("python", python.to_vec(), one),
+        ("several", several, "max = 1\nconcurrency = 4"),
+    ]
 }
 
 fn package() -> PathBuf {
@@ -171,5 +200,112 @@ fn the_rust_library_tells_errors_apart_and_cancels() {
             });
         }
     });
+    usherd.stop();
+}
+
+/// What everything is called by, and where it runs now.
+fn helper_processes(usherd: &Usherd) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", usherd.process.pid())).expect("it runs");
+    let of = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    let mut found: Vec<String> = tasks
+        .flatten()
+        .flat_map(|task| of(task).split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn helpers_of_both_libraries_do_everything_that_a_call_can_do() {
+    let usherd = daemon();
+    let client = Client::connect(&format!("unix:{}", usherd.unix("rpc").display())).expect("unix");
+    for service in ["rust", "python", "several"] {
+        let call = |payload: &str| client.call(service, payload.as_bytes());
+        assert_eq!(call("words one two"), Ok(b"one\ntwo\n".to_vec()), "{service}");
+        assert_eq!(
+            call("bytes 1000000").map(|answer| answer.len()),
+            Ok(1_000_000),
+            "{service}"
+        );
+        let failed = call("what is this");
+        let Err(CallError::Refused {
+            code: ErrorCode::Failed { code: 2 },
+            text,
+        }) = failed
+        else {
+            panic!("{service}: {failed:?}");
+        };
+        assert!(text.contains("no such word"), "{service}: {text}");
+        let asked = client.request(service).send(b"ask who?").expect("sent");
+        let answered = asked.wait_answering(|question| (question == b"who?").then(|| b"me".to_vec()));
+        assert_eq!(answered, Ok(b"you said me".to_vec()), "{service}");
+        let (mut read, write) = std::io::pipe().expect("a pipe");
+        let direct = client.request(service).reply_to(OwnedFd::from(write).into());
+        assert_eq!(
+            direct.send(b"direct straight").expect("sent").wait(),
+            Ok(Vec::new()),
+            "{service}"
+        );
+        let mut straight = String::new();
+        read.read_to_string(&mut straight).expect("nobody holds the other end");
+        assert_eq!(straight, "straight", "{service}");
+        for bytes in [4096, 4097, 60_000, 70_000, 3_000_000] {
+            let words = format!("words {}", "x".repeat(bytes));
+            assert_eq!(call(&words).map(|answer| answer.len()), Ok(bytes + 1), "{service}");
+        }
+    }
+    usherd.stop();
+}
+
+#[test]
+fn an_interrupt_frees_a_helper_of_either_library_and_a_crash_replaces_it() {
+    let usherd = daemon();
+    let client = Client::connect(&format!("unix:{}", usherd.unix("rpc").display())).expect("unix");
+    for service in ["rust", "python"] {
+        assert_eq!(client.call(service, b"words a"), Ok(b"a\n".to_vec()));
+    }
+    let before = helper_processes(&usherd);
+    for service in ["rust", "python"] {
+        for _ in 0..5 {
+            let wait = client.request(service).deadline(Duration::from_millis(150));
+            let error = wait.send(b"wait").expect("sent").wait();
+            assert!(
+                matches!(
+                    &error,
+                    Err(CallError::Refused {
+                        code: ErrorCode::Deadline,
+                        ..
+                    })
+                ),
+                "{error:?}"
+            );
+            assert_eq!(
+                client.call(service, b"words b"),
+                Ok(b"b\n".to_vec()),
+                "{service} is free again"
+            );
+        }
+    }
+    assert_eq!(
+        helper_processes(&usherd),
+        before,
+        "they came back by themselves: none was killed"
+    );
+    for service in ["rust", "python"] {
+        let crashed = client.call(service, b"exit 3");
+        let status = matches!(
+            &crashed,
+            Err(CallError::Refused {
+                code: ErrorCode::Crashed { status: 3 },
+                ..
+            })
+        );
+        assert!(status, "{service}: {crashed:?}");
+        assert_eq!(
+            client.call(service, b"words c"),
+            Ok(b"c\n".to_vec()),
+            "{service} has another"
+        );
+    }
     usherd.stop();
 }

@@ -250,6 +250,18 @@ class Daemon(unittest.TestCase):
             with self.assertRaises(usherd.TooLarge):
                 client.call("upper", b"x" * (17 << 20))
 
+    def test_helpers_answer_in_parts_ask_and_fail_in_their_own_words(self) -> None:
+        with usherd.Client(self.unix) as client:
+            for service in ("rust", "python", "several"):
+                self.assertEqual(client.call(service, b"words one two"), b"one\ntwo\n")
+                self.assertEqual(client.call(service, b"ask who?", ask=lambda question: b"not " + question), b"you said not who?")
+                with self.assertRaises(usherd.NeedsInput):
+                    client.call(service, b"ask who?")
+                with self.assertRaises(usherd.Failed) as failed:
+                    client.call(service, b"what is this")
+                self.assertEqual(failed.exception.code, 2)
+                self.assertIn("no such word", failed.exception.text)
+
     def test_calls_are_pipelined_from_many_threads(self) -> None:
         with usherd.Client(self.unix) as client, ThreadPoolExecutor(8) as pool:
             numbers = [str(number).encode() for number in range(200)]

@@ -327,6 +327,7 @@ class Processes(unittest.TestCase):
         usherd = self.example("upper.py")
         usherd.say(call(1, b"hello"))
         self.assertEqual(usherd.hear(), Said(DONE, 1, b"HELLO"))
+        self.assertEqual(os.readlink(f"/proc/{usherd.process.pid}/fd/0"), os.devnull)
         usherd.say(message(5, 0))
         self.assertEqual(usherd.process.wait(10), 0)
 

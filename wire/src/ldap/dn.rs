@@ -250,6 +250,10 @@ impl Rules for CaseIgnore {
                     out.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
                 }
             }
+            // A space stays before what it stood before: bytes must not meet and become a character.
+            if !chunk.invalid().is_empty() && std::mem::take(&mut space) && out.len() > start {
+                out.push(b' ');
+            }
             out.extend_from_slice(chunk.invalid());
         }
     }

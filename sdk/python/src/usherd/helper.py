@@ -171,6 +171,10 @@ def _standard_input() -> socket.socket:
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_SEQPACKET:
         sock.close()
         raise NotStartedByUsherd
+    # What the helper starts must not find the socket.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     return sock
 
 

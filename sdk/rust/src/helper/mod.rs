@@ -18,6 +18,7 @@ mod link;
 mod one;
 mod threads;
 
+use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::{fmt, io};
@@ -53,17 +54,21 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Takes up the socket that is this program's standard input, and waits for usherd's welcome.
+    /// Takes up the socket that is this program's standard input, which is empty from then on, and waits for usherd's
+    /// welcome.
     ///
     /// # Errors
     /// The program was not started by usherd, or usherd speaks another protocol.
     pub fn connect() -> Result<Self, Error> {
         // Its own descriptor, so that nothing in the program closes it by closing its standard input.
         let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3).map_err(io::Error::from)?;
-        match rustix::net::sockopt::socket_type(&socket) {
-            Ok(SocketType::SEQPACKET) => Self::over(socket),
-            _ => Err(Error::NotStartedByUsherd),
+        if !matches!(rustix::net::sockopt::socket_type(&socket), Ok(SocketType::SEQPACKET)) {
+            return Err(Error::NotStartedByUsherd);
         }
+        // What the helper starts must not find the socket.
+        let nothing = File::open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&nothing).map_err(io::Error::from)?;
+        Self::over(socket)
     }
 
     /// As [`connect`](Self::connect), over another connected socket of type `SOCK_SEQPACKET`: for tests that play usherd.

@@ -70,6 +70,12 @@ fn the_smallest_helper_answers_and_ends_with_0() {
     assert_eq!(usherd.hear(), Said::Ready(1, "upper/1".to_string()));
     usherd.call(1, b"hello");
     assert_eq!(usherd.hear(), Said::Done(1, b"HELLO".to_vec()));
+    let stdin = std::fs::read_link(format!("/proc/{}/fd/0", upper.0.id())).unwrap();
+    assert_eq!(
+        stdin,
+        PathBuf::from("/dev/null"),
+        "what a helper starts does not find the socket"
+    );
     usherd.call_shared(2, &[b'a'; 5000]);
     assert_eq!(usherd.hear(), Said::Shared(2, vec![b'A'; 5000]));
     usherd.goodbye();
