@@ -27,6 +27,8 @@ use crate::config::plan::Face;
 use crate::net::stream::Raw;
 
 const DAY_SECS: u64 = 24 * 60 * 60;
+/// A service's answer in parts, altogether: a page of a list.
+const PARTS_BYTES_MAX: usize = 16 << 20;
 
 /// A client of one question.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct AskClient {
     /// The connection to a server that is this client's own.
     own: Option<UpstreamId>,
     open: Vec<(u32, Ticket)>,
+    /// What a service has said of its answer so far.
+    parts: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -69,6 +73,7 @@ impl AskClient {
             choking: Vec::new(),
             own: None,
             open: Vec::new(),
+            parts: Vec::new(),
         }
     }
 
@@ -347,14 +352,33 @@ impl Drive {
 
     /// The service has answered one of a client's questions, or has not.
     pub(super) fn question_answered(&mut self, caller: Caller, answer: &Answer<'_>) -> Heard {
-        let event = match answer {
-            Answer::Whole(bytes) => Event::Answer(bytes),
+        let id = caller.id.cast_unsigned();
+        let Some(Kind::Ask(client)) = self.conn(caller.conn).map(|conn| &mut conn.kind) else {
+            return Heard::Gone;
+        };
+        let mut parts = std::mem::take(&mut client.parts);
+        match answer {
+            // Who has nobody at a terminal cannot be asked.
+            Answer::Ask(_) => {
+                client.parts = parts;
+                return Heard::Unasked;
+            }
+            Answer::Part(bytes) if parts.len() + bytes.len() <= PARTS_BYTES_MAX => {
+                parts.extend_from_slice(bytes);
+                client.parts = parts;
+            }
+            // The connection ends, and with it the call: that is "unavailable".
+            Answer::Part(_) => self.close(caller.conn.at as usize),
+            Answer::Whole(bytes) if parts.is_empty() => self.question_told(caller.conn, id, &Event::Answer(bytes)),
+            Answer::Whole(bytes) => {
+                parts.extend_from_slice(bytes);
+                self.question_told(caller.conn, id, &Event::Answer(&parts));
+            }
             Answer::Failed { code, text } => {
                 tracing::debug!(?code, text, "a service has not answered a question");
-                Event::Failed
+                self.question_told(caller.conn, id, &Event::Failed);
             }
-        };
-        self.question_told(caller.conn, caller.id.cast_unsigned(), &event);
+        }
         Heard::Taken
     }
 

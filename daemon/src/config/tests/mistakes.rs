@@ -258,7 +258,7 @@ fn mistakes_of_a_server() {
 
 #[test]
 fn more_mistakes_of_a_server() {
-    let fixture = Fixture::new("upstream");
+    let fixture = Fixture::new("upstream-more");
     let with = |entry: &str| format!("{LISTEN}[directory.corp]\nserver = [{{ {entry} }}]\n");
     each(
         &fixture,
@@ -412,6 +412,21 @@ fn more_mistakes_of_a_listener() {
         &format!("{DIRECTORY}[listen]\naddress = \"x\""),
         "3:1 `listen` in the file must be a list of tables",
     );
+    let two = format!(
+        "{DIRECTORY}[directory.b]\nserver = [{{ ldif = \"people.ldif\" }}]\n[[listen]]\naddress = \"ldap://127.0.0.1:1\"\n"
+    );
+    one(&fixture, &two, "5:1 [[listen]] without a directory");
+    let port_0 = LISTEN.replace(":1389", ":0");
+    assert_eq!(
+        fixture.found(&format!("{DIRECTORY}{port_0}{port_0}")),
+        [""; 0],
+        "the kernel chooses two ports"
+    );
+}
+
+#[test]
+fn mistakes_of_an_rpc_listener() {
+    let fixture = Fixture::new("listen-rpc");
     let rpc = |lines: &str| format!("{DIRECTORY}{LISTEN}[[listen]]\nprotocol = \"rpc\"\n{lines}\n");
     each(
         &fixture,
@@ -454,15 +469,5 @@ fn more_mistakes_of_a_listener() {
                 "10:14 the token file FOLDER/nothing cannot be read",
             ),
         ],
-    );
-    let two = format!(
-        "{DIRECTORY}[directory.b]\nserver = [{{ ldif = \"people.ldif\" }}]\n[[listen]]\naddress = \"ldap://127.0.0.1:1\"\n"
-    );
-    one(&fixture, &two, "5:1 [[listen]] without a directory");
-    let port_0 = LISTEN.replace(":1389", ":0");
-    assert_eq!(
-        fixture.found(&format!("{DIRECTORY}{port_0}{port_0}")),
-        [""; 0],
-        "the kernel chooses two ports"
     );
 }
