@@ -258,7 +258,7 @@ fn mistakes_of_a_server() {
 
 #[test]
 fn more_mistakes_of_a_server() {
-    let fixture = Fixture::new("upstream");
+    let fixture = Fixture::new("upstream-more");
     let with = |entry: &str| format!("{LISTEN}[directory.corp]\nserver = [{{ {entry} }}]\n");
     each(
         &fixture,

@@ -187,6 +187,10 @@ impl Drive {
             state.pool.reply(ticket, upstream, done, now, &mut state.effects);
             return;
         }
+        // What has not been written of it is not, any more.
+        helper
+            .backlog
+            .retain(|one| !matches!(one, Outgoing::Call(call) if call.id == id));
         if let Some(call) = helper.calls.get_mut(id) {
             call.interrupted = true;
         }
@@ -199,6 +203,7 @@ impl Drive {
         self.tell_helper(to, message);
         if alone && let Some(process) = self.helpers.get(to).and_then(|helper| helper.process.as_deref()) {
             process.interrupt();
+            self.look_after(now + super::watch::INTERRUPT_AGAIN);
         }
     }
 

@@ -23,6 +23,8 @@ use crate::net::stream::Raw;
 pub(super) const WEIGH_EVERY: Span = Span::from_secs(3);
 /// After a call it is looked at if that was not done for so long.
 const WEIGH_AGAIN: Span = Span::from_millis(100);
+/// A helper that has not acknowledged an interrupt is signalled again: a signal that comes between two system calls is lost.
+pub(super) const INTERRUPT_AGAIN: Span = Span::from_millis(50);
 /// How much sooner or later than configured helpers are replaced, so that it is not all of them at once.
 const JITTER_PERCENT: u64 = 10;
 
@@ -69,6 +71,11 @@ impl Drive {
         }
         if found.phase != Phase::Ready {
             return;
+        }
+        if found.is_deaf()
+            && let Some(process) = &found.process
+        {
+            process.interrupt();
         }
         let worn = found.expires.is_some_and(|at| at <= now);
         let slow_log = span(found.plan.slow_log);
@@ -203,6 +210,11 @@ impl Drive {
 }
 
 impl Helper {
+    /// It has not acknowledged the interrupt of the one call that it has.
+    fn is_deaf(&self) -> bool {
+        self.concurrency == 1 && self.calls.iter().any(|call| call.interrupted)
+    }
+
     /// When something of it is due next.
     fn due(&self, now: Instant) -> Option<Instant> {
         let ready = self.phase == Phase::Ready;
@@ -214,7 +226,8 @@ impl Helper {
             .map(|call| call.since + slow_log);
         let weigh = (ready && self.plan.memory_max > 0 && self.calls.owes()).then(|| now + WEIGH_EVERY);
         let expires = self.expires.filter(|_| ready && self.why.is_none());
-        slow.chain(self.kill_at).chain(expires).chain(weigh).min()
+        let deaf = (ready && self.is_deaf()).then(|| now + INTERRUPT_AGAIN);
+        slow.chain(self.kill_at).chain(expires).chain(weigh).chain(deaf).min()
     }
 }
 
