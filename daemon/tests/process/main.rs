@@ -25,6 +25,8 @@ mod identity;
 mod lifecycle;
 mod load;
 mod local;
+#[path = "../../../helpers/tests/sql/mariadb.rs"]
+mod mariadb;
 mod nss;
 mod ops;
 mod pam;
@@ -38,6 +40,7 @@ mod sasl;
 mod sdk;
 mod services;
 mod slapd;
+mod sql;
 mod tools;
 mod upstreams;
 mod usherd;
