@@ -13,6 +13,7 @@ use wire::frame::Step;
 use wire::rpc::{self, ErrorCode, Kind};
 use zeroize::Zeroizing;
 
+pub(super) use asked::answer as ask_person;
 use connection::{Connection, connect};
 
 /// Where the RPC listener of the examples is.

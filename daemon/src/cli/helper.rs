@@ -1,6 +1,5 @@
 //! `usherd helper NAME`: a built-in helper, as the daemon starts it; by hand, one call at a time with `--call`.
 
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -149,6 +148,8 @@ impl<'c, 'h> Asked<'c, 'h> {
 impl Caller for Asked<'_, '_> {
     fn ask(&mut self, payload: &[u8]) -> Result<Vec<u8>, CannotAsk> {
         match self.0.ask(payload) {
+            // What a caller sends who has no answer to any question (docs/identity-calls.md).
+            Ok(input) if input.is_empty() => Err(CannotAsk::Unable),
             Ok(mut input) => Ok(std::mem::take(&mut *input)),
             Err(sdk::Stop::TooLarge) => Err(CannotAsk::Unable),
             Err(_) => Err(CannotAsk::Gone),
@@ -165,15 +166,11 @@ struct Terminal;
 
 impl Caller for Terminal {
     fn ask(&mut self, payload: &[u8]) -> Result<Vec<u8>, CannotAsk> {
-        if !io::stdin().is_terminal() {
+        let mut input = super::call::ask_person(payload);
+        if input.is_empty() {
             return Err(CannotAsk::Unable);
         }
-        let _ = writeln!(io::stderr(), "asked: {}\nanswer:", String::from_utf8_lossy(payload));
-        let mut line = Vec::new();
-        match io::stdin().lock().read_until(b'\n', &mut line) {
-            Ok(1..) => Ok(line),
-            _ => Err(CannotAsk::Gone),
-        }
+        Ok(std::mem::take(&mut *input))
     }
 
     fn interrupted(&mut self) -> bool {

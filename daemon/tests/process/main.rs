@@ -46,3 +46,4 @@ mod upstreams;
 mod usherd;
 mod winbind;
 mod winbind_calls;
+mod winbind_daemon;

@@ -46,6 +46,16 @@ impl Pam {
             ("PAM_WRAPPER_RUNTIME_DIR", self.folder.file("run")),
         ]
     }
+
+    /// The same, for a service.
+    pub(crate) fn environment(&self) -> String {
+        let variables = self.variables();
+        let pairs: Vec<String> = variables
+            .iter()
+            .map(|(name, value)| format!("{name} = \"{value}\""))
+            .collect();
+        format!("environment = {{ {} }}", pairs.join(", "))
+    }
 }
 
 /// A library below the folder of this machine's architecture; panics, naming its Debian package, where it is absent.

@@ -178,7 +178,14 @@ impl Winbind {
 
     /// Ends it, and everything it started.
     pub(crate) fn kill(&mut self) {
+        let all = descendants(self.process.pid());
         self.process.kill();
+        wait_for("all of winbindd is gone", Duration::from_secs(5), || {
+            let left = all
+                .iter()
+                .any(|pid| fs::exists(format!("/proc/{pid}")).unwrap_or(false));
+            (!left).then_some(())
+        });
     }
 
     /// Starts it again after [`kill`](Self::kill), with the same users.

@@ -14,7 +14,7 @@ const CHALLENGE: &str = "0123456789abcdef";
 const RESPONSE: &str = "11b5ee981f5e1036f41a2ede4c0630b12f01d7401d8775b4";
 const SESSION_KEY: &str = "9edc32569299583ed5b370c6d89b5a06";
 
-type Ask<'a> = &'a dyn Fn(&Value) -> Value;
+pub(crate) type Ask<'a> = &'a dyn Fn(&Value) -> Value;
 
 /// One call to a helper run by hand.
 fn by_hand(winbind: &Winbind, flags: &[&str], request: &Value) -> Value {
@@ -31,7 +31,7 @@ fn status(ask: Ask<'_>, request: &Value) -> String {
     ask(request)["status"].as_str().unwrap_or_default().to_owned()
 }
 
-fn authenticate(name: &str, password: &str) -> Value {
+pub(crate) fn authenticate(name: &str, password: &str) -> Value {
     json!({"do": "authenticate", "name": format!("{DOMAIN}\\{name}"), "password": password})
 }
 
@@ -39,7 +39,7 @@ fn change(name: &str, old: &str, new: &str) -> Value {
     json!({"do": "change-password", "name": format!("{DOMAIN}\\{name}"), "old_password": old, "new_password": new})
 }
 
-fn passwords_are_told_apart(ask: Ask<'_>) {
+pub(crate) fn passwords_are_told_apart(ask: Ask<'_>) {
     let answer = ask(&authenticate("alice", PASSWORD));
     assert_eq!(
         (answer["status"].as_str(), answer["name"].as_str()),
@@ -74,7 +74,7 @@ fn passwords_are_told_apart(ask: Ask<'_>) {
     }
 }
 
-fn responses_bring_a_session_key(ask: Ask<'_>) {
+pub(crate) fn responses_bring_a_session_key(ask: Ask<'_>) {
     let response = |challenge: &str| json!({"do": "authenticate", "name": "alice", "domain": DOMAIN, "challenge": challenge, "nt_response": RESPONSE});
     let answer = ask(&response(CHALLENGE));
     assert_eq!(
@@ -85,7 +85,7 @@ fn responses_bring_a_session_key(ask: Ask<'_>) {
     assert_eq!(status(ask, &response("0123456789abcdee")), "wrong-password");
 }
 
-fn look_ups_answer(ask: Ask<'_>) {
+pub(crate) fn look_ups_answer(ask: Ask<'_>) {
     let name = format!("{DOMAIN}\\alice");
     let alice = json!({
         "name": name, "uid": 5001, "gid": 100, "gecos": "alice of the test", "dir": "/home/BOX/alice", "shell": "/bin/false",
