@@ -14,6 +14,7 @@ use wire::nslcd::{Key, Map, Request};
 
 use crate::proc::{Folder, Process, free_port, require, run, shown, wait_for};
 use crate::usherd::{Setup, Usherd};
+use crate::winbind::{DOMAIN, PASSWORD, Winbind};
 
 /// A slapd with accounts. Its data is written anew for each test: they are few.
 pub(crate) struct Accounts {
@@ -511,6 +512,77 @@ fn a_service_answers_the_modules() {
         "account management done",
     );
     pam(&usherd, "nobody-here", "authenticate", &["ok"], "User not known");
+    usherd.stop();
+}
+
+#[test]
+fn winbind_answers_the_modules_and_sasl() {
+    let mut winbind = Winbind::start();
+    let usherd = Setup::new()
+        .section(&format!(
+            "[service.winbind]\nhelper = \"winbind\"\nmax = 4\n{}\n[service.winbind.winbind]\ndomain = \"{DOMAIN}\"\nuse_default_domain = true\n",
+            winbind.environment()
+        ))
+        .listen("nslcd", "unix:socket", "service = \"winbind\"")
+        .listen("saslauthd", "unix:mux", "service = \"winbind\"")
+        .start();
+    for key in ["alice", "5001"] {
+        let output = inside(&usherd, &format!("getent passwd {key}"));
+        // The person's name is there only once winbindd has learnt it.
+        let line = stdout(&output).replace("alice of the test", "");
+        assert_eq!(
+            line,
+            "alice:*:5001:100::/home/BOX/alice:/bin/false\n",
+            "{}",
+            shown(&output)
+        );
+    }
+    getent(&usherd, "passwd nobody-here", "");
+    let output = inside(&usherd, "id -G alice");
+    assert!(stdout(&output).starts_with("100"), "{}", shown(&output));
+    let tell =
+        |user: &str, operations: &str, password: &str, said: &str| pam(&usherd, user, operations, &[password], said);
+    tell(
+        "alice",
+        "authenticate acct_mgmt open_session close_session",
+        PASSWORD,
+        "session has successfully been closed",
+    );
+    tell("alice", "authenticate", "wrong", "Authentication failure");
+    tell("nobody-here", "authenticate", "x", "User not known");
+    tell("carol", "authenticate", PASSWORD, "User account has expired");
+    tell("dave", "authenticate acct_mgmt", PASSWORD, "new one required");
+    for _ in 0..3 {
+        tell("erin", "authenticate", "wrong", "Authentication failure");
+    }
+    tell(
+        "erin",
+        "authenticate",
+        PASSWORD,
+        "Have exhausted maximum number of retries",
+    );
+    let change = |old: &str, new: &str| {
+        let typed = format!("printf '{old}\\n{new}\\n{new}\\n'");
+        let command =
+            format!("{typed} | setpriv --reuid=5006 --regid=100 --clear-groups pamtester usherd frank chauthtok 2>&1");
+        stdout(&inside(&usherd, &command))
+    };
+    assert!(change("wrong", "Another-456").contains("Authentication failure"));
+    assert!(change(PASSWORD, "Another-456").contains("altered successfully"));
+    tell("frank", "authenticate", "Another-456", "successfully authenticated");
+    let sasl = |password: &str| {
+        let socket = usherd.unix("mux").display().to_string();
+        let args = ["-f", &socket, "-u", "alice", "-p", password, "-s", "imap"];
+        stdout(&run("/usr/sbin/testsaslauthd", &args, Duration::from_secs(20)))
+    };
+    assert!(sasl(PASSWORD).contains("0: OK"));
+    assert!(sasl("wrong").contains("0: NO"));
+    winbind.kill();
+    for password in [PASSWORD, "wrong"] {
+        tell("alice", "authenticate", password, "cannot retrieve authentication info");
+        let said = sasl(password);
+        assert!(!said.contains("0: OK") && !said.contains("0: NO"), "{said}");
+    }
     usherd.stop();
 }
 

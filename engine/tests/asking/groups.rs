@@ -1,9 +1,12 @@
 //! Groups, their members however they are named, and the groups of a user.
 
+use engine::ask::{Event, Final, Question};
 use engine::session::nss_pam::maps::{Maps, Schema};
+use engine::session::nss_pam::{Circumstances, Next, Session};
+use wire::ldap::{envelope, grammar, message};
 use wire::nslcd::{self, Key};
 
-use crate::world::{World, answered, group, maps, settings};
+use crate::world::{TODAY, World, answered, group, maps, settings};
 
 fn told(key: Key<'_>, maps: Maps, expected: &[(&str, u32, &[&str])]) {
     let request = group(key);
@@ -104,4 +107,93 @@ fn a_user_s_groups() {
     of(b"zoe", maps(Schema::Rfc2307bis), &[("staff", 2001)]);
     of(b"stranger", nested(Schema::Rfc2307bis), &[]);
     of(b"*", nested(Schema::Rfc2307bis), &[]);
+}
+
+/// Active Directory tells 1,500 members at a time.
+#[test]
+fn members_that_come_in_ranges_are_all_told() {
+    let ranges: [(&str, &[&str]); 3] = [
+        ("member;range=0-1", &["cn=a", "cn=b"]),
+        ("member;Range=2-3", &["cn=c", "cn=d"]),
+        ("member;range=4-*", &["cn=e"]),
+    ];
+    let (asked, out) = in_ranges(&ranges);
+    let names: Vec<&[u8]> = vec![b"a", b"b", b"c", b"d", b"e"];
+    let request = group(Key::Name(b"big"));
+    let expected = answered(&request, |out| nslcd::group(out, b"big", b"*", 7, names.into_iter()));
+    assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&expected));
+    assert_eq!(asked, ["member;range=2-*", "member;range=4-*"]);
+    // A server that tells the same range again and again is given up.
+    let (_, out) = in_ranges(&[ranges[0], ranges[1], ranges[1]]);
+    assert_eq!(out.len(), 8, "no half of a group is told");
+}
+
+/// The ranges that are asked for, where each is answered with the next of these, and the answer.
+fn in_ranges(ranges: &[(&str, &[&str])]) -> (Vec<String>, Vec<u8>) {
+    let settings = settings(maps(Schema::ActiveDirectory));
+    let (mut session, mut out, mut frame) = (
+        Session::new(Circumstances {
+            uid: None,
+            today: TODAY,
+            number: 1,
+        }),
+        Vec::new(),
+        Vec::new(),
+    );
+    group(Key::Name(b"big")).write(&mut frame);
+    let mut next = session.receive(&frame, &settings, &mut out);
+    let (mut rest, mut asked) = (ranges.iter(), Vec::new());
+    while next == Next::Wait {
+        let question = session.question().expect("it waits for something");
+        let (base, attributes) = looked_for(&question);
+        let mut entry = Vec::new();
+        if base.starts_with("cn=") && base != "cn=big" {
+            let name = base.trim_start_matches("cn=").as_bytes().to_vec();
+            let values: [(&str, Vec<u8>); 3] = [
+                ("sAMAccountName", name),
+                ("uidNumber", b"5".to_vec()),
+                ("gidNumber", b"7".to_vec()),
+            ];
+            write_entry(&mut entry, &base, &values);
+        } else {
+            asked.extend(attributes.into_iter().filter(|name| name.contains("range")));
+            let (name, members) = rest.next().expect("no more is asked than there is");
+            let mut values: Vec<(&str, Vec<u8>)> =
+                vec![("sAMAccountName", b"big".to_vec()), ("gidNumber", b"7".to_vec())];
+            values.extend(members.iter().map(|member| (*name, member.as_bytes().to_vec())));
+            write_entry(&mut entry, "cn=big", &values);
+        }
+        let env = envelope::peek(&entry).expect("a message");
+        let found = message::read_entry(env.op).expect("an entry");
+        next = session.told(question.id, &Event::Entry(found), &settings, &mut out);
+        let end = Final {
+            code: 0,
+            diagnostic: b"",
+            controls: b"",
+        };
+        if next == Next::Wait {
+            next = session.told(question.id, &Event::Done(end), &settings, &mut out);
+        }
+    }
+    (asked, out)
+}
+
+fn looked_for(question: &Question) -> (String, Vec<String>) {
+    let env = envelope::peek(&question.bytes).expect("a message");
+    let search = grammar::search(env.op).expect("a search");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(search.base), search.attributes.map(text).collect())
+}
+
+/// An entry; values of one name stand together.
+fn write_entry(out: &mut Vec<u8>, dn: &str, values: &[(&str, Vec<u8>)]) {
+    message::write_entry_with(out, 1, dn.as_bytes(), |out| {
+        for group in values.chunk_by(|one, other| one.0 == other.0) {
+            message::write_attribute(
+                out,
+                group[0].0.as_bytes(),
+                group.iter().map(|(_, value)| value.as_slice()),
+            );
+        }
+    });
 }

@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
+use wire::ber::Strings;
 use wire::nslcd::{self, Key, Map};
 
 use super::entries::{self, values, wanted};
 use super::lookup::{condition, is_whole, search};
 use super::maps::{Maps, is_name};
 use super::{Context, Step};
-use crate::ask::filter::{and, equal, or};
+use crate::ask::filter::{self, and, equal, or};
 use crate::ask::{Entry, Event, OPEN_MAX, Scope, Search, name_parts};
 
 /// Entries that are looked up for one answer, at most.
@@ -37,21 +38,35 @@ pub(super) struct Groups {
 struct Group {
     names: Vec<Dn>,
     gid: u32,
-    members: Members,
+    /// Its members are among what is known of this entry.
+    entry: Dn,
 }
 
 #[derive(Debug, Default)]
 struct Members {
     names: Vec<Dn>,
     entries: Vec<Dn>,
+    /// The server has told some of the entries only; the next has this number ([MS-ADTS] 3.1.1.3.1.3.3).
+    more: Option<u32>,
 }
 
 /// What is known of entries that are members.
 #[derive(Debug, Default)]
 struct People {
     known: HashMap<Dn, Known>,
-    waiting: VecDeque<(Dn, Map)>,
-    asked: HashMap<u32, (Dn, Map)>,
+    waiting: VecDeque<(Dn, Wanted)>,
+    asked: HashMap<u32, (Dn, Wanted)>,
+}
+
+/// What an entry is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    /// Whether it is a user.
+    User,
+    /// Whether it is a group.
+    Group,
+    /// Its members from this number on.
+    More(u32),
 }
 
 #[derive(Debug)]
@@ -118,9 +133,9 @@ impl Groups {
         if names.is_empty() {
             return;
         }
-        let members = Members::of(entry, maps);
-        self.people.want(&members, maps);
-        self.list.push(Group { names, gid, members });
+        self.people.learn(entry.dn.into(), Members::of(entry, maps), maps);
+        let entry = entry.dn.into();
+        self.list.push(Group { names, gid, entry });
     }
 
     /// Looks up what is not known yet; once all is known, the answer is written.
@@ -130,7 +145,7 @@ impl Groups {
             return Step::Wait;
         }
         for group in &self.list {
-            let members = self.people.names(&group.members);
+            let members = self.people.names(&group.entry, cx.maps.nested);
             for name in &group.names {
                 let members = members.iter().copied();
                 nslcd::group(cx.out, name, b"*", group.gid, members.collect::<Vec<_>>().into_iter());
@@ -145,13 +160,16 @@ impl Groups {
 
 impl Members {
     fn of(entry: &Entry<'_>, maps: &Maps) -> Members {
-        let all = |name: &str| values(entry, name).into_iter().flatten();
+        let names = values(entry, &maps.names.member_name).into_iter().flatten();
+        let attribute = &maps.names.member;
+        let (entries, more) = match values(entry, attribute) {
+            Some(entries) => (Some(entries), None),
+            None => ranged(entry, attribute).map_or((None, None), |(entries, more)| (Some(entries), more)),
+        };
         Members {
-            names: all(&maps.names.member_name)
-                .filter(|name| is_name(name))
-                .map(Dn::from)
-                .collect(),
-            entries: all(&maps.names.member).map(Dn::from).collect(),
+            names: names.filter(|name| is_name(name)).map(Dn::from).collect(),
+            entries: entries.into_iter().flatten().map(Dn::from).collect(),
+            more,
         }
     }
 }
@@ -159,6 +177,23 @@ impl Members {
 impl People {
     fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.asked.is_empty()
+    }
+
+    /// Members of the group that this entry is, perhaps not all of them.
+    fn learn(&mut self, name: Dn, mut members: Members, maps: &Maps) {
+        self.want(&members, maps);
+        if let Some(from) = members.more.take() {
+            self.waiting.push_back((name.clone(), Wanted::More(from)));
+        }
+        match self.known.get_mut(&name) {
+            Some(Known::Group(known)) => {
+                known.names.append(&mut members.names);
+                known.entries.append(&mut members.entries);
+            }
+            _ => {
+                self.known.insert(name, Known::Group(members));
+            }
+        }
     }
 
     fn want(&mut self, members: &Members, maps: &Maps) {
@@ -169,7 +204,7 @@ impl People {
             let known = match own_name(name, &maps.names.user) {
                 Some(user) if is_name(&user) => Known::User(user),
                 _ => {
-                    self.waiting.push_back((name.clone(), Map::Passwd));
+                    self.waiting.push_back((name.clone(), Wanted::User));
                     Known::Asked
                 }
             };
@@ -179,47 +214,58 @@ impl People {
 
     fn ask(&mut self, cx: &mut Context<'_>) {
         while self.asked.len() < OPEN_MAX
-            && let Some((name, map)) = self.waiting.pop_front()
+            && let Some((name, wanted)) = self.waiting.pop_front()
         {
-            let filter = cx.maps.place(map).map(|place| place.filter.clone()).unwrap_or_default();
-            let wanted = entries::attributes(cx.maps, map);
+            let filter = |map| cx.maps.place(map).map_or(filter::ANY, |place| &place.filter);
+            let range;
+            let (filter, attributes) = match wanted {
+                Wanted::User => (filter(Map::Passwd), entries::attributes(cx.maps, Map::Passwd)),
+                Wanted::Group => (filter(Map::Group), entries::attributes(cx.maps, Map::Group)),
+                Wanted::More(from) => {
+                    range = format!("{};range={from}-*", cx.maps.names.member);
+                    (filter::ANY, vec![range.as_str()])
+                }
+            };
             let id = cx.asks.search(&Search {
                 base: &name,
                 scope: Scope::Base,
-                filter: &filter,
-                attributes: &wanted,
+                filter,
+                attributes: &attributes,
                 size_limit: 0,
             });
-            self.asked.insert(id, (name, map));
+            self.asked.insert(id, (name, wanted));
         }
     }
 
     fn told(&mut self, id: u32, event: &Event<'_>, maps: &Maps) -> Result<(), ()> {
-        let Some((name, map)) = self.asked.get(&id) else {
+        let Some((name, wanted)) = self.asked.get(&id) else {
             return Ok(());
         };
         match event {
-            Event::Entry(entry) if *map == Map::Passwd => {
+            Event::Entry(entry) if *wanted == Wanted::User => {
                 let user = entries::first(entry, &maps.names.user).filter(|user| is_name(user));
-                if let (Some(user), Some(_)) = (user, entries::uid(maps, entry)) {
-                    self.known.insert(name.clone(), Known::User(user.into()));
+                if let (Some(user), Some(_)) = (user, entries::uid(maps, entry))
+                    && let Some(known @ Known::Asked) = self.known.get_mut(name)
+                {
+                    *known = Known::User(user.into());
                 }
             }
             Event::Entry(entry) => {
                 let members = Members::of(entry, maps);
+                // A server that does not go on would be asked for ever.
+                let stuck = matches!((wanted, members.more), (Wanted::More(before), Some(next)) if next <= *before);
                 let name = name.clone();
-                self.want(&members, maps);
-                self.known.insert(name, Known::Group(members));
-                if self.known.len() > MEMBERS_MAX {
+                self.learn(name, members, maps);
+                if stuck || self.known.len() > MEMBERS_MAX {
                     return Err(());
                 }
             }
             Event::Done(end) if is_whole(end) => {
-                if let Some((name, map)) = self.asked.remove(&id)
+                if let Some((name, wanted)) = self.asked.remove(&id)
                     && let Some(known @ Known::Asked) = self.known.get_mut(&name)
                 {
-                    if map == Map::Passwd && maps.nested {
-                        self.waiting.push_back((name, Map::Group));
+                    if wanted == Wanted::User && maps.nested {
+                        self.waiting.push_back((name, Wanted::Group));
                     } else {
                         *known = Known::Nobody;
                     }
@@ -230,11 +276,14 @@ impl People {
         Ok(())
     }
 
-    /// The users among these members and in the groups among them.
-    fn names<'p>(&'p self, members: &'p Members) -> BTreeSet<&'p [u8]> {
+    /// The users among the members of this group; with `nested` also those in the groups among them.
+    fn names<'p>(&'p self, group: &Dn, nested: bool) -> BTreeSet<&'p [u8]> {
         let mut found: BTreeSet<&[u8]> = BTreeSet::new();
         let mut seen: HashSet<&[u8]> = HashSet::new();
-        let mut open = vec![members];
+        let mut open = Vec::new();
+        if let Some(Known::Group(members)) = self.known.get(group) {
+            open.push(members);
+        }
         while let Some(members) = open.pop() {
             found.extend(members.names.iter().map(AsRef::as_ref));
             for name in &members.entries {
@@ -245,13 +294,31 @@ impl People {
                     Some(Known::User(user)) => {
                         found.insert(user);
                     }
-                    Some(Known::Group(inner)) => open.push(inner),
-                    Some(Known::Asked | Known::Nobody) | None => {}
+                    Some(Known::Group(inner)) if nested => open.push(inner),
+                    Some(Known::Group(_) | Known::Asked | Known::Nobody) | None => {}
                 }
             }
         }
         found
     }
+}
+
+/// Values of which Active Directory tells a range at a time, and the number of the next one: `member;range=0-1499`.
+fn ranged<'a>(entry: &Entry<'a>, name: &str) -> Option<(Strings<'a>, Option<u32>)> {
+    if name.is_empty() {
+        return None;
+    }
+    let prefix = format!("{name};range=").to_ascii_lowercase();
+    let mut attributes = entry.attributes;
+    attributes.find_map(|attribute| {
+        let described = String::from_utf8_lossy(attribute.name).to_ascii_lowercase();
+        let (_, last) = described.strip_prefix(&prefix)?.split_once('-')?;
+        let next = match last {
+            "*" => None,
+            last => Some(last.parse::<u32>().ok()?.checked_add(1)?),
+        };
+        Some((attribute.values, next))
+    })
 }
 
 /// The value of this attribute where an entry's name begins with it.
