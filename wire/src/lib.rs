@@ -12,3 +12,4 @@ pub mod ldif;
 pub mod nslcd;
 pub mod rpc;
 pub mod saslauthd;
+pub mod wipe;

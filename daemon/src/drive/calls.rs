@@ -248,7 +248,7 @@ impl Drive {
         }
         if let Some(conn) = self.conns.get_mut(at)
             && !conn.blocked
-            && conn.stream.flush(&mut self.spares) == Flushed::Blocked
+            && conn.stream.flush(&mut self.spares, self.poll.registry()) == Flushed::Blocked
         {
             conn.blocked = !conn.stream.is_handshaking();
         }

@@ -410,7 +410,7 @@ impl Drive {
             return;
         }
         let before = conn.stream.waiting();
-        let flushed = conn.stream.flush(&mut self.spares);
+        let flushed = conn.stream.flush(&mut self.spares, self.poll.registry());
         let after = conn.stream.waiting();
         match flushed {
             Flushed::All => {

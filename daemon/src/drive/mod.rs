@@ -101,7 +101,7 @@ pub enum Job {
 }
 
 /// Bytes read at once.
-const SCRATCH_BYTES: usize = 64 * 1024;
+const SCRATCH_BYTES: usize = 128 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 /// How coarse a connection's own deadlines are.

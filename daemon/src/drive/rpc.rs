@@ -8,7 +8,7 @@ use engine::session::rpc::{Call, Next, Session, Settings, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wire::frame::{Malformed, Step};
 use wire::rpc::{self, ErrorCode};
-use zeroize::Zeroize;
+use wire::wipe::wipe;
 
 use super::Drive;
 use super::calls::{Answer, Heard, NewCall};
@@ -88,7 +88,7 @@ impl Drive {
                 }
                 if n < scratch.len() {
                     // A request may hold a password.
-                    scratch.get_mut(..n).unwrap_or_default().zeroize();
+                    wipe(scratch.get_mut(..n).unwrap_or_default());
                 }
             }
         }
@@ -109,7 +109,7 @@ impl Drive {
             held.drain(..taken);
         }
         let Some(conn) = self.conns.get_mut(at) else {
-            return held.zeroize();
+            return wipe(&mut held);
         };
         if held.is_empty() {
             conn.stream.close_descriptors();

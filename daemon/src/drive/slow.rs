@@ -50,7 +50,7 @@ impl Drive {
         // The socket may take some of it at once.
         let Some(conn) = self.conns.get_mut(at) else { return };
         if !conn.blocked {
-            match conn.stream.flush(&mut self.spares) {
+            match conn.stream.flush(&mut self.spares, self.poll.registry()) {
                 Flushed::All => {}
                 Flushed::Blocked => {
                     conn.blocked = !conn.stream.is_handshaking();

@@ -553,7 +553,7 @@ impl Drive {
             && upstream.machine.is_ready()
         {
             upstream.machine.unbind(found.stream.outbox(&mut self.spares));
-            if found.stream.flush(&mut self.spares) != Flushed::Broken {
+            if found.stream.flush(&mut self.spares, self.poll.registry()) != Flushed::Broken {
                 found.stream.shutdown();
             }
         }

@@ -16,7 +16,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use rustls::pki_types::ServerName;
-use zeroize::Zeroize;
+use wire::wipe;
 
 /// Buffers that grew beyond this are given back to the system.
 const SPARE_BYTES_MAX: usize = 64 * 1024;
@@ -71,6 +71,14 @@ impl Raw {
         match self {
             Raw::Tcp(stream) => registry.register(stream, token, both),
             Raw::Unix(stream) => registry.register(stream, token, both),
+        }
+    }
+
+    /// Unix sockets alone: see `Stream::heed`.
+    fn reregister(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Raw::Tcp(_) => Ok(()),
+            Raw::Unix(stream) => registry.reregister(stream, token, interest),
         }
     }
 
@@ -142,6 +150,9 @@ pub struct Stream {
     written: usize,
     /// Something secret is in the outbox: it is wiped once written.
     sensitive: bool,
+    token: Token,
+    /// Whether a writable event is wanted.
+    writable_wanted: bool,
     /// Why TLS broke.
     fault: Option<Box<str>>,
     /// What came by SCM_RIGHTS, where that is wanted; elsewhere the kernel closes it.
@@ -165,6 +176,8 @@ impl Stream {
             outbox: Vec::new(),
             written: 0,
             sensitive: false,
+            token: Token(usize::MAX),
+            writable_wanted: true,
             fault: None,
             descriptors: None,
         }
@@ -194,9 +207,24 @@ impl Stream {
         self.descriptors.as_ref().is_some_and(|descriptors| descriptors.excess)
     }
 
-    /// Edge-triggered, for reading and writing, once and for all.
+    /// Edge-triggered, for reading and writing.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.token = token;
+        self.writable_wanted = true;
         self.raw.register(registry, token)
+    }
+
+    /// A unix socket becomes writable anew, and wakes its worker, each time its peer has read, whether or not anything
+    /// waits to be written; so that is heeded only while something does. (TCP tells only those whom it has refused.)
+    fn heed(&mut self, registry: &Registry, writable: bool) {
+        let interest = if writable {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        if self.writable_wanted != writable && self.raw.reregister(registry, self.token, interest).is_ok() {
+            self.writable_wanted = writable;
+        }
     }
 
     /// Out of the poll; the socket closes when the stream is dropped.
@@ -311,7 +339,7 @@ impl Stream {
     }
 
     /// Writes what waits.
-    pub fn flush(&mut self, spares: &mut Spares) -> Flushed {
+    pub fn flush(&mut self, spares: &mut Spares, registry: &Registry) -> Flushed {
         let flushed = match self.tls {
             None => self.flush_plain(),
             Some(_) => self.flush_tls(),
@@ -323,6 +351,11 @@ impl Stream {
             }
             self.written = 0;
             spares.give(buffer);
+        }
+        match flushed {
+            Flushed::All => self.heed(registry, false),
+            Flushed::Blocked => self.heed(registry, true),
+            Flushed::Broken => {}
         }
         flushed
     }
@@ -399,7 +432,7 @@ impl Stream {
             let left = self.outbox.len() - self.written;
             self.outbox.copy_within(self.written.., 0);
             if self.sensitive {
-                self.outbox.get_mut(left..).unwrap_or_default().zeroize();
+                wipe::wipe(self.outbox.get_mut(left..).unwrap_or_default());
             }
             self.outbox.truncate(left);
             self.written = 0;
@@ -438,7 +471,7 @@ fn receive(
 /// Empties a buffer that held a secret. Only what is in it is overwritten: its unused capacity is ten times as long, and has
 /// held nothing that was not wiped.
 pub fn wipe(buffer: &mut Vec<u8>) {
-    buffer.as_mut_slice().zeroize();
+    wipe::wipe(buffer);
     buffer.clear();
 }
 

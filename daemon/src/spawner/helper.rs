@@ -39,6 +39,8 @@ pub struct Helper {
     log: Option<OwnedFd>,
     memory: Option<Memory>,
     message_bytes_max: usize,
+    token: Token,
+    writable_wanted: bool,
 }
 
 /// What a read of the socket gave.
@@ -101,6 +103,8 @@ impl Helper {
             log: Some(log),
             memory,
             message_bytes_max,
+            token: Token(usize::MAX),
+            writable_wanted: false,
         })
     }
 
@@ -123,14 +127,28 @@ impl Helper {
     ///
     /// # Errors
     /// The system's.
-    pub fn register(&self, registry: &Registry, tokens: [Token; 3]) -> io::Result<()> {
+    pub fn register(&mut self, registry: &Registry, tokens: [Token; 3]) -> io::Result<()> {
         let [to_socket, to_log, to_end] = tokens;
-        let both = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut SourceFd(&self.socket.as_raw_fd()), to_socket, both)?;
+        self.token = to_socket;
+        registry.register(&mut SourceFd(&self.socket.as_raw_fd()), to_socket, Interest::READABLE)?;
         if let Some(log) = &self.log {
             registry.register(&mut SourceFd(&log.as_raw_fd()), to_log, Interest::READABLE)?;
         }
         self.process.register(registry, to_end)
+    }
+
+    /// Whether it is told that the socket takes more. A unix socket says so each time its peer has read, which would wake
+    /// the worker once more for each call: so only while something waits.
+    pub fn heed(&mut self, registry: &Registry, writable: bool) {
+        let interest = if writable {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        let mut source = SourceFd(&self.socket.as_raw_fd());
+        if self.writable_wanted != writable && registry.reregister(&mut source, self.token, interest).is_ok() {
+            self.writable_wanted = writable;
+        }
     }
 
     /// Out of the poll; the descriptors close when it is dropped.

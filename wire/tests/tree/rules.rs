@@ -82,7 +82,7 @@ const VALUES: &[&str] = &[
 ];
 
 /// Modules of `wire` that every format stands on; each other one is a protocol and imports no other.
-const WIRE_COMMON: &[&str] = &["lib", "frame", "ber"];
+const WIRE_COMMON: &[&str] = &["lib", "frame", "ber", "wipe"];
 /// LDIF (RFC 2849) is the file format of LDAP and speaks its names and filters; what the NSS and PAM modules say is named
 /// after the daemon they were written for.
 const WIRE_RELATED: &[(&str, &str)] = &[("ldif", "ldap"), ("nss_pam", "nslcd")];

@@ -2,7 +2,6 @@
 
 use engine::core::{Ticket, UpstreamId};
 use mio::Token;
-use zeroize::Zeroize;
 
 use crate::drive::places::{PlaceRef, Places};
 use crate::spawner::Program;
@@ -117,7 +116,7 @@ impl Drop for Run {
 /// Empties a buffer that may hold a secret.
 pub fn wipe(bytes: &mut Vec<u8>) {
     if bytes.len() <= WIPED_BYTES_MAX {
-        bytes.zeroize();
+        wire::wipe::wipe(bytes);
     }
     *bytes = Vec::new();
 }

@@ -6,6 +6,7 @@
 use engine::core::{Settlement, Ticket, UpstreamId, Verdict};
 use wire::helper::{self, FromHelper, Payload};
 use wire::rpc::ErrorCode;
+use wire::wipe::wipe;
 
 use super::figures::Exit;
 use super::{HelperRef, Phase};
@@ -279,10 +280,4 @@ impl Drive {
             self.look_at_helper_again(helper);
         }
     }
-}
-
-/// Overwrites what may be secret, quickly.
-fn wipe(bytes: &mut [u8]) {
-    bytes.fill(0);
-    std::hint::black_box(bytes);
 }

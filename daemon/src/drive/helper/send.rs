@@ -98,6 +98,7 @@ impl Drive {
                     written,
                     descriptor,
                 }));
+                self.heed_backlog(to);
                 if matches!(progress, Progress::Later) {
                     self.look_at_helper_again(to);
                 }
@@ -111,8 +112,22 @@ impl Drive {
         }
     }
 
+    /// Whether the socket takes more is of interest while something waits.
+    fn heed_backlog(&mut self, to: HelperRef) {
+        if let Some(helper) = self.helpers.get_mut(to)
+            && let Some(process) = helper.process.as_deref_mut()
+        {
+            process.heed(self.poll.registry(), !helper.backlog.is_empty());
+        }
+    }
+
     /// The socket takes more.
     pub(super) fn flush_helper(&mut self, to: HelperRef) {
+        self.flush_backlog(to);
+        self.heed_backlog(to);
+    }
+
+    fn flush_backlog(&mut self, to: HelperRef) {
         let Some(helper) = self.helpers.get_mut(to) else { return };
         let Some(process) = helper.process.as_deref() else {
             return;
@@ -265,6 +280,7 @@ impl Drive {
             return;
         }
         helper.backlog.push_back(message);
+        self.heed_backlog(to);
     }
 }
 

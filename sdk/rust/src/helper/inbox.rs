@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use wire::helper::{self as codec, FromUsherd, HEADER_BYTES, Payload};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::link::{Broken, Link, Received, protocol};
 
@@ -44,7 +44,7 @@ impl Request {
 
     fn wipe(&mut self) {
         if let Some(payload) = self.bytes.get_mut(self.from..self.to) {
-            payload.zeroize();
+            wire::wipe::wipe(payload);
         }
     }
 }
@@ -211,6 +211,6 @@ impl Inbox {
 
 fn wipe(buffer: &mut [u8], bytes: usize) {
     if let Some(used) = buffer.get_mut(..bytes) {
-        used.zeroize();
+        wire::wipe::wipe(used);
     }
 }
