@@ -7,6 +7,7 @@
 //!
 //! A kill holds [`Running`] while it is under way, so that it cannot hit a later call.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{RecvFlags, recv};
@@ -64,15 +65,17 @@ impl Running {
     }
 }
 
-/// Has a thread wait for SIGINT and kill what it is about.
+/// Has a thread wait for SIGINT and kill what it is about. To be called while the socket to usherd is still the standard
+/// input, as [`usherd_sdk::helper::Helper::connect`] finds it: it takes it away from there.
 ///
 /// # Errors
 /// The handler cannot be installed, or the thread not be started.
 pub fn watch(running: Arc<Running>, kill: impl Fn(u32) -> Result<(), String> + Send + 'static) -> std::io::Result<()> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut signals = Signals::new([SIGINT])?;
     std::thread::Builder::new().name("interrupts".into()).spawn(move || {
         for _ in signals.forever() {
-            if let Err(why) = running.kill(interrupt_waits, &kill) {
+            if let Err(why) = running.kill(|| interrupt_waits(&socket), &kill) {
                 eprintln!("a statement could not be stopped: {why}");
             }
         }
@@ -81,10 +84,10 @@ pub fn watch(running: Arc<Running>, kill: impl Fn(u32) -> Result<(), String> + S
 }
 
 /// Whether the first message that was not taken yet is an interrupt, or the goodbye behind which one may wait.
-fn interrupt_waits() -> bool {
+fn interrupt_waits(socket: &OwnedFd) -> bool {
     // One byte more than these messages have: a longer one is not mistaken for them.
     let mut message = [0; helper::HEADER_BYTES + 1];
-    let Ok((taken, _)) = recv(std::io::stdin(), &mut message, RecvFlags::PEEK | RecvFlags::DONTWAIT) else {
+    let Ok((taken, _)) = recv(socket, &mut message, RecvFlags::PEEK | RecvFlags::DONTWAIT) else {
         return false;
     };
     let found = message.get(..taken).map(|message| helper::from_usherd(message, 0));

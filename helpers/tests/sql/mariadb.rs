@@ -35,6 +35,8 @@ impl MariaDb {
             ])
             .arg(format!("--user={}", own_name()))
             .arg(format!("--datadir={}", server.folder.join("data").display()))
+            // Two of these at the same time would meet in the system's folder for temporary files.
+            .arg(format!("--tmpdir={}", server.folder.display()))
             .stdin(Stdio::null())
             .output()
             .expect("mariadb-install-db is there: apt-get install mariadb-server");
