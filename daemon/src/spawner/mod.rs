@@ -24,7 +24,7 @@ use crate::config::plan::Service;
 use crate::drive::Job;
 use crate::drive::exec::{RunRef, Spawned};
 use crate::drive::helper::{HelperRef, Started};
-use crate::worker::{Inbox, scheduling};
+use crate::worker::Inbox;
 pub use helper::{Helper, MESSAGE_BYTES_MAX, Said, Sent};
 pub use program::Program;
 
@@ -77,8 +77,6 @@ impl Spawner {
 }
 
 fn serve(asks: &Receiver<Ask>, inbox: &Inbox) {
-    // Programs are no workers.
-    let _ = scheduling::set(scheduling::Policy::Normal);
     while let Ok(Ask { whom, service }) = asks.recv() {
         let words = |error: io::Error| error.to_string();
         // Bounded by what was asked for, and the worker waits for each.

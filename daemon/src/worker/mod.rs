@@ -4,7 +4,6 @@
 //! it only through its inbox: a bounded queue, and one eventfd that is written only while the worker sleeps.
 
 mod inbox;
-pub mod scheduling;
 
 use std::io;
 use std::sync::Arc;
@@ -54,12 +53,7 @@ impl Worker {
         let own = Arc::clone(&inbox);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
-            .spawn(move || {
-                if let Err(error) = scheduling::set(scheduling::Policy::Batch) {
-                    tracing::debug!(worker = number, %error, "scheduled as any thread");
-                }
-                build(poll, own).run();
-            })?;
+            .spawn(move || build(poll, own).run())?;
         Ok(Worker {
             inbox,
             thread: Some(thread),

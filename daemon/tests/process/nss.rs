@@ -4,6 +4,8 @@
 //! `/run/nslcd` is the daemon's folder and `/etc/nsswitch.conf` and `/etc/pam.d` are ours. The directory is slapd with
 //! accounts after RFC 2307 and groups after both RFC 2307 and 2307bis, under a password policy.
 
+mod raw;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,6 +17,7 @@ use wire::nslcd::{Key, Map, Request};
 use crate::proc::{Folder, Process, free_port, require, run, shown, wait_for};
 use crate::usherd::{Setup, Usherd};
 use crate::winbind::{DOMAIN, PASSWORD, Winbind};
+use raw::{asked, sent};
 
 /// A slapd with accounts. Its data is written anew for each test: they are few.
 pub(crate) struct Accounts {
@@ -584,22 +587,4 @@ fn winbind_answers_the_modules_and_sasl() {
         assert!(!said.contains("0: OK") && !said.contains("0: NO"), "{said}");
     }
     usherd.stop();
-}
-
-/// What comes back for these bytes until the connection ends.
-fn sent(usherd: &Usherd, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = UnixStream::connect(usherd.unix("socket")).expect("it listens");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("a socket");
-    stream.write_all(bytes).expect("it reads");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("its end");
-    answer
-}
-
-fn asked(usherd: &Usherd, request: &Request<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    request.write(&mut bytes);
-    sent(usherd, &bytes)
 }

@@ -89,7 +89,6 @@ const WIRE_RELATED: &[(&str, &str)] = &[("ldif", "ldap"), ("nss_pam", "nslcd")];
 
 /// The small modules that need `unsafe`; each block in them says why it is sound, which clippy sees to.
 const UNSAFE: &[&str] = &[
-    "daemon/src/worker/scheduling.rs",
     "sdk/rust/src/system.rs",
     "helpers/src/winbind/ffi/",
     "helpers/src/pam/ffi/",
