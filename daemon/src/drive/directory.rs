@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::core::Reason;
 use engine::core::time::{Instant, Span};
+use engine::core::{Reason, Ticket};
 use engine::upstream::ldap::Security;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -12,7 +12,7 @@ use wire::ldap::envelope::tag;
 
 use super::Drive;
 use super::conn::Kind;
-use super::pools::{Caller, PoolState};
+use super::pools::{Caller, Target as Serves};
 use crate::config::plan::{self, Bind, Identity, Target, UpstreamTls};
 use crate::metrics::{Class, Counts};
 
@@ -175,23 +175,35 @@ pub fn class(request_tag: u8) -> Class {
 }
 
 impl Drive {
-    /// Whether the server need not be asked who this client is binding as.
-    pub(super) fn whoami_known(&mut self, index: usize, caller: Caller) -> bool {
+    /// Whether the server is to be asked who this client is binding as. Where that is known it is noted with the ticket, so that
+    /// the table, too large for the caches, is looked into once for each bind.
+    pub(super) fn ask_whoami(&mut self, index: usize, ticket: Ticket, caller: Caller) -> bool {
         let now = self.now;
         let conn = self.conns.get(caller.conn.at as usize);
         let Some(Kind::Ldap(client)) = conn
             .filter(|conn| conn.generation == caller.conn.generation)
             .map(|conn| &conn.kind)
         else {
-            return true;
+            return false;
         };
         // The name is empty where the client stays anonymous.
         let name = client.session.bind_name();
-        let directory = self
-            .pools
-            .get_mut(index)
-            .and_then(Option::as_mut)
-            .and_then(PoolState::directory);
-        name.is_empty() || directory.is_some_and(|directory| directory.whoami(name, now).is_some())
+        if name.is_empty() {
+            return false;
+        }
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
+            return false;
+        };
+        let Serves::Directory(directory) = &state.target else {
+            return false;
+        };
+        let Some(identity) = directory.whoami(name, now) else {
+            return true;
+        };
+        let flight = state.flights.get_mut(ticket.index());
+        if let Some(flight) = flight.filter(|flight| flight.ticket == Some(ticket)) {
+            flight.identify(identity);
+        }
+        false
     }
 }

@@ -109,7 +109,7 @@ impl Drive {
         if lane == lane::PINNED {
             self.pinned(caller, upstream);
         }
-        let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && !self.whoami_known(index, caller);
+        let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && self.ask_whoami(index, ticket, caller);
         let control = std::mem::take(&mut self.control);
         let wire_id = self.conns.get_mut(to.at as usize).and_then(|conn| {
             let Kind::Upstream(server) = &mut conn.kind else {

@@ -38,6 +38,10 @@ pub struct Flight {
     pub bytes: Vec<u8>,
     /// A bind's answer, kept until the server has said who that is.
     pub answer: Vec<u8>,
+    /// Who a bind's name stands for, where a server has said so, and
+    identity: Vec<u8>,
+    /// whether one has.
+    identified: bool,
     /// Its id on the upstream's connection.
     pub wire_id: i32,
     /// When it came.
@@ -107,6 +111,20 @@ pub struct PoolState {
     pub saturated: bool,
 }
 
+impl Flight {
+    /// A server has said who the name of this bind stands for.
+    pub fn identify(&mut self, identity: &[u8]) {
+        self.identity.clear();
+        self.identity.extend_from_slice(identity);
+        self.identified = true;
+    }
+
+    /// Who the name of this bind stands for, where a server has said so.
+    pub fn identity(&self) -> Option<&[u8]> {
+        self.identified.then_some(&*self.identity)
+    }
+}
+
 impl PoolState {
     /// A pool without servers.
     pub fn new(seed: u64, target: Target) -> Self {
@@ -143,6 +161,7 @@ impl PoolState {
             flight.since = now;
             flight.deadline = Instant::MAX;
             flight.wire_id = 0;
+            flight.identified = false;
         }
     }
 

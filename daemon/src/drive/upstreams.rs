@@ -409,6 +409,9 @@ impl Drive {
             if let (Some(name), Some(directory)) = (name, directory) {
                 directory.learn_whoami(&name, identity, now);
             }
+            if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
+                flight.identify(identity);
+            }
         }
         if let Ok(answered) = envelope::peek(&answer) {
             self.deliver(index, ticket, caller, &answered, settlement);
@@ -434,7 +437,6 @@ impl Drive {
         settlement: Settlement,
     ) {
         let at = caller.conn.at as usize;
-        let now = self.now;
         let last = matches!(settlement, Settlement::Done(_));
         if last {
             self.count_answer(index, ticket, caller, env);
@@ -478,16 +480,8 @@ impl Drive {
             &[],
         );
         if caller.tag == tag::BIND_REQUEST && result::result_code(env.op) == Some(code::SUCCESS) {
-            let directory = state.directory();
-            let known = directory.and_then(|directory| directory.whoami(client.session.bind_name(), now));
-            self.control.clear();
-            self.control.extend_from_slice(known.unwrap_or_default());
-            let who = if known.is_some() {
-                Bound::As(&self.control)
-            } else {
-                Bound::AsTyped
-            };
-            client.session.bound(who);
+            let identity = state.flight(ticket).and_then(|flight| flight.identity());
+            client.session.bound(identity.map_or(Bound::AsTyped, Bound::As));
         }
         let next = client.session.after_end(conn.stream.outbox(&mut self.spares));
         self.mark_dirty(at);

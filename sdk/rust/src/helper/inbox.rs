@@ -13,6 +13,11 @@ use super::link::{Broken, Link, Received, protocol};
 
 /// Buffers kept for reuse: one for the call that is open, one for what is said meanwhile.
 const SPARE_MAX: usize = 2;
+/// A buffer in which a call was put together is kept for the next one up to this size: memory that is new with each call
+/// costs more than everything else about a large one.
+const WHOLE_BYTES_KEPT: usize = 4 << 20;
+/// What is longer is no password, and is not wiped.
+const WIPED_BYTES_MAX: usize = 64 << 10;
 
 /// A whole request. It may carry passwords, and is wiped at its end.
 pub(super) struct Request {
@@ -43,7 +48,9 @@ impl Request {
     }
 
     fn wipe(&mut self) {
-        if let Some(payload) = self.bytes.get_mut(self.from..self.to) {
+        if let Some(payload) = self.bytes.get_mut(self.from..self.to)
+            && payload.len() <= WIPED_BYTES_MAX
+        {
             wire::wipe::wipe(payload);
         }
     }
@@ -67,6 +74,8 @@ pub(super) enum Event {
 
 pub(super) struct Inbox {
     spare: Vec<Vec<u8>>,
+    /// For the next call that is put together; empty, whatever its capacity.
+    whole: Vec<u8>,
     pieces: Option<Pieces>,
 }
 
@@ -89,6 +98,7 @@ impl Inbox {
     pub(super) fn new() -> Self {
         Self {
             spare: Vec::new(),
+            whole: Vec::new(),
             pieces: None,
         }
     }
@@ -136,9 +146,12 @@ impl Inbox {
     /// Takes the buffer of a request that is over back for the next.
     pub(super) fn recycle(&mut self, link: &Link, mut request: Request) {
         request.wipe();
-        let buffer = mem::take(&mut request.bytes);
+        let mut buffer = mem::take(&mut request.bytes);
         if buffer.len() == link.buffer_bytes() {
             self.keep(buffer);
+        } else if (self.whole.capacity()..=WHOLE_BYTES_KEPT).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.whole = buffer;
         }
     }
 
@@ -180,7 +193,7 @@ impl Inbox {
             }
             Some(pieces) => pieces,
             None => {
-                let mut whole = Vec::new();
+                let mut whole = mem::take(&mut self.whole);
                 let reserved = whole.try_reserve_exact(whole_bytes);
                 reserved.map_err(|_| protocol("a call for which there is memory"))?;
                 Pieces {
@@ -195,7 +208,9 @@ impl Inbox {
             None => whole.extend_from_slice(buffer.get(HEADER_BYTES..bytes).unwrap_or(&[])),
         }
         pieces.request.to = whole.len();
-        wipe(&mut buffer, bytes);
+        if whole_bytes <= WIPED_BYTES_MAX {
+            wipe(&mut buffer, bytes);
+        }
         self.keep(buffer);
         let complete = pieces.request.to == whole_bytes;
         if pieces.whole_bytes != whole_bytes || pieces.request.to > whole_bytes || complete == head.more {
