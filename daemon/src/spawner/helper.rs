@@ -77,7 +77,11 @@ impl Helper {
     /// The system's: no such program, no permission, out of processes, memory or descriptors.
     pub fn start(service: &Service) -> io::Result<Helper> {
         let dbus = service.transport() == Transport::Dbus;
-        let kind = if dbus { SocketType::STREAM } else { SocketType::SEQPACKET };
+        let kind = if dbus {
+            SocketType::STREAM
+        } else {
+            SocketType::SEQPACKET
+        };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
         let mut message_bytes_max = MESSAGE_BYTES_MAX;
         for end in [&ours, &theirs] {
@@ -194,7 +198,12 @@ impl Helper {
     /// [`Sent::Blocked`] or [`Sent::Broken`].
     pub fn write(&self, parts: &[IoSlice<'_>]) -> Result<usize, Sent> {
         loop {
-            match sendmsg(&self.socket, parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
+            match sendmsg(
+                &self.socket,
+                parts,
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL,
+            ) {
                 Ok(count) => return Ok(count),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::NOBUFS) => return Err(Sent::Blocked),

@@ -51,8 +51,14 @@ fn what_is_around_a_payload_fits_every_length() {
         let payload = vec![7; len];
         let bytes = call(16384, &OURS, Argument::BytesAndMilliseconds(0x0102_0304), &payload);
         let message = read(&bytes).unwrap();
-        assert_eq!((message.kind, message.serial, message.no_reply), (Kind::Call, 16384, false));
-        assert_eq!((message.path, message.interface), (Some(OURS.path), Some(OURS.interface)));
+        assert_eq!(
+            (message.kind, message.serial, message.no_reply),
+            (Kind::Call, 16384, false)
+        );
+        assert_eq!(
+            (message.path, message.interface),
+            (Some(OURS.path), Some(OURS.interface))
+        );
         assert_eq!((message.member, message.signature), (Some("Call"), "ayu"));
         let mut cursor = Cursor::new(message.body, true);
         assert_eq!(cursor.array().unwrap(), payload);
@@ -80,7 +86,10 @@ const BIG: &[u8] = b"B\x02\x01\x01\0\0\0\x07\0\0\0\x09\0\0\0\x30\
 #[test]
 fn either_order_of_bytes_is_read_and_fields_of_later_versions_are_passed_over() {
     let message = read(BIG).unwrap();
-    assert_eq!((message.kind, message.serial, message.reply_serial), (Kind::Return, 9, Some(16384)));
+    assert_eq!(
+        (message.kind, message.serial, message.reply_serial),
+        (Kind::Return, 9, Some(16384))
+    );
     assert!(message.no_reply && !message.little_endian);
     assert_eq!(message.bytes(), Ok(&b"abc"[..]));
     assert!(message.text().is_err());
@@ -191,13 +200,22 @@ fn the_handshakes_of_the_libraries_are_understood() {
     let rejected = "REJECTED EXTERNAL ANONYMOUS\r\n";
     let cases: [(&str, String); 5] = [
         // zbus and libdbus
-        ("\0AUTH EXTERNAL 31303030\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n", format!("{ok}{no}")),
+        (
+            "\0AUTH EXTERNAL 31303030\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n",
+            format!("{ok}{no}"),
+        ),
         // sd-bus
-        ("\0AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n", format!("DATA\r\n{ok}{no}")),
+        (
+            "\0AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n",
+            format!("DATA\r\n{ok}{no}"),
+        ),
         // GDBus
         ("\0AUTH\r\nAUTH EXTERNAL 30\r\nBEGIN\r\n", format!("{rejected}{ok}")),
         ("\0AUTH ANONYMOUS 74726163\r\nBEGIN\r\n", ok.clone()),
-        ("\0AUTH DBUS_COOKIE_SHA1 30\r\nAUTH ANONYMOUS\r\nBEGIN\r\n", format!("{rejected}{ok}")),
+        (
+            "\0AUTH DBUS_COOKIE_SHA1 30\r\nAUTH ANONYMOUS\r\nBEGIN\r\n",
+            format!("{rejected}{ok}"),
+        ),
     ];
     for (said, answered) in cases {
         let bytes = [said.as_bytes(), b"l\x01"].concat();
@@ -223,7 +241,10 @@ fn a_handshake_that_is_none_comes_to_an_end() {
         ("\0BEGIN\r\n".to_owned(), Malformed::BadValue("BEGIN behind OK alone")),
         (format!("\0{}", "x".repeat(auth::LINE_BYTES_MAX)), Malformed::TooLarge),
         (format!("\0{}", "AUTH\r\n".repeat(40)), Malformed::TooDeep),
-        ("\0AUTH\n".to_owned(), Malformed::BadValue("a line of text that ends with CR and LF")),
+        (
+            "\0AUTH\n".to_owned(),
+            Malformed::BadValue("a line of text that ends with CR and LF"),
+        ),
     ] {
         assert_eq!(shake(said.as_bytes()).0, Err(fault), "{said:?}");
     }
@@ -231,7 +252,11 @@ fn a_handshake_that_is_none_comes_to_an_end() {
     let said = Server::default().receive(b"\0ERROR no such user\r\n", GUID, &mut out);
     assert_eq!((said, out), (Ok(Progress::Unable("no such user")), Vec::new()));
     let rejected = "REJECTED EXTERNAL ANONYMOUS\r\n";
-    assert_eq!(shake(b"\0AUTH EXTERNAL xyz\r\n").1, rejected, "an identity that is no hexadecimal number");
+    assert_eq!(
+        shake(b"\0AUTH EXTERNAL xyz\r\n").1,
+        rejected,
+        "an identity that is no hexadecimal number"
+    );
     assert_eq!(shake(b"\0AUTH EXTERNAL\r\nCANCEL\r\n").1, format!("DATA\r\n{rejected}"));
 }
 

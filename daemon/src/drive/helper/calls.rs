@@ -130,7 +130,8 @@ impl Calls {
     }
 
     fn settle(&mut self, id: u32) -> Option<Ticket> {
-        let over = |slot: &&mut Option<OpenCall>| slot.is_some_and(|call| call.id == id && call.over && !call.interrupted);
+        let over =
+            |slot: &&mut Option<OpenCall>| slot.is_some_and(|call| call.id == id && call.over && !call.interrupted);
         let call = self.slots.iter_mut().find(over)?.take()?;
         call.given_up.then_some(call.ticket)
     }

@@ -100,7 +100,11 @@ impl Stream {
 
     /// Writes what the socket takes.
     pub(super) fn write(&mut self, process: &Process) -> Progress {
-        write(process, [&self.head, &self.payload, self.tail.as_bytes()], &mut self.written)
+        write(
+            process,
+            [&self.head, &self.payload, self.tail.as_bytes()],
+            &mut self.written,
+        )
     }
 }
 
@@ -175,7 +179,10 @@ pub fn unfit(plan: &Service, payload: &[u8]) -> Option<(ErrorCode, &'static str)
         return None;
     }
     if payload.len() > ARRAY_BYTES_MAX {
-        return Some((ErrorCode::TooLarge, "the request is larger than a message of D-Bus may be"));
+        return Some((
+            ErrorCode::TooLarge,
+            "the request is larger than a message of D-Bus may be",
+        ));
     }
     let text = plan.dbus.as_ref().is_some_and(|method| method.text);
     let unfit = text && (payload.contains(&0) || std::str::from_utf8(payload).is_err());
@@ -508,7 +515,10 @@ fn answer_in<'a>(reply: &Message<'a>, text: bool) -> Result<&'a [u8], (i32, Stri
     if let Some(name) = reply.error.filter(|_| reply.kind == Kind::Error) {
         let why = reply.first_text().unwrap_or_default();
         return Err(match name.strip_prefix(FAILED).map(|rest| rest.strip_prefix(".Code")) {
-            Some(code) => (code.and_then(|code| code.parse::<u16>().ok()).unwrap_or(1).into(), why.into()),
+            Some(code) => (
+                code.and_then(|code| code.parse::<u16>().ok()).unwrap_or(1).into(),
+                why.into(),
+            ),
             None => (1, format!("{name}: {why}")),
         });
     }
@@ -519,7 +529,10 @@ fn answer_in<'a>(reply: &Message<'a>, text: bool) -> Result<&'a [u8], (i32, Stri
     };
     answer.map_err(|_| {
         let (right, found) = (if text { "s" } else { "ay" }, reply.signature);
-        (1, format!("the helper's answer is of the type \"{found}\", not \"{right}\""))
+        (
+            1,
+            format!("the helper's answer is of the type \"{found}\", not \"{right}\""),
+        )
     })
 }
 

@@ -234,7 +234,12 @@ impl Drive {
             return;
         };
         let most = found.plan.reply_bytes_max;
-        let Some(ticket) = found.calls.get_mut(id).filter(|call| !call.over).map(|call| call.ticket) else {
+        let Some(ticket) = found
+            .calls
+            .get_mut(id)
+            .filter(|call| !call.over)
+            .map(|call| call.ticket)
+        else {
             return self.helper_broke(from, "a message larger than allowed");
         };
         let text = format!("the answer is larger than the {most} bytes allowed");
