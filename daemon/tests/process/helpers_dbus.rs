@@ -1,12 +1,13 @@
-//! Helpers over D-Bus without a bus, with GDBus, zbus and bare sockets at the other end.
+//! Helpers over D-Bus without a bus, with GDBus, zbus, sd-bus and bare sockets at the other end.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use wire::rpc::ErrorCode;
 
 use crate::calls::{Client, Ended, MIB, children, descriptors, service};
 use crate::helpers::{answer, bytes, count, until};
-use crate::proc::{alone, run, setting, shown};
+use crate::proc::{Folder, alone, run, setting, shown};
 use crate::usherd::{Setup, Usherd};
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -38,6 +39,21 @@ fn zbus() -> Vec<String> {
         "the Rust library's examples are missing: cargo build -p usherd-sdk --examples"
     );
     vec![program.display().to_string()]
+}
+
+/// The helper with sd-bus, built anew into this folder.
+fn sd_bus(folder: &Folder) -> Vec<String> {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/helper_dbus.c");
+    let program = folder.file("helper_dbus");
+    let source = source.to_str().expect("UTF-8");
+    let words = ["-Wall", "-Wextra", "-Werror", "-o", &program, source, "-lsystemd"];
+    let output = run("cc", &words, Duration::from_secs(60));
+    assert!(
+        output.status.success(),
+        "these tests need a C compiler and sd-bus (apt-get install gcc libc6-dev libsystemd-dev): {}",
+        shown(&output)
+    );
+    vec![program]
 }
 
 /// A helper that shakes hands by itself and then says what its bytes are, for what no library would say.
@@ -92,6 +108,39 @@ fn payloads_of_every_size_come_back_whole_from_gdbus_and_zbus() {
     assert!((29_000..=30_000).contains(&left), "{left}");
     assert_eq!(service(&usherd, "gdbus")["helpers"][0]["software"], "helper_dbus.py/1");
     usherd.stop();
+}
+
+#[test]
+fn a_helper_with_sd_bus_answers_fails_is_interrupted_and_ends_when_told() {
+    let setup = Setup::new();
+    let program = sd_bus(&setup.folder);
+    let lines = "max = 1\nrequest_timeout = \"400ms\"\ngrace = \"10s\"\nlimits = { core = 0 }";
+    let mut usherd = setup
+        .listen("rpc", "unix:rpc", "")
+        .section(&sections(&[("sd", program, lines)]))
+        .start();
+    let mut client = Client::connect(&usherd);
+    for size in [0, 1, 4096, 300_000, 5 * MIB] {
+        let payload = bytes(size);
+        assert!(client.ask("sd", &payload) == Ended::Answer(payload), "{size} bytes");
+    }
+    let failed = Ended::Error(ErrorCode::Failed { code: 9 }, "as asked".to_owned());
+    assert_eq!(client.ask("sd", b"fail"), failed);
+    for _ in 0..3 {
+        assert_eq!(client.ask("sd", b"sleep 60").code(), Some(ErrorCode::Deadline));
+        assert_eq!(answer(client.ask("sd", b"awake")), "awake");
+    }
+    let status = service(&usherd, "sd");
+    assert_eq!(
+        (&status["starts"], &status["killed"]),
+        (&1.into(), &0.into()),
+        "{status:#}"
+    );
+    assert_eq!(status["helpers"][0]["software"], "helper_dbus.c/1");
+    drop(client);
+    // Its grace is longer than is waited for: it ends because it is told.
+    usherd.terminate();
+    assert_eq!(usherd.process.wait(Duration::from_secs(5)).code(), Some(0));
 }
 
 #[test]
@@ -257,7 +306,10 @@ fn errors_over_dbus_are_told_in_the_helpers_own_words_and_what_is_no_dbus_harms_
 fn a_dbus_helper_that_does_not_begin_tells_its_callers_why() {
     let late = "min = 0\nqueue_timeout = \"5s\"\nstart_timeout = \"1s\"";
     let other = "min = 0\nqueue_timeout = \"5s\"";
-    let no_folder = format!("{other}\nsandbox = {{ profile = \"strict\" }}\nlimits = {{ nofile = 64 }}");
+    let jail = format!("{other}\nlimits = {{ core = 0 }}");
+    let setup = Setup::new();
+    let script = setup.folder.write("script", "#!/no/such/interpreter\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a mode");
     let cases = [
         ("mute", gdbus(&["mute"]), late, "not ready within 1s"),
         ("silent", gdbus(&["silent"]), late, "not ready within 1s"),
@@ -275,15 +327,11 @@ fn a_dbus_helper_that_does_not_begin_tells_its_callers_why() {
             other,
             "it ended with 4 before it was ready",
         ),
-        (
-            "jailed",
-            vec!["/bin/sh".into(), "-c".into(), "exit 9".into()],
-            &no_folder,
-            "ended with 9",
-        ),
+        // What is between start and program says why there is none.
+        ("jailed", vec![script.clone()], &jail, "script: No such file"),
     ];
     let list = cases.clone().map(|(name, program, lines, _)| (name, program, lines));
-    let usherd = helpers(&list);
+    let usherd = setup.listen("rpc", "unix:rpc", "").section(&sections(&list)).start();
     let mut client = Client::connect(&usherd);
     for (name, _, _, said) in &cases {
         let ended = client.ask(name, b"echo:x");
