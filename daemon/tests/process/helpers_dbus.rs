@@ -47,7 +47,7 @@ fn sd_bus(folder: &Folder) -> Vec<String> {
     let program = folder.file("helper_dbus");
     let source = source.to_str().expect("UTF-8");
     let words = ["-Wall", "-Wextra", "-Werror", "-o", &program, source, "-lsystemd"];
-    let output = run("cc", &words, Duration::from_secs(60));
+    let output = run("/usr/bin/cc", &words, Duration::from_secs(60));
     assert!(
         output.status.success(),
         "these tests need a C compiler and sd-bus (apt-get install gcc libc6-dev libsystemd-dev): {}",
@@ -328,7 +328,7 @@ fn a_dbus_helper_that_does_not_begin_tells_its_callers_why() {
             "it ended with 4 before it was ready",
         ),
         // What is between start and program says why there is none.
-        ("jailed", vec![script.clone()], &jail, "script: No such file"),
+        ("jailed", vec![script], &jail, "script: No such file"),
     ];
     let list = cases.clone().map(|(name, program, lines, _)| (name, program, lines));
     let usherd = setup.listen("rpc", "unix:rpc", "").section(&sections(&list)).start();
