@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ber;
+pub mod dbus;
 pub mod frame;
 pub mod helper;
 pub mod ldap;

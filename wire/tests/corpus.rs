@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use wire::ber;
+use wire::dbus::{self, Kind, Message};
 use wire::helper::{self, Call, Payload, Welcome};
 use wire::ldap::control::{self, write_control};
 use wire::ldap::grammar::{Limits, Scope, check_request, filter_tag};
@@ -15,6 +16,8 @@ use wire::ldap::message::{self, ChangeSpec, SearchSpec, oid};
 use wire::ldap::{envelope, result};
 use wire::rpc;
 
+#[path = "../../fuzz/bodies/dbus.rs"]
+mod dbus_body;
 #[path = "../../fuzz/bodies/dn.rs"]
 mod dn_body;
 #[path = "../../fuzz/bodies/envelope.rs"]
@@ -64,6 +67,11 @@ fn ldif() {
 #[test]
 fn helper() {
     replay("helper", &datagrams(), helper_body::run);
+}
+
+#[test]
+fn dbus_streams() {
+    replay("dbus", &streams(), dbus_body::run);
 }
 
 #[test]
@@ -350,6 +358,41 @@ fn datagrams() -> Vec<Vec<u8>> {
         written(|out| helper::write_ask(out, 7, Payload::Inline(b"token?")).unwrap()),
     ];
     said.map(|datagram| [&[127], &datagram[..]].concat()).to_vec()
+}
+
+/// What helpers say over D-Bus: handshakes, and messages.
+fn streams() -> Vec<Vec<u8>> {
+    let ready = Message {
+        path: Some("/org/usherd/Helper1"),
+        interface: Some("org.usherd.Helper1"),
+        member: Some("Ready"),
+        signature: "usb",
+        body: b"\x04\0\0\0\x07\0\0\0upper/1\0\x01\0\0\0",
+        ..Message::new(Kind::Signal, 1)
+    };
+    let answer = Message {
+        reply_serial: Some(16384),
+        signature: "ay",
+        body: b"\x05\0\0\0HELLO",
+        ..Message::new(Kind::Return, 2)
+    };
+    let error = Message {
+        reply_serial: Some(16384),
+        error: Some("org.usherd.Error.Failed.Code7"),
+        signature: "s",
+        body: b"\x03\0\0\0why\0",
+        ..Message::new(Kind::Error, 3)
+    };
+    let all = [ready, answer, error].map(|message| written(|out| dbus::write_message(out, &message).unwrap()));
+    vec![
+        b"\0AUTH EXTERNAL 30\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n".to_vec(),
+        b"\0AUTH\r\nAUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n".to_vec(),
+        b"\0ERROR there is no such user\r\n".to_vec(),
+        all[0].clone(),
+        all[1].clone(),
+        all[2].clone(),
+        all.concat(),
+    ]
 }
 
 fn nslcd_requests() -> Vec<Vec<u8>> {

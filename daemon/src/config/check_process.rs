@@ -14,7 +14,7 @@ use super::raw;
 /// What a program finds as PATH when its environment says nothing of it.
 pub const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Set for helpers by the daemon itself.
-const OURS: &str = "USHERD_HELPER";
+const OURS: [&str; 2] = ["USHERD_HELPER", "USHERD_DBUS_FD"];
 /// Groups that one process can have (Linux's NGROUPS_MAX).
 const GROUPS_MAX: usize = 65_536;
 
@@ -207,8 +207,8 @@ fn check_name(p: &mut Problems, name: &At<String>) -> bool {
         );
         return false;
     }
-    if name.value == OURS {
-        p.error(&name.place, format!("`{OURS}` is set by usherd itself"))
+    if OURS.contains(&name.value.as_str()) {
+        p.error(&name.place, format!("`{}` is set by usherd itself", name.value))
             .help("leave it out");
         return false;
     }

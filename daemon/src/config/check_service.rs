@@ -8,6 +8,7 @@ use super::check::{Named, check_name};
 use super::check_process;
 use super::diagnostic::{At, Place, Problems};
 use super::files::{self, Folder};
+use super::helper_dbus;
 use super::identity_helpers;
 use super::plan::{self, Builtin, ServiceKind, Transport};
 use super::raw::{self, Helper};
@@ -83,6 +84,7 @@ fn check_service(p: &mut Problems, name: &At<String>, raw: &raw::Service, folder
             .as_ref()
             .and_then(|at| check_process::working_directory(p, at, folder)),
         environment: check_process::environment(p, raw),
+        dbus: helper_dbus::method(p, raw),
         shared_memory: shared_memory(p, kind, concurrency, stay.shared_memory.as_ref()),
         reply_bytes_max: count(&raw.reply_bytes_max, 16 << 20),
         slow_log: length(&raw.slow_log, 1000),
@@ -112,13 +114,9 @@ fn kind(p: &mut Problems, raw: &raw::Service) -> ServiceKind {
         None => None,
     };
     let written = raw.stay.transport.as_ref();
-    if let Some(written) = written.filter(|at| at.value == Transport::Dbus) {
-        let what = match &raw.helper {
-            Some(helper) => format!("the helper `{}` does not speak D-Bus", helper.value.word()),
-            None => "transport \"dbus\" is not part of this version".to_owned(),
-        };
-        p.error(&written.place, what)
-            .help("leave `transport` out: the program speaks the helper protocol");
+    if let (Some(written), Some(helper)) = (written.filter(|at| at.value == Transport::Dbus), &raw.helper) {
+        let what = format!("the helper `{}` does not speak D-Bus", helper.value.word());
+        p.error(&written.place, what).help("leave `transport` out");
     }
     ServiceKind::Helper {
         transport: written.map_or(Transport::Seqpacket, |at| at.value),
@@ -183,16 +181,21 @@ fn memory_max(p: &mut Problems, written: Option<&At<usize>>) -> usize {
 }
 
 fn shared_memory(p: &mut Problems, kind: ServiceKind, concurrency: usize, written: Option<&At<usize>>) -> usize {
-    if kind == ServiceKind::Exec {
-        return 0;
-    }
-    let none = concurrency > 1;
+    let transport = match kind {
+        ServiceKind::Exec => return 0,
+        ServiceKind::Helper { transport, .. } => transport,
+    };
+    let none = transport == Transport::Dbus || concurrency > 1;
     let Some(written) = written.filter(|at| at.value > 0) else {
         return if none || written.is_some() { 0 } else { SHARED_MEMORY };
     };
     if none {
         p.error(&written.place, "`shared_memory` has no use here")
-            .label("helpers that take several calls at once share no memory")
+            .label(if transport == Transport::Dbus {
+                "D-Bus carries every payload itself"
+            } else {
+                "helpers that take several calls at once share no memory"
+            })
             .help("leave it out");
     } else if written.value < SHARED_MEMORY_MIN {
         p.error(&written.place, "`shared_memory` is too small to be of use")

@@ -34,6 +34,8 @@ pub enum Kind {
     Limits,
     /// `sandbox` of a service.
     Sandbox,
+    /// `[service.NAME.dbus]`.
+    HelperDbus,
     /// `[service.NAME.winbind]`.
     Winbind,
     /// `[service.NAME.pam]`.
@@ -48,7 +50,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -63,6 +65,7 @@ impl Kind {
         Kind::Service,
         Kind::Limits,
         Kind::Sandbox,
+        Kind::HelperDbus,
         Kind::Winbind,
         Kind::Pam,
         Kind::Sql,
@@ -87,6 +90,7 @@ impl Kind {
             Kind::Service => "[service.NAME]",
             Kind::Limits => "`limits` of a service",
             Kind::Sandbox => "`sandbox` of a service",
+            Kind::HelperDbus => "[service.NAME.dbus]",
             Kind::Winbind => "[service.NAME.winbind]",
             Kind::Pam => "[service.NAME.pam]",
             Kind::Sql => "[service.NAME.sql]",
@@ -112,6 +116,7 @@ impl Kind {
             Kind::Service => SERVICE,
             Kind::Limits => LIMITS,
             Kind::Sandbox => SANDBOX,
+            Kind::HelperDbus => HELPER_DBUS,
             Kind::Winbind => WINBIND,
             Kind::Pam => PAM,
             Kind::Sql => SQL,
@@ -287,12 +292,14 @@ const SERVICE: &[&str] = &[
     "directory",
     "environment",
     "environment_pass",
+    "dbus",
     "winbind",
     "pam",
     "sql",
 ];
 const LIMITS: &[&str] = &["nofile", "address_space", "cpu", "core", "processes", "file_size"];
 const SANDBOX: &[&str] = &["profile", "read", "write", "network"];
+const HELPER_DBUS: &[&str] = &["path", "interface", "method", "payload"];
 const WINBIND: &[&str] = &[
     "domain",
     "use_default_domain",

@@ -14,6 +14,7 @@ mod check_service;
 mod check_tls;
 pub mod diagnostic;
 mod files;
+mod helper_dbus;
 mod identity_helpers;
 pub mod keys;
 mod limits;

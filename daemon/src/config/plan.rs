@@ -434,6 +434,8 @@ pub struct Service {
     pub directory: Option<PathBuf>,
     /// The program's whole environment, what is handed on of the daemon's own included.
     pub environment: BTreeMap<String, String>,
+    /// With `transport = "dbus"`: which method is called; none: that of our own interface.
+    pub dbus: Option<DbusMethod>,
     /// Memory shared with each helper, bytes, half of it for requests and half for answers, 128 KiB; 0: none, always so
     /// with `transport = "dbus"` and with more calls at once than one.
     pub shared_memory: usize,
@@ -473,8 +475,21 @@ pub enum Builtin {
 pub enum Transport {
     /// docs/helper-protocol.md.
     Seqpacket,
-    /// Peer-to-peer D-Bus.
+    /// docs/helper-dbus.md.
     Dbus,
+}
+
+/// A method of a program's own, called instead of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DbusMethod {
+    /// The object.
+    pub path: String,
+    /// Its interface.
+    pub interface: String,
+    /// The method.
+    pub method: String,
+    /// What it takes and answers is text (`s`); else bytes (`ay`).
+    pub text: bool,
 }
 
 /// A user of this machine, looked up at load.
@@ -530,6 +545,16 @@ pub enum SandboxProfile {
     Strict,
 }
 
+impl Service {
+    /// How its helpers are spoken to.
+    pub fn transport(&self) -> Transport {
+        match self.kind {
+            ServiceKind::Helper { transport, .. } => transport,
+            ServiceKind::Exec => Transport::Seqpacket,
+        }
+    }
+}
+
 #[cfg(test)]
 impl Service {
     /// A service with every default, for tests.
@@ -566,6 +591,7 @@ impl Service {
             },
             directory: None,
             environment: BTreeMap::new(),
+            dbus: None,
             shared_memory: 128 << 10,
             reply_bytes_max: 16 << 20,
             slow_log: Duration::from_secs(1),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::diagnostic::{At, Place, Problems};
+use super::helper_dbus::{self, Dbus};
 use super::identity_helpers::{self, Pam, Winbind};
 use super::keys::Kind;
 use super::plan::{ProcessLimits, SandboxProfile, Transport};
@@ -48,6 +49,8 @@ pub struct Service {
     pub environment: Vec<(At<String>, At<String>)>,
     /// Names of the daemon's own variables that are handed on.
     pub environment_pass: Option<At<Vec<At<String>>>>,
+    /// `[service.NAME.dbus]`.
+    pub dbus: Option<Dbus>,
     /// `[service.NAME.winbind]`.
     pub winbind: Option<Winbind>,
     /// `[service.NAME.pam]`.
@@ -199,6 +202,7 @@ impl Service {
             directory: None,
             environment: Vec::new(),
             environment_pass: None,
+            dbus: None,
             winbind: None,
             pam: None,
             sql: None,
@@ -217,6 +221,7 @@ const HELPERS_MAX: usize = 10_000;
 pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Service {
     let limits = section.section(p, "limits", Kind::Limits);
     let sandbox = section.section(p, "sandbox", Kind::Sandbox);
+    let dbus = section.section(p, "dbus", Kind::HelperDbus);
     let winbind = section.section(p, "winbind", Kind::Winbind);
     let pam = section.section(p, "pam", Kind::Pam);
     let sql = section.section(p, "sql", Kind::Sql);
@@ -239,6 +244,7 @@ pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Service {
         directory: section.string(p, "directory"),
         environment: section.string_table(p, "environment").unwrap_or_default(),
         environment_pass: section.strings(p, "environment_pass"),
+        dbus: dbus.map(|section| helper_dbus::read(p, section)),
         winbind: winbind.map(|section| identity_helpers::read_winbind(p, section)),
         pam: pam.map(|section| identity_helpers::read_pam(p, section)),
         sql: sql.map(|section| sql::read(p, section)),

@@ -18,6 +18,7 @@ use wire::rpc::ErrorCode;
 use super::Drive;
 use super::conn::{Conn, ConnRef, Kind};
 use super::exec::WIPED_BYTES_MAX;
+use super::helper::dbus::unfit;
 use super::pools::{Caller, Place};
 use super::service::outcome;
 use super::timers::span;
@@ -80,7 +81,8 @@ impl Drive {
     /// `carry_out`.
     ///
     /// # Errors
-    /// The pool, or what waits altogether, has no room: the code and the words for the caller.
+    /// The pool, or what waits altogether, has no room, or the service's helpers cannot be told this: the code and the words
+    /// for the caller.
     pub(super) fn submit_call(
         &mut self,
         index: usize,
@@ -103,6 +105,12 @@ impl Drive {
         let state = self.pools.get_mut(index).and_then(Option::as_mut).ok_or(gone)?;
         let plan = state.service().map(|service| &service.plan).ok_or(gone)?;
         let (queue_timeout, request_timeout) = (span(plan.queue_timeout), span(plan.request_timeout));
+        if let Some(refusal) = unfit(plan, call.payload) {
+            if let Some(service) = state.service() {
+                service.figures.ended(outcome(refusal.0));
+            }
+            return Err(refusal);
+        }
         let request = Request {
             // What a helper has begun is never begun again.
             class: Class { lane: 0, retry: false },

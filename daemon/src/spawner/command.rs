@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
-use crate::config::plan::{Builtin, ProcessLimits, SandboxProfile, Service, ServiceKind};
+use crate::config::plan::{Builtin, ProcessLimits, SandboxProfile, Service, ServiceKind, Transport};
 use crate::trampoline::{self, Jail, Limits, Report, Sandbox, User};
 
 /// What is to be started.
@@ -85,9 +85,10 @@ fn jail(service: &Service, directory: &Path, refusal: Option<&str>) -> Jail {
             write: sandbox.write.clone(),
             network: sandbox.network,
         }),
-        report: match refusal {
-            Some(word) => Report::Errors(word.to_owned()),
-            None => Report::Socket,
+        report: match (refusal, service.transport()) {
+            (Some(word), _) => Report::Errors(word.to_owned()),
+            (None, Transport::Seqpacket) => Report::Socket,
+            (None, Transport::Dbus) => Report::Dbus,
         },
     }
 }

@@ -1,6 +1,6 @@
 //! A helper: the process, its socket, its log, and the memory shared with it.
 //!
-//! The socket carries whole datagrams and is never waited for. What a helper sends beside them, descriptors above all, is
+//! The socket carries whole datagrams, or with D-Bus a stream of bytes, and is never waited for. What a helper sends beside them, descriptors above all, is
 //! not taken: no room is offered, and the kernel closes them.
 
 use std::io::{self, IoSlice};
@@ -22,7 +22,7 @@ use wire::rpc::PAYLOAD_BYTES_MAX;
 use super::command::{self, Prepared};
 use super::memory::Memory;
 use super::process::Process;
-use crate::config::plan::Service;
+use crate::config::plan::{Service, Transport};
 
 /// The largest message, where the socket takes it.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
@@ -46,7 +46,7 @@ pub struct Helper {
 /// What a read of the socket gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Said {
-    /// A datagram of so many bytes.
+    /// A datagram of so many bytes; of a stream, so many bytes of it.
     Message(usize),
     /// One that is larger than the largest message; its beginning was read, the rest is lost.
     TooLarge,
@@ -67,13 +67,22 @@ pub enum Sent {
     Broken,
 }
 
+/// What the variable `USHERD_DBUS_FD` says: which descriptor of a helper is its socket.
+const DBUS_DESCRIPTOR: &str = "0";
+
 impl Helper {
-    /// Starts a service's helper; its `welcome` waits for it.
+    /// Starts a service's helper; its `welcome` waits for it, where it is one of our protocol.
     ///
     /// # Errors
     /// The system's: no such program, no permission, out of processes, memory or descriptors.
     pub fn start(service: &Service) -> io::Result<Helper> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let dbus = service.transport() == Transport::Dbus;
+        let kind = if dbus {
+            SocketType::STREAM
+        } else {
+            SocketType::SEQPACKET
+        };
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
         let mut message_bytes_max = MESSAGE_BYTES_MAX;
         for end in [&ours, &theirs] {
             let _ = sockopt::set_socket_send_buffer_size(end, SEND_BUFFER_BYTES);
@@ -84,15 +93,22 @@ impl Helper {
         let memory = match service.shared_memory {
             // What two calls put into it at once would be one.
             0 => None,
-            _ if service.concurrency > 1 => None,
+            _ if dbus || service.concurrency > 1 => None,
             bytes => Some(Memory::new(bytes)?),
         };
-        welcome(service, &ours, memory.as_ref(), message_bytes_max)?;
+        if !dbus {
+            welcome(service, &ours, memory.as_ref(), message_bytes_max)?;
+        }
         let (log, output) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&log, true)?;
         let Prepared { mut command, .. } = command::prepare(service)?;
+        let (variable, value) = if dbus {
+            ("USHERD_DBUS_FD", DBUS_DESCRIPTOR.to_owned())
+        } else {
+            ("USHERD_HELPER", helper::VERSION.to_string())
+        };
         command
-            .env("USHERD_HELPER", helper::VERSION.to_string())
+            .env(variable, value)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(output.try_clone()?))
             .stderr(Stdio::from(output));
@@ -176,6 +192,39 @@ impl Helper {
         }
     }
 
+    /// Writes to a stream: how many bytes it took. Blocked, where it takes none just now.
+    ///
+    /// # Errors
+    /// [`Sent::Blocked`] or [`Sent::Broken`].
+    pub fn write(&self, parts: &[IoSlice<'_>]) -> Result<usize, Sent> {
+        loop {
+            match sendmsg(
+                &self.socket,
+                parts,
+                &mut SendAncillaryBuffer::default(),
+                SendFlags::NOSIGNAL,
+            ) {
+                Ok(count) => return Ok(count),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::NOBUFS) => return Err(Sent::Blocked),
+                Err(_) => return Err(Sent::Broken),
+            }
+        }
+    }
+
+    /// Reads of a stream what there is, as much as `into` holds. What comes beside it is not taken.
+    pub fn read(&self, into: &mut [u8]) -> Said {
+        loop {
+            match recv(&self.socket, &mut *into, RecvFlags::empty()) {
+                Ok((_, 0)) => return Said::End,
+                Ok((_, count)) => return Said::Message(count),
+                Err(Errno::INTR | Errno::CONNRESET) => {}
+                Err(Errno::AGAIN) => return Said::Nothing,
+                Err(_) => return Said::End,
+            }
+        }
+    }
+
     /// Reads one datagram.
     pub fn receive(&self, into: &mut [u8]) -> Said {
         let room = into.len();
@@ -215,6 +264,11 @@ impl Helper {
     /// SIGINT to it and what it has started.
     pub fn interrupt(&self) {
         self.process.interrupt();
+    }
+
+    /// SIGTERM to it and what it has started.
+    pub fn terminate(&self) {
+        self.process.terminate();
     }
 
     /// SIGKILL to it and what it has started.

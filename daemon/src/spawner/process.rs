@@ -72,6 +72,11 @@ impl Process {
         self.signal(Signal::INT);
     }
 
+    /// SIGTERM to it and what it has started.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// SIGKILL to it and what it has started.
     pub fn kill(&self) {
         self.signal(Signal::KILL);

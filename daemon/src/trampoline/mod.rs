@@ -73,6 +73,8 @@ pub struct Limits {
 pub enum Report {
     /// Standard input is the socket of a helper: `unable`.
     Socket,
+    /// Standard input is a helper's stream of D-Bus: `ERROR` in place of a handshake.
+    Dbus,
     /// On standard error, behind this word, which nobody else knows.
     Errors(String),
 }
@@ -101,6 +103,11 @@ pub fn run(description: &str) -> ExitCode {
             let mut message = Vec::new();
             wire::helper::write_unable(&mut message, &why);
             let _ = rustix::net::send(std::io::stdin(), &message, rustix::net::SendFlags::NOSIGNAL);
+        }
+        Report::Dbus => {
+            let line: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let message = format!("\0ERROR {line}\r\n");
+            let _ = rustix::net::send(std::io::stdin(), message.as_bytes(), rustix::net::SendFlags::NOSIGNAL);
         }
     }
     ExitCode::from(127)

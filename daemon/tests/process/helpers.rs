@@ -48,13 +48,13 @@ pub(crate) fn answer(ended: Ended) -> String {
     }
 }
 
-fn count(service: &serde_json::Value, list: &str, label: &str) -> u64 {
+pub(crate) fn count(service: &serde_json::Value, list: &str, label: &str) -> u64 {
     let all = service[list].as_array().expect("counts");
     let found = all.iter().find(|one| one["label"] == label);
     found.and_then(|one| one["count"].as_u64()).expect("a count")
 }
 
-fn bytes(count: usize) -> Vec<u8> {
+pub(crate) fn bytes(count: usize) -> Vec<u8> {
     let byte = |n: u32| n.wrapping_mul(2_654_435_761).to_be_bytes()[0];
     (0..).map(byte).take(count).collect()
 }

@@ -18,6 +18,7 @@ mod deaths;
 mod fake;
 mod helpers;
 mod helpers_crash;
+mod helpers_dbus;
 mod helpers_pool;
 mod helpers_process;
 mod hostile;

@@ -23,6 +23,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/sbin/slapadd", "slapd"),
     ("/usr/bin/ldapsearch", "ldap-utils"),
     ("/usr/bin/python3", "python3"),
+    ("/usr/bin/cc", "gcc"),
     ("/usr/bin/openssl", "openssl"),
     ("/usr/bin/dbus-daemon", "dbus-daemon"),
     ("/usr/bin/dbus-monitor", "dbus-bin"),

@@ -91,7 +91,7 @@ environment = { LANG = \"C\" }\nenvironment_pass = [\"PATH\", \"NOT_SET_ANYWHERE
         (service.requests_max, service.memory_max, service.crash_max),
         (1000, 256 << 20, 3)
     );
-    assert_eq!(service.shared_memory, 0, "none with D-Bus");
+    assert_eq!(service.shared_memory, 0, "none for several calls at once");
     let seconds = [
         (service.idle_timeout, 300),
         (service.start_timeout, 3),
@@ -247,8 +247,8 @@ fn mistakes_of_the_bounds_of_a_pool() {
                 "6:13 unknown transport \"tcp\" in [service.upper]",
             ),
             (
-                "transport = \"dbus\"",
-                "6:13 transport \"dbus\" is not part of this version",
+                "transport = \"dbus\"\nshared_memory = \"64KiB\"",
+                "7:17 `shared_memory` has no use here",
             ),
             (
                 "concurrency = 2\nshared_memory = \"64KiB\"",
@@ -259,6 +259,78 @@ fn mistakes_of_the_bounds_of_a_pool() {
         ],
     );
     assert_eq!(fixture.found(&stays("concurrency = 2\nshared_memory = 0")), [""; 0]);
+}
+
+#[test]
+fn helpers_over_dbus_have_our_interface_or_a_method_of_their_own() {
+    let fixture = Fixture::new("dbus-helper");
+    let plan = fixture.plan(&stays("transport = \"dbus\"\nshared_memory = 0"));
+    let service = &plan.services["upper"];
+    assert_eq!((service.transport(), service.shared_memory), (Transport::Dbus, 0));
+    assert_eq!(service.dbus, None);
+    let table = |changes: &[(&str, &str)]| {
+        let mut text = "transport = \"dbus\"\n[service.upper.dbus]\npath = \"/com/example/Upper\"\n\
+                        interface = \"com.example.Upper\"\nmethod = \"Convert\"\npayload = \"text\""
+            .to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        text
+    };
+    let plan = fixture.plan(&stays(&table(&[])));
+    let expected = plan::DbusMethod {
+        path: "/com/example/Upper".into(),
+        interface: "com.example.Upper".into(),
+        method: "Convert".into(),
+        text: true,
+    };
+    assert_eq!(plan.services["upper"].dbus.as_ref(), Some(&expected));
+    let without = fixture.plan(&stays(&table(&[("payload = \"text\"", "")])));
+    assert!(
+        without.services["upper"]
+            .dbus
+            .as_ref()
+            .is_some_and(|method| !method.text)
+    );
+    each(
+        &fixture,
+        stays,
+        &[
+            (
+                &table(&[("/com/example/Upper", "com/example")]),
+                "8:8 `path` is none that D-Bus allows",
+            ),
+            (
+                &table(&[("com.example.Upper", "Upper")]),
+                "9:13 `interface` is none that D-Bus allows",
+            ),
+            (
+                &table(&[("Convert", "7up")]),
+                "10:10 `method` is none that D-Bus allows",
+            ),
+            (
+                &table(&[("\"text\"", "\"json\"")]),
+                "11:11 unknown payload \"json\" in `dbus` of [service.upper]",
+            ),
+            (
+                &table(&[("method = \"Convert\"", "")]),
+                "7:1 the table `dbus` has no `method`",
+            ),
+            (
+                &table(&[("transport = \"dbus\"", "")]),
+                "7:1 the table `dbus` is for transport = \"dbus\"",
+            ),
+        ],
+    );
+    each(
+        &fixture,
+        with,
+        &[(
+            "helper = \"pam\"\ntransport = \"dbus\"",
+            "6:13 the helper `pam` does not speak D-Bus",
+        )],
+    );
 }
 
 #[test]
@@ -283,6 +355,10 @@ fn mistakes_of_what_the_process_is_given() {
             (
                 "environment = { USHERD_HELPER = \"2\" }",
                 "6:17 `USHERD_HELPER` is set by usherd itself",
+            ),
+            (
+                "environment = { USHERD_DBUS_FD = \"0\" }",
+                "6:17 `USHERD_DBUS_FD` is set by usherd itself",
             ),
             (
                 "limits = { nofiles = 10 }",

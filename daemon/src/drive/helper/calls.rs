@@ -1,7 +1,7 @@
 //! The calls that a helper has.
 //!
 //! A call's number names its slot and, above that, how often the slot was used: what a helper says of a call that is over
-//! finds nothing. A slot is free only when the call is over on both sides: the helper has ended it, and has acknowledged the
+//! finds nothing. The numbers below those of calls are for other messages of D-Bus ([`interrupt_serial`]). A slot is free only when the call is over on both sides: the helper has ended it, and has acknowledged the
 //! interrupt that it was sent, if it was.
 
 use engine::core::Ticket;
@@ -9,8 +9,16 @@ use engine::core::time::Instant;
 
 use crate::drive::pools::Caller;
 
-/// Calls at once in one helper, at most; the plan's bound is far below.
-const SLOT_BITS: u32 = 12;
+const SLOT_BITS: u32 = 14;
+/// Calls at once in one helper, at most; more than the largest `concurrency` that can be written.
+const SLOTS_MAX: usize = (1 << SLOT_BITS) - 2;
+/// The number of a message that is about no call.
+pub const OTHER_SERIAL: u32 = (1 << SLOT_BITS) - 1;
+
+/// The number of the message that interrupts a call.
+pub fn interrupt_serial(call: u32) -> u32 {
+    (call & OTHER_SERIAL) + 1
+}
 
 /// A call that is not over on both sides.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +33,9 @@ pub struct OpenCall {
     pub since: Instant,
     /// The helper has ended it.
     pub over: bool,
-    /// The helper was told that nobody wants it any more, and has not acknowledged that.
+    /// The pool has ended it, and waits for the helper to be free of it.
+    pub given_up: bool,
+    /// The helper was told so, and has not acknowledged that.
     pub interrupted: bool,
     /// Bytes of its answer so far.
     pub answer_bytes: usize,
@@ -47,7 +57,7 @@ impl Calls {
     pub fn open(&mut self, ticket: Ticket, caller: Caller, now: Instant) -> Option<u32> {
         let slot = match self.slots.iter().position(Option::is_none) {
             Some(slot) => slot,
-            None if self.slots.len() >> SLOT_BITS == 0 => {
+            None if self.slots.len() < SLOTS_MAX => {
                 self.slots.push(None);
                 self.slots.len() - 1
             }
@@ -62,6 +72,7 @@ impl Calls {
             caller,
             since: now,
             over: false,
+            given_up: false,
             interrupted: false,
             answer_bytes: 0,
             slow: false,
@@ -81,23 +92,26 @@ impl Calls {
         self.slots.iter_mut().flatten().find(|call| call.ticket == ticket)
     }
 
-    /// The helper has ended it, or never had it.
-    pub fn end(&mut self, id: u32) {
-        if let Some(call) = self.get_mut(id)
-            && !call.over
-        {
-            call.over = true;
-            self.owed -= 1;
-            self.settle(id);
-        }
+    /// The call whose interrupt has this number.
+    pub fn of_interrupt(&self, serial: u32) -> Option<u32> {
+        let slot = usize::try_from(serial.checked_sub(1)?).ok()?;
+        let call = self.slots.get(slot)?.as_ref()?;
+        call.interrupted.then_some(call.id)
     }
 
-    /// The helper has acknowledged its interrupt.
-    pub fn acknowledged(&mut self, id: u32) {
-        if let Some(call) = self.get_mut(id) {
-            call.interrupted = false;
-            self.settle(id);
-        }
+    /// The helper has ended it, or never had it. If it was given up and is over on both sides now: its name in the pool,
+    /// which waits for that.
+    pub fn end(&mut self, id: u32) -> Option<Ticket> {
+        let call = self.get_mut(id).filter(|call| !call.over)?;
+        call.over = true;
+        self.owed -= 1;
+        self.settle(id)
+    }
+
+    /// The helper has acknowledged its interrupt; see [`Calls::end`].
+    pub fn acknowledged(&mut self, id: u32) -> Option<Ticket> {
+        self.get_mut(id)?.interrupted = false;
+        self.settle(id)
     }
 
     /// Whether the helper has something to say.
@@ -115,13 +129,10 @@ impl Calls {
         self.slots.iter_mut().flatten()
     }
 
-    fn settle(&mut self, id: u32) {
-        if let Some(slot) = self
-            .slots
-            .iter_mut()
-            .find(|slot| slot.is_some_and(|call| call.id == id && call.over && !call.interrupted))
-        {
-            *slot = None;
-        }
+    fn settle(&mut self, id: u32) -> Option<Ticket> {
+        let over =
+            |slot: &&mut Option<OpenCall>| slot.is_some_and(|call| call.id == id && call.over && !call.interrupted);
+        let call = self.slots.iter_mut().find(over)?.take()?;
+        call.given_up.then_some(call.ticket)
     }
 }

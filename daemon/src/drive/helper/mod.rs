@@ -1,4 +1,5 @@
-//! Helpers: processes that stay, and take one call after the other over a socket (docs/helper-protocol.md).
+//! Helpers: processes that stay, and take one call after the other over a socket (docs/helper-protocol.md, or with
+//! `transport = "dbus"` docs/helper-dbus.md: [`Speech`]).
 //!
 //! A helper is *starting* from the moment the pool opens it to its `ready`, then *ready*; *leaving* once it was told goodbye,
 //! which the pool does not know of any more; *dying* once it was killed. It is in the table until its process has been
@@ -13,6 +14,7 @@
 //! the read datagram into the client's outbox.
 
 pub mod calls;
+pub mod dbus;
 mod ends;
 pub mod figures;
 mod log;
@@ -30,9 +32,10 @@ use super::Drive;
 use super::places::PlaceRef;
 use super::pools::Place;
 use super::timers::span;
-use crate::config::plan::Service;
+use crate::config::plan::{Service, Transport};
 use crate::spawner::{self, For, Spawner};
 use calls::Calls;
+use dbus::Dialog;
 use figures::Exit;
 use log::Lines;
 use send::Outgoing;
@@ -65,6 +68,15 @@ pub enum Phase {
     Dying,
 }
 
+/// How a helper is spoken to. What both have in common, which is all that the pool sees, does not ask.
+#[derive(Debug)]
+enum Speech {
+    /// Our protocol: datagrams, and shared memory.
+    Ours,
+    /// A stream of D-Bus.
+    Dbus(Box<Dialog>),
+}
+
 /// One helper, from the moment it is asked for until it is reaped.
 #[derive(Debug)]
 pub struct Helper {
@@ -86,6 +98,8 @@ pub struct Helper {
     pub calls: Calls,
     /// How many calls at once it declared.
     pub concurrency: u32,
+    /// With a call that is interrupted it gets SIGINT, where it has no other.
+    signals: bool,
     /// Calls that it has ended.
     pub requests: u64,
     /// After so many it is replaced.
@@ -104,6 +118,7 @@ pub struct Helper {
     pub was_ready: bool,
     /// Its name and version, as it says.
     pub software: String,
+    speech: Speech,
     /// What could not be written yet.
     backlog: VecDeque<Outgoing>,
     /// It is not read until a client has read what waits for it.
@@ -120,9 +135,16 @@ const EXIT: usize = 2;
 
 impl Helper {
     fn new(pool: usize, upstream: UpstreamId, plan: Arc<Service>, now: Instant) -> Self {
+        let speech = match plan.transport() {
+            Transport::Seqpacket => Speech::Ours,
+            Transport::Dbus => Speech::Dbus(Box::default()),
+        };
         Helper {
             pool,
             upstream: Some(upstream),
+            // A helper that speaks D-Bus says whether.
+            signals: matches!(speech, Speech::Ours),
+            speech,
             kill_at: Some(now + span(plan.start_timeout)),
             plan,
             process: None,
@@ -149,6 +171,11 @@ impl Helper {
     /// Its process id; 0 while it is being started.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().map_or(0, |process| process.id())
+    }
+
+    /// It has something to say.
+    fn owes(&self) -> bool {
+        self.phase == Phase::Starting || self.calls.owes()
     }
 
     /// From now on it only has to end.

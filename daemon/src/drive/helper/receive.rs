@@ -3,13 +3,13 @@
 //! A datagram is copied out of the socket before it is looked at, and what lies in the shared memory before anything else is
 //! done with it. What breaks the rules of the protocol kills the helper that said it.
 
-use engine::core::{Settlement, Ticket, UpstreamId, Verdict};
+use engine::core::{Settlement, Ticket, Verdict};
 use wire::helper::{self, FromHelper, Payload};
 use wire::rpc::ErrorCode;
 use wire::wipe::wipe;
 
 use super::figures::Exit;
-use super::{HelperRef, Phase};
+use super::{HelperRef, Phase, Speech};
 use crate::drive::Drive;
 use crate::drive::calls::{Answer, Heard};
 use crate::spawner::{MESSAGE_BYTES_MAX, Said};
@@ -29,6 +29,10 @@ enum What {
 impl Drive {
     /// Reads what a helper says. One that owes nothing is not read to the end of what is there, unless `all`.
     pub(super) fn hear(&mut self, from: HelperRef, all: bool) {
+        let speaks_dbus = |found: &super::Helper| matches!(found.speech, Speech::Dbus(_));
+        if self.helpers.get(from).is_some_and(speaks_dbus) {
+            return self.hear_stream(from, all);
+        }
         let mut buffer = std::mem::take(&mut self.datagram);
         buffer.resize(MESSAGE_BYTES_MAX, 0);
         for round in 0.. {
@@ -58,8 +62,7 @@ impl Drive {
                     break;
                 }
             }
-            let owes = |found: &super::Helper| found.phase == Phase::Starting || found.calls.owes();
-            if !all && !self.helpers.get(from).is_some_and(owes) {
+            if !all && !self.helpers.get(from).is_some_and(super::Helper::owes) {
                 break;
             }
         }
@@ -119,20 +122,6 @@ impl Drive {
 
     /// Something about a call, all its bytes in hand.
     fn helper_said(&mut self, from: HelperRef, id: u32, what: What, bytes: &[u8]) {
-        let Some(found) = self.helpers.get_mut(from) else {
-            return;
-        };
-        let most = found.plan.reply_bytes_max;
-        let Some(call) = found.calls.get_mut(id).filter(|call| !call.over) else {
-            return;
-        };
-        if matches!(what, What::Part | What::Done) {
-            call.answer_bytes = call.answer_bytes.saturating_add(bytes.len());
-        }
-        let (ticket, excess) = (call.ticket, call.answer_bytes > most);
-        if excess {
-            return self.answer_too_large(from, id, ticket, most);
-        }
         let answer = match what {
             What::Part => Answer::Part(bytes),
             What::Done => Answer::Whole(bytes),
@@ -145,11 +134,30 @@ impl Drive {
                 Err(fault) => return self.helper_broke(from, &format!("its error is none: {fault}")),
             },
         };
-        let over = matches!(what, What::Done | What::Error);
+        self.helper_answered(from, id, &answer);
+    }
+
+    /// An answer of a call, or something on the way to one. Passed over where the call is not open.
+    pub(super) fn helper_answered(&mut self, from: HelperRef, id: u32, answer: &Answer<'_>) {
+        let Some(found) = self.helpers.get_mut(from) else {
+            return;
+        };
+        let most = found.plan.reply_bytes_max;
+        let Some(call) = found.calls.get_mut(id).filter(|call| !call.over) else {
+            return;
+        };
+        if let Answer::Part(bytes) | Answer::Whole(bytes) = answer {
+            call.answer_bytes = call.answer_bytes.saturating_add(bytes.len());
+        }
+        if call.answer_bytes > most {
+            return self.answer_too_large(from, id);
+        }
+        let ticket = call.ticket;
+        let over = matches!(answer, Answer::Whole(_) | Answer::Failed { .. });
         if over {
             self.call_ended(from, id);
         }
-        self.hand_on(from, ticket, over, &answer);
+        self.hand_on(from, ticket, over, answer);
     }
 
     /// Gives something to whoever waits for it.
@@ -203,10 +211,13 @@ impl Drive {
         let Some(call) = found.calls.get_mut(id).copied() else {
             return;
         };
-        found.calls.end(id);
+        let waited_for = found.calls.end(id);
         found.requests += 1;
 
         let worn = found.requests_max.is_some_and(|most| found.requests >= most);
+        if let Some(ticket) = waited_for {
+            self.helper_is_back(from, ticket);
+        }
         if call.slow {
             self.log_slow(from, &call, true);
         }
@@ -218,7 +229,19 @@ impl Drive {
         }
     }
 
-    fn answer_too_large(&mut self, from: HelperRef, id: u32, ticket: Ticket, most: usize) {
+    pub(super) fn answer_too_large(&mut self, from: HelperRef, id: u32) {
+        let Some(found) = self.helpers.get_mut(from) else {
+            return;
+        };
+        let most = found.plan.reply_bytes_max;
+        let Some(ticket) = found
+            .calls
+            .get_mut(id)
+            .filter(|call| !call.over)
+            .map(|call| call.ticket)
+        else {
+            return self.helper_broke(from, "a message larger than allowed");
+        };
         let text = format!("the answer is larger than the {most} bytes allowed");
         let answer = Answer::Failed {
             code: ErrorCode::TooLarge,
@@ -256,16 +279,18 @@ impl Drive {
         if !call.over {
             return self.helper_broke(from, "it acknowledged the interrupt of a call that it has not ended");
         }
-        let ticket = call.ticket;
-        found.calls.acknowledged(id);
-        let index = found.pool;
-        if let Some(upstream) = found.upstream {
-            self.helper_is_back(index, upstream, ticket);
+        if let Some(ticket) = found.calls.acknowledged(id) {
+            self.helper_is_back(from, ticket);
         }
     }
 
-    fn helper_is_back(&mut self, index: usize, upstream: UpstreamId, ticket: Ticket) {
+    /// The helper is free of a call that was given up.
+    pub(super) fn helper_is_back(&mut self, from: HelperRef, ticket: Ticket) {
         let now = self.now;
+        let Some(found) = self.helpers.get(from) else { return };
+        let (index, Some(upstream)) = (found.pool, found.upstream) else {
+            return;
+        };
         if let Some(state) = self.pool(index) {
             let done = Settlement::Done(Verdict::Well);
             state.pool.reply(ticket, upstream, done, now, &mut state.effects);

@@ -6,15 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use engine::core::{Settlement, Ticket, UpstreamId, Verdict};
 use wire::helper::{self, Call, HEADER_BYTES, INLINE_BYTES_MAX, Payload};
 
+use super::dbus::{self, Stream};
 use super::figures::Exit;
-use super::{HelperRef, Phase};
+use super::{Helper, HelperRef, Phase, Speech};
 use crate::drive::Drive;
 use crate::drive::exec::wipe;
 use crate::drive::pools::Place;
 use crate::spawner::{Helper as Process, Sent};
 
 /// Messages of one call written in one turn: others have their turn then.
-const ROUNDS: usize = 16;
+pub(super) const ROUNDS: usize = 16;
 
 /// What could not be written yet.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) enum Outgoing {
     Call(Request),
     /// A whole message.
     Message(Vec<u8>),
+    /// What goes into a stream, from some byte on.
+    Stream(Stream),
 }
 
 /// A call that travels in messages.
@@ -41,12 +44,14 @@ impl Drop for Outgoing {
         match self {
             Outgoing::Call(request) => wipe(&mut request.payload),
             Outgoing::Message(message) => wipe(message),
+            Outgoing::Stream(stream) => wipe(&mut stream.payload),
         }
     }
 }
 
 /// How far a call came.
-enum Progress {
+#[derive(Clone, Copy)]
+pub(super) enum Progress {
     All,
     Blocked,
     /// There is room for more: others have their turn first.
@@ -73,6 +78,18 @@ impl Drive {
         flight.wire_id = id.cast_signed();
         let left = deadline.since(now).as_micros().div_ceil(1000);
         let deadline_ms = u32::try_from(left).unwrap_or(0).max(u32::from(left > 0));
+        let (slow_log, weighs) = (helper.plan.slow_log, helper.plan.memory_max > 0);
+        if !slow_log.is_zero() {
+            self.look_after(now + crate::drive::timers::span(slow_log));
+        }
+        if weighs {
+            self.look_after(now + super::watch::WEIGH_EVERY);
+        }
+        let Some(helper) = self.helpers.get_mut(to) else { return };
+        if let Speech::Dbus(_) = &helper.speech {
+            // A descriptor for the answer is closed: the answer comes as all others do.
+            return self.call_over_dbus(index, ticket, to, id, deadline_ms, bytes);
+        }
         let Some(process) = helper.process.as_deref() else {
             return;
         };
@@ -82,7 +99,6 @@ impl Drive {
         } else {
             Progress::Blocked
         };
-        let (slow_log, weighs) = (helper.plan.slow_log, helper.plan.memory_max > 0);
         match progress {
             Progress::All | Progress::Broken => {
                 // Where it is broken the end of the process follows.
@@ -104,16 +120,10 @@ impl Drive {
                 }
             }
         }
-        if !slow_log.is_zero() {
-            self.look_after(now + crate::drive::timers::span(slow_log));
-        }
-        if weighs {
-            self.look_after(now + super::watch::WEIGH_EVERY);
-        }
     }
 
     /// Whether the socket takes more is of interest while something waits.
-    fn heed_backlog(&mut self, to: HelperRef) {
+    pub(super) fn heed_backlog(&mut self, to: HelperRef) {
         if let Some(helper) = self.helpers.get_mut(to)
             && let Some(process) = helper.process.as_deref_mut()
         {
@@ -154,6 +164,7 @@ impl Drive {
                     Sent::Blocked => Progress::Blocked,
                     Sent::Broken => Progress::Broken,
                 },
+                Outgoing::Stream(stream) => stream.write(process),
             };
             match progress {
                 Progress::All => {
@@ -193,7 +204,11 @@ impl Drive {
             state.pool.reply(ticket, upstream, done, now, &mut state.effects);
             return;
         };
-        let unsent = |one: &Outgoing| matches!(one, Outgoing::Call(call) if call.id == id && call.written == 0);
+        let unsent = |one: &Outgoing| match one {
+            Outgoing::Call(call) => call.id == id && call.written == 0,
+            Outgoing::Stream(stream) => stream.call == id && stream.written == 0,
+            Outgoing::Message(_) => false,
+        };
         if let Some(at) = helper.backlog.iter().position(unsent) {
             // It never heard of it.
             helper.backlog.remove(at);
@@ -206,17 +221,19 @@ impl Drive {
         helper
             .backlog
             .retain(|one| !matches!(one, Outgoing::Call(call) if call.id == id));
+        let interruption = helper.interruption(id);
         if let Some(call) = helper.calls.get_mut(id) {
-            call.interrupted = true;
+            call.given_up = true;
+            call.interrupted = interruption.is_some();
         }
-        let alone = helper.concurrency == 1;
+        let signalled = helper.signals && helper.concurrency == 1;
         if let Some(service) = state.service() {
             service.interrupted += 1;
         }
-        let mut message = Vec::with_capacity(HEADER_BYTES);
-        let _ = helper::write_interrupt(&mut message, id);
-        self.tell_helper(to, message);
-        if alone && let Some(process) = self.helpers.get(to).and_then(|helper| helper.process.as_deref()) {
+        if let Some(message) = interruption {
+            self.tell_helper(to, message);
+        }
+        if signalled && let Some(process) = self.helpers.get(to).and_then(|helper| helper.process.as_deref()) {
             process.interrupt();
             self.look_after(now + super::watch::INTERRUPT_AGAIN);
         }
@@ -235,6 +252,10 @@ impl Drive {
         let Some(helper) = self.helpers.get_mut(to) else {
             return false;
         };
+        if let Speech::Dbus(_) = &helper.speech {
+            // It has no way to ask.
+            return false;
+        }
         let Some(id) = helper.calls.of_ticket(ticket).map(|call| call.id) else {
             return false;
         };
@@ -257,30 +278,73 @@ impl Drive {
                 let due = now + crate::drive::timers::span(helper.plan.grace);
                 helper.phase = Phase::Leaving;
                 helper.kill_at = Some(due);
-                let mut message = Vec::with_capacity(HEADER_BYTES);
-                helper::write_goodbye(&mut message);
+                let farewell = helper.farewell();
                 self.look_after(due);
-                self.tell_helper(to, message);
+                match farewell {
+                    Some(message) => self.tell_helper(to, message),
+                    None => self.terminate_helper(to),
+                }
             }
             Phase::Starting => helper.phase = Phase::Dying,
             Phase::Ready | Phase::Leaving | Phase::Dying => {}
         }
     }
 
-    fn tell_helper(&mut self, to: HelperRef, message: Vec<u8>) {
+    pub(super) fn tell_helper(&mut self, to: HelperRef, message: Vec<u8>) {
         let Some(helper) = self.helpers.get_mut(to) else { return };
         let Some(process) = helper.process.as_deref() else {
             return;
         };
-        let message = Outgoing::Message(message);
-        if helper.backlog.is_empty()
-            && let Outgoing::Message(bytes) = &message
-            && process.send(&[IoSlice::new(bytes)], None) != Sent::Blocked
-        {
-            return;
+        let mut message = match &helper.speech {
+            Speech::Ours => Outgoing::Message(message),
+            Speech::Dbus(_) => Outgoing::Stream(Stream::message(message)),
+        };
+        if helper.backlog.is_empty() {
+            let progress = match &mut message {
+                Outgoing::Stream(stream) => stream.write(process),
+                Outgoing::Message(bytes) if process.send(&[IoSlice::new(bytes)], None) != Sent::Blocked => {
+                    Progress::All
+                }
+                Outgoing::Message(_) | Outgoing::Call(_) => Progress::Blocked,
+            };
+            if matches!(progress, Progress::All | Progress::Broken) {
+                return;
+            }
         }
         helper.backlog.push_back(message);
         self.heed_backlog(to);
+    }
+
+    fn terminate_helper(&self, to: HelperRef) {
+        if let Some(process) = self.helpers.get(to).and_then(|helper| helper.process.as_deref()) {
+            process.terminate();
+        }
+    }
+}
+
+impl Helper {
+    /// What tells it that a call is not wanted any more; none: nothing does.
+    fn interruption(&self, id: u32) -> Option<Vec<u8>> {
+        match &self.speech {
+            Speech::Ours => {
+                let mut message = Vec::with_capacity(HEADER_BYTES);
+                helper::write_interrupt(&mut message, id).ok()?;
+                Some(message)
+            }
+            Speech::Dbus(_) => dbus::interruption(&self.plan, id),
+        }
+    }
+
+    /// What tells it to end; none: nothing does but SIGTERM.
+    fn farewell(&self) -> Option<Vec<u8>> {
+        match &self.speech {
+            Speech::Ours => {
+                let mut message = Vec::with_capacity(HEADER_BYTES);
+                helper::write_goodbye(&mut message);
+                Some(message)
+            }
+            Speech::Dbus(dialog) => dbus::farewell(&self.plan, dialog),
+        }
     }
 }
 

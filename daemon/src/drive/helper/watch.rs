@@ -212,7 +212,7 @@ impl Drive {
 impl Helper {
     /// It has not acknowledged the interrupt of the one call that it has.
     fn is_deaf(&self) -> bool {
-        self.concurrency == 1 && self.calls.iter().any(|call| call.interrupted)
+        self.signals && self.concurrency == 1 && self.calls.iter().any(|call| call.interrupted)
     }
 
     /// When something of it is due next.
@@ -268,7 +268,12 @@ fn same_process(one: &Service, other: &Service) -> bool {
                 plan.limits.clone(),
                 plan.sandbox.clone(),
             ),
-            (plan.shared_memory, plan.reply_bytes_max, plan.concurrency),
+            (
+                plan.shared_memory,
+                plan.reply_bytes_max,
+                plan.concurrency,
+                plan.dbus.clone(),
+            ),
         )
     };
     parts(one) == parts(other)
