@@ -102,7 +102,8 @@ impl Drive {
     /// `fresh`: just read; `held`: from before, with what was just read behind it. One of them is empty.
     fn rpc_bytes(&mut self, at: usize, fresh: &[u8], mut held: Vec<u8>) {
         let bytes = if held.is_empty() { fresh } else { &held };
-        let taken = self.rpc_frames(at, bytes);
+        let mut total = 0;
+        let taken = self.rpc_frames(at, bytes, &mut total);
         if held.is_empty() {
             held.extend_from_slice(fresh.get(taken..).unwrap_or_default());
         } else {
@@ -115,15 +116,18 @@ impl Drive {
             conn.stream.close_descriptors();
         }
         conn.inbox = held;
+        conn.inbox_total = 0;
         if taken > 0 {
             // What is held now is another frame than before, and has its own time.
             conn.partial_since = None;
         }
+        self.make_room(at, total);
         self.keep_inbox(at);
     }
 
-    /// Takes whole frames, a bounded number per turn; how many bytes they were.
-    fn rpc_frames(&mut self, at: usize, bytes: &[u8]) -> usize {
+    /// Takes whole frames, a bounded number per turn; how many bytes they were. `total`: those of the frame behind them, where
+    /// it is known.
+    fn rpc_frames(&mut self, at: usize, bytes: &[u8], total: &mut usize) -> usize {
         let Some((settings, turn_max, outbox_max)) = self.rpc_settings(at) else {
             return bytes.len();
         };
@@ -142,7 +146,10 @@ impl Drive {
                 return bytes.len();
             };
             let frame = match rpc::split(rest, client.session.takes_bytes_max(&settings)) {
-                Step::NeedMore { .. } => break,
+                Step::NeedMore { total: needed } => {
+                    *total = needed.unwrap_or(0);
+                    break;
+                }
                 Step::Malformed(fault) => Err(fault),
                 Step::Frame { len } => {
                     let frame = rest.get(..len).unwrap_or_default();

@@ -35,7 +35,10 @@ pub(super) fn run(plan: &Plan, _number: u32) -> Result<Tally, String> {
             return Ok(tally);
         }
         if now < plan.end {
-            calls.begin(plan, now, &mut template, &mut out, &mut tally);
+            let begun = calls.begin(plan, now, &mut template, &mut out, &mut tally);
+            if let (1, Some(call)) = (plan.depth, begun) {
+                socket.write_all(template.frame(call)).map_err(told)?;
+            }
         }
         send(&mut socket, &mut out).map_err(told)?;
         if plan.depth > 1 {
@@ -62,14 +65,27 @@ impl Calls {
         self.begun.get_mut(usize::try_from(call.checked_sub(1)?).ok()?)
     }
 
-    fn begin(&mut self, plan: &Plan, now: Instant, template: &mut Template, out: &mut Vec<u8>, tally: &mut Tally) {
+    /// Begins as many as may be open, of several the frames are appended to `out`; the last of them.
+    fn begin(
+        &mut self,
+        plan: &Plan,
+        now: Instant,
+        template: &mut Template,
+        out: &mut Vec<u8>,
+        tally: &mut Tally,
+    ) -> Option<u32> {
+        let mut last = None;
         while let Some(call) = self.free.pop() {
+            last = Some(call);
             if let Some(place) = self.place(call) {
                 *place = Some(now);
             }
-            out.extend_from_slice(template.frame(call));
+            if plan.depth > 1 {
+                out.extend_from_slice(template.frame(call));
+            }
             tally.sent += u64::from(now >= plan.measured_from);
         }
+        last
     }
 
     fn end(&mut self, plan: &Plan, call: u32, answer: Answer<'_>, template: &Template, tally: &mut Tally) {
