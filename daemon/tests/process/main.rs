@@ -20,6 +20,7 @@ mod helpers;
 mod helpers_crash;
 mod helpers_pool;
 mod helpers_process;
+mod helpers_seen;
 mod hostile;
 mod identity;
 mod lifecycle;
