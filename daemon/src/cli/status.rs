@@ -252,8 +252,7 @@ mod tests {
     use super::*;
     use crate::admin::snapshot::{Directory, Helper, Listener, Server};
 
-    #[test]
-    fn the_tables_are_aligned() {
+    fn snapshot() -> Snapshot {
         let count = |label: &str, count| Count {
             label: label.into(),
             count,
@@ -268,7 +267,7 @@ mod tests {
             weight: 1,
             ..Server::default()
         };
-        let snapshot = Snapshot {
+        Snapshot {
             version: "0.1.0".into(),
             pid: 4711,
             uptime_s: 3700,
@@ -317,7 +316,11 @@ mod tests {
                 ..Service::default()
             }],
             ..Snapshot::default()
-        };
+        }
+    }
+
+    #[test]
+    fn the_tables_are_aligned() {
         let expected = "\
 usherd 0.1.0, pid 4711, up 1 h 1 min, ready: 2 workers, 12 clients, 1000000 operations
 
@@ -337,7 +340,7 @@ upper        1/4     0     1        3      0       0       0     -     -
 HELPER OF   PID  STATE        AGE  CALLS   MEMORY  CALL
 upper      4712  busy   1 min 5 s     10  1.5 MiB  7 for 2000 ms, pid 1, uid 0
 ";
-        assert_eq!(text(&snapshot), expected);
+        assert_eq!(text(&snapshot()), expected);
     }
 
     #[test]

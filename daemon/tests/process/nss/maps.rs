@@ -93,118 +93,103 @@ const ACTIONS: [(u32, &[u32]); 14] = [
     (0x0e, &[1, 1]),          // usermod: with a change, and without
 ];
 
-/// One question of each action about what the fixture has, and one about what it has not.
-fn questions() -> Vec<(Vec<u8>, Vec<u8>)> {
-    let who = |user: &'static str| Who {
-        user: user.as_bytes(),
+/// A question about what the fixture has, and the same about what it has not.
+type Pair = (Vec<u8>, Vec<u8>);
+
+fn written(request: Request<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    request.write(&mut bytes);
+    bytes
+}
+
+fn look(map: Map, known: Key<'_>, absent: Key<'_>) -> Pair {
+    let ask = |key| written(Request::Look { map, key });
+    (ask(known), ask(absent))
+}
+
+/// By name, by number or address, and all.
+fn three(map: Map, name: &[u8], known: Key<'_>, absent: Key<'_>) -> [Pair; 3] {
+    let by_name = look(map, Key::Name(name), Key::Name(b"nobody-here"));
+    [by_name, look(map, known, absent), look(map, Key::All, Key::All)]
+}
+
+/// One of each action.
+fn questions() -> Vec<Pair> {
+    let ask = |question: fn(bool) -> Vec<u8>| (question(true), question(false));
+    let mut all = vec![ask(|known| written(Request::ConfigGet(if known { 1 } else { 99 })))];
+    let two = |map, name| three(map, name, Key::All, Key::All).into_iter().take(2);
+    all.extend(two(Map::Alias, b"postmaster"));
+    let card = [0, 0x1b, 0x44, 0x11, 0x3a, 0xb7];
+    all.extend(three(Map::Ether, b"gate", Key::Ether(card), Key::Ether([1; 6])));
+    let mut groups = three(Map::Group, b"builders", Key::Id(20_001), Key::Id(7)).to_vec();
+    groups.insert(2, look(Map::Group, Key::Member(b"alice"), Key::Member(b"nobody-here")));
+    all.extend(groups);
+    let nowhere = Key::Address(10, &[7; 16]);
+    all.extend(three(Map::Host, b"gate", Key::Address(2, &[192, 0, 2, 7]), nowhere));
+    all.extend(two(Map::Netgroup, b"trusted"));
+    all.extend(three(Map::Network, b"lab", Key::Address(2, &[192, 0, 2, 0]), nowhere));
+    all.extend(three(Map::Passwd, b"alice", Key::Id(10_001), Key::Id(77_777)));
+    all.extend(three(Map::Protocol, b"UP", Key::Id(254), Key::Id(77_777)));
+    all.extend(three(Map::Rpc, b"urpc", Key::Id(400_001), Key::Id(77_777)));
+    let service = |protocol: &'static [u8]| Key::ServiceName(b"utest", protocol);
+    all.push(look(Map::Service, service(b"tcp"), service(b"udp")));
+    let port = |port| Key::ServicePort(port, b"tcp");
+    all.push(look(Map::Service, port(7777), port(7778)));
+    all.push(look(Map::Service, Key::All, Key::All));
+    all.extend(two(Map::Shadow, b"alice"));
+    all.extend(PAM.map(ask));
+    // A shell, and nothing at all.
+    all.push(ask(|known| user_modify(known, b"\0\0\0\x08\0\0\0\x07/bin/ed")));
+    all.push(ask(|known| user_modify(known, b"")));
+    all
+}
+
+fn who(known: bool) -> Who<'static> {
+    Who {
+        user: if known { b"alice" } else { b"nobody-here" },
         service: b"test",
         ..Who::default()
-    };
-    let mut all = Vec::new();
-    let mut ask = |of: &dyn Fn(bool) -> Vec<u8>| all.push((of(true), of(false)));
-    let written = |request: Request<'_>| {
-        let mut bytes = Vec::new();
-        request.write(&mut bytes);
-        bytes
-    };
-    ask(&|known| written(Request::ConfigGet(if known { 1 } else { 99 })));
-    let mut look = |map: Map, known: Key<'static>, absent: Key<'static>| {
-        ask(&|there| {
-            written(Request::Look {
-                map,
-                key: if there { known } else { absent },
-            })
-        });
-    };
-    let absent = Key::Name(b"nobody-here");
-    look(Map::Alias, Key::Name(b"postmaster"), absent);
-    look(Map::Alias, Key::All, Key::All);
-    look(Map::Ether, Key::Name(b"gate"), absent);
-    look(
-        Map::Ether,
-        Key::Ether([0, 0x1b, 0x44, 0x11, 0x3a, 0xb7]),
-        Key::Ether([1; 6]),
-    );
-    look(Map::Ether, Key::All, Key::All);
-    look(Map::Group, Key::Name(b"builders"), absent);
-    look(Map::Group, Key::Id(20_001), Key::Id(7));
-    look(Map::Group, Key::Member(b"alice"), Key::Member(b"nobody-here"));
-    look(Map::Group, Key::All, Key::All);
-    for map in [Map::Host, Map::Network] {
-        let (name, address): (&[u8], &[u8]) = match map {
-            Map::Host => (b"gate", &[192, 0, 2, 7]),
-            _ => (b"lab", &[192, 0, 2, 0]),
-        };
-        look(map, Key::Name(name), absent);
-        look(map, Key::Address(2, address), Key::Address(10, &[7; 16]));
-        look(map, Key::All, Key::All);
-        if map == Map::Host {
-            look(Map::Netgroup, Key::Name(b"trusted"), absent);
-            look(Map::Netgroup, Key::All, Key::All);
-        }
     }
-    for (map, name, number) in [
-        (Map::Passwd, b"alice".as_slice(), 10_001),
-        (Map::Protocol, b"UP", 254),
-        (Map::Rpc, b"urpc", 400_001),
-    ] {
-        look(map, Key::Name(name), absent);
-        look(map, Key::Id(number), Key::Id(77_777));
-        look(map, Key::All, Key::All);
-    }
-    look(
-        Map::Service,
-        Key::ServiceName(b"utest", b"tcp"),
-        Key::ServiceName(b"utest", b"udp"),
-    );
-    look(
-        Map::Service,
-        Key::ServicePort(7777, b""),
-        Key::ServicePort(7778, b"tcp"),
-    );
-    look(Map::Service, Key::All, Key::All);
-    look(Map::Shadow, Key::Name(b"alice"), absent);
-    look(Map::Shadow, Key::All, Key::All);
-    let name = |known| who(if known { "alice" } else { "nobody-here" });
-    ask(&|known| {
+}
+
+/// Of PAM's actions, in the order of the header; true: about a user who is there.
+const PAM: [fn(bool) -> Vec<u8>; 5] = [
+    |known| {
         written(Request::Authc {
-            who: name(known),
+            who: who(known),
             password: b"alice-pw",
         })
-    });
-    ask(&|known| written(Request::Authz(name(known))));
-    ask(&|known| written(Request::SessionOpen(name(known))));
-    ask(&|known| {
+    },
+    |known| written(Request::Authz(who(known))),
+    |known| written(Request::SessionOpen(who(known))),
+    |known| {
         written(Request::SessionClose {
-            who: name(known),
+            who: who(known),
             session: b"one",
         })
-    });
-    ask(&|known| {
+    },
+    |known| {
         written(Request::PasswordModify {
-            who: name(known),
+            who: who(known),
             as_root: false,
             old: b"alice-pw",
             new: b"alice-pw2",
         })
-    });
-    // Shells, and nothing at all: USERMOD_END ends both.
-    for changes in [b"\0\0\0\x08\0\0\0\x07/bin/ed\0\0\0\0".as_slice(), b"\0\0\0\0"] {
-        ask(&|known| {
-            let user = if known { "alice" } else { "nobody-here" };
-            let mut bytes = b"\0\0\0\x02\0\x0e\0\x01".to_vec();
-            for text in [user.as_bytes(), b"alice-pw"] {
-                bytes.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
-                bytes.extend(text);
-                if text == user.as_bytes() {
-                    bytes.extend(0_u32.to_be_bytes());
-                }
-            }
-            bytes.extend(changes);
-            bytes
-        });
-    }
-    all
+    },
+];
+
+fn user_modify(known: bool, changes: &[u8]) -> Vec<u8> {
+    let user = who(known).user;
+    let string = |text: &[u8]| [&u32::try_from(text.len()).expect("short").to_be_bytes(), text].concat();
+    [
+        b"\0\0\0\x02\0\x0e\0\x01".as_slice(),
+        &string(user),
+        b"\0\0\0\0",
+        &string(b"alice-pw"),
+        changes,
+        b"\0\0\0\0",
+    ]
+    .concat()
 }
 
 /// What comes back is whole: version, action, results, end; and comes soon. Whether there is a result.
