@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::client;
 use crate::admin::Snapshot;
-use crate::admin::snapshot::Seconds;
+use crate::admin::snapshot::{Count, Seconds, Service};
 
 /// The flags.
 #[derive(Args, Debug)]
@@ -120,6 +120,10 @@ fn services(text: &mut String, s: &Snapshot) {
     ];
     table(text, heads, lines);
     for one in &s.services {
+        let facts = facts(one);
+        if !facts.is_empty() {
+            text.push_str(&format!("  {}: {}\n", one.name, facts.join("; ")));
+        }
         if !one.last_error.is_empty() {
             text.push_str(&format!("  {}: {}\n", one.name, one.last_error));
         }
@@ -145,6 +149,34 @@ fn services(text: &mut String, s: &Snapshot) {
         ["HELPER OF", "PID>", "STATE", "AGE>", "CALLS>", "MEMORY>", "CALL"],
         helpers,
     );
+}
+
+/// What is worth a word of a service only where it has happened.
+fn facts(one: &Service) -> Vec<String> {
+    let of = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let list = |what: &str, counts: &[Count]| {
+        let some: Vec<String> = counts.iter().filter_map(|one| of(one.count, &one.label)).collect();
+        (!some.is_empty()).then(|| format!("{what}: {}", some.join(", ")))
+    };
+    let oldest = || {
+        format!(
+            "the oldest of {} waits {} ms, room for {}",
+            one.queued, one.oldest_ms, one.queue_max
+        )
+    };
+    [
+        of(one.starting, "starting"),
+        of(one.stopping, "stopping"),
+        (one.queued > 0).then(oldest),
+        of(one.max_reached, "times at the maximum"),
+        list("refused", &one.refusals),
+        of(one.interrupted, "interrupted"),
+        of(one.killed, "killed"),
+        list("exits", &one.exits),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn mean_us(seconds: &Seconds) -> u64 {
@@ -218,10 +250,13 @@ fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::snapshot::{Directory, Helper, Listener, Server, Service};
+    use crate::admin::snapshot::{Directory, Helper, Listener, Server};
 
-    #[test]
-    fn the_tables_are_aligned() {
+    fn snapshot() -> Snapshot {
+        let count = |label: &str, count| Count {
+            label: label.into(),
+            count,
+        };
         let server = |name: &str, operations| Server {
             name: name.into(),
             tier: 1,
@@ -232,7 +267,7 @@ mod tests {
             weight: 1,
             ..Server::default()
         };
-        let snapshot = Snapshot {
+        Snapshot {
             version: "0.1.0".into(),
             pid: 4711,
             uptime_s: 3700,
@@ -258,6 +293,15 @@ mod tests {
                 running: 1,
                 busy: 1,
                 max: 4,
+                starting: 1,
+                queued: 3,
+                queue_max: 100,
+                oldest_ms: 250,
+                max_reached: 2,
+                refusals: vec![count("queue-full", 7), count("queue-timeout", 0)],
+                exits: vec![count("idle", 1), count("crash", 2)],
+                interrupted: 5,
+                killed: 4,
                 helpers: vec![Helper {
                     pid: 4712,
                     state: "busy".into(),
@@ -272,7 +316,11 @@ mod tests {
                 ..Service::default()
             }],
             ..Snapshot::default()
-        };
+        }
+    }
+
+    #[test]
+    fn the_tables_are_aligned() {
         let expected = "\
 usherd 0.1.0, pid 4711, up 1 h 1 min, ready: 2 workers, 12 clients, 1000000 operations
 
@@ -285,12 +333,14 @@ directory corp, proxied, 0 waiting
   ldap://number-two     1  up             4+0        0           1         0  1.23 ms       1
 
 SERVICE  RUNNING  IDLE  BUSY  WAITING  CALLS  FAILED  STARTS  WAIT  TIME
-upper        1/4     0     1        0      0       0       0     -     -
+upper        1/4     0     1        3      0       0       0     -     -
+  upper: 1 starting; the oldest of 3 waits 250 ms, room for 100; 2 times at the maximum; refused: 7 queue-full; 5 interrupted; \
+4 killed; exits: 1 idle, 2 crash
 
 HELPER OF   PID  STATE        AGE  CALLS   MEMORY  CALL
 upper      4712  busy   1 min 5 s     10  1.5 MiB  7 for 2000 ms, pid 1, uid 0
 ";
-        assert_eq!(text(&snapshot), expected);
+        assert_eq!(text(&snapshot()), expected);
     }
 
     #[test]

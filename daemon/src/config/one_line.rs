@@ -85,6 +85,10 @@ pub struct Service {
     pub max: Option<usize>,
     /// `--min-spare`.
     pub min_spare: Option<usize>,
+    /// `--pass`: variables of our own environment that it is given.
+    pub pass: Vec<String>,
+    /// Its working directory: where the command was typed.
+    pub directory: Option<String>,
     /// `--request-timeout`.
     pub request_timeout: Option<Duration>,
     /// `--token-file`.
@@ -137,6 +141,10 @@ fn pool(args: &Service) -> raw::Service {
     service.stay.min = count("--min", args.min);
     service.stay.min_spare = count("--min-spare", args.min_spare);
     service.max = count("--max", args.max);
+    let pass = Place::Flag("--pass");
+    let names = args.pass.iter().map(|name| At::new(name.clone(), pass.clone()));
+    service.environment_pass = Some(At::new(names.collect(), pass.clone()));
+    service.directory = args.directory.clone().map(files::nowhere);
     service.request_timeout = args
         .request_timeout
         .map(|timeout| At::new(timeout, Place::Flag("--request-timeout")));

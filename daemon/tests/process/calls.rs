@@ -52,7 +52,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(usherd: &Usherd) -> Self {
-        let stream = UnixStream::connect(usherd.unix("rpc")).expect("the rpc listener");
+        Self::over(UnixStream::connect(usherd.unix("rpc")).expect("the rpc listener"))
+    }
+
+    /// The same over a stream that is there.
+    pub(crate) fn over(stream: UnixStream) -> Self {
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
             .expect("a timeout");

@@ -11,7 +11,7 @@ use crate::slapd::{BASE, Slapd, USHERD, password, user};
 use crate::usherd::{BINARY, Setup, restrict, server};
 
 /// The body of a GET, and whether its status is 200.
-fn get(port: u16, path: &str) -> Option<(bool, String)> {
+pub(crate) fn get(port: u16, path: &str) -> Option<(bool, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     stream

@@ -7,6 +7,10 @@
     parts N         N parts of 1,000 bytes        ask TEXT        asks its caller, and answers what it says
     fail            its own error 7               grow N          keeps N MiB
     log TEXT        a line on its standard output says           its environment, folder, user, limits
+    torn, stump     a message that is cut short   huge            a length beyond the memory
+    strangers TEXT  ends of calls around its own, then TEXT      after TEXT      the answer, then what is no message
+    shrink TEXT     TEXT, if the memory cannot be made smaller
+    {…}             an identity call: u5 is a user with that number and the password pw-u5; die-exit_5 does `exit 5`
 """
 import mmap, os, resource, signal, socket, struct, sys, time
 
@@ -53,7 +57,8 @@ def receive():
 head, body, fds = receive()
 assert head[2] == 1, head
 largest, shared, call_max, answer_max = struct.unpack(">IIII", body[:16])
-memory = mmap.mmap(fds[0], shared) if fds else None
+memory_file = fds[0] if fds else -1
+memory = mmap.mmap(memory_file, shared) if fds else None
 if mode == "unable":
     say(22, 0, b"the back end has no door")
     sys.exit(1)
@@ -93,6 +98,8 @@ def wait_interrupted(seconds, call):
 
 
 def serve(call, request, fds):
+    if request.startswith(b"{"):
+        return identify(call, request)
     word, _, rest = request.partition(b" ")
     if request.startswith(b"echo:"):
         if fds:
@@ -136,6 +143,27 @@ def serve(call, request, fds):
     if word == b"twice":
         say(18, call, b"first")
         return say(18, call, b"second")
+    if word == b"torn":
+        return s.send(HEAD.pack(0xD6, 1, 18, 0, call, 0, 100, 0, 0) + b"only a half")
+    if word == b"stump":
+        return s.send(HEAD.pack(0xD6, 1, 18, 0, call, 0, 0, 0, 0)[:7])
+    if word == b"huge":
+        return say(18, call, b"", SHARED, shared // 2, 0xFFFFFFFF)
+    if word == b"strangers":
+        for other in range(max(1, call - 20), call + 20):
+            if other != call:
+                say(18, other, b"for somebody else")
+                say(19, other, struct.pack(">H", 1) + b"for somebody else")
+        return answer(call, rest)
+    if word == b"after":
+        answer(call, rest)
+        return s.send(b"GET / HTTP/1.1\r\n\r\n")
+    if word == b"shrink":
+        try:
+            os.ftruncate(memory_file, 0)
+        except PermissionError:
+            return answer(call, rest)
+        return answer(call, b"it is not sealed")
     if word == b"rights":
         with open("/dev/null") as null:
             s.sendmsg([HEAD.pack(0xD6, 1, 18, 0, call, 0, 2, 0, 0), b"ok"],
@@ -178,6 +206,23 @@ def serve(call, request, fds):
         except Exception as e:
             return answer(call, ("%s: %s" % (type(e).__name__, e)).encode())
     answer(call, b"?")
+
+
+def identify(call, request):
+    import json
+    asked = json.loads(request)
+    name = asked["name"]
+    said = asked.get("password", name)
+    if said.startswith("die-"):
+        return serve(call, said[4:].replace("_", " ").encode(), [])
+    status, entries = "ok", []
+    if not name.startswith("u"):
+        status = "not-found"
+    elif asked["do"] == "authenticate":
+        status = "ok" if said == "pw-" + name else "wrong-password"
+    else:
+        entries = [{"name": name, "uid": int(name[1:]), "gid": 1, "gecos": "", "dir": "/", "shell": "/bin/sh"}]
+    answer(call, json.dumps({"status": status, "name": name, "entries": entries}).encode())
 
 
 pieces = {}

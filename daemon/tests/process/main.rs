@@ -21,6 +21,7 @@ mod helpers_crash;
 mod helpers_dbus;
 mod helpers_pool;
 mod helpers_process;
+mod helpers_seen;
 mod hostile;
 mod identity;
 mod lifecycle;

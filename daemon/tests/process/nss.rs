@@ -4,7 +4,9 @@
 //! `/run/nslcd` is the daemon's folder and `/etc/nsswitch.conf` and `/etc/pam.d` are ours. The directory is slapd with
 //! accounts after RFC 2307 and groups after both RFC 2307 and 2307bis, under a password policy.
 
+mod maps;
 mod raw;
+mod windows;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,7 +18,6 @@ use wire::nslcd::{Key, Map, Request};
 
 use crate::proc::{Folder, Process, free_port, require, run, shown, wait_for};
 use crate::usherd::{Setup, Usherd};
-use crate::winbind::{DOMAIN, PASSWORD, Winbind};
 use raw::{asked, sent};
 
 /// A slapd with accounts. Its data is written anew for each test: they are few.
@@ -85,7 +86,8 @@ pub(crate) fn inside(usherd: &Usherd, command: &str) -> Output {
     let folder = Folder::new("inside");
     let switch = folder.write(
         "nsswitch.conf",
-        "passwd: files ldap\ngroup: files ldap\nshadow: files ldap\nhosts: files ldap\nnetgroup: ldap\nservices: files ldap\n",
+        "passwd: files ldap\ngroup: files ldap\nshadow: files ldap\nhosts: files ldap\nnetgroup: ldap\nservices: files ldap\n\
+         aliases: ldap\nethers: ldap\nnetworks: ldap\nprotocols: files ldap\nrpc: files ldap\n",
     );
     std::fs::create_dir(folder.path().join("pam.d")).expect("a folder");
     let service = ["auth", "account", "password", "session"].map(|kind| format!("{kind} required pam_ldap.so\n"));
@@ -188,28 +190,6 @@ fn nested_groups_are_followed_where_that_is_set() {
     getent(&usherd, "initgroups bob", "bob                   20001 20002");
     let output = inside(&usherd, "id -Gn bob");
     assert_eq!(stdout(&output), "builders inner\n", "{}", shown(&output));
-    usherd.stop();
-}
-
-#[test]
-fn the_other_maps_are_answered_too() {
-    let accounts = Accounts::start();
-    let usherd = before(&accounts, BIS);
-    let output = inside(
-        &usherd,
-        "getent netgroup trusted; getent services usherd-test; getent services 7777/udp; getent hosts gate.example.com",
-    );
-    let said = stdout(&output);
-    for line in [
-        "trusted",
-        "(gate.example.com,alice,)",
-        "usherd-test",
-        "7777/tcp",
-        "192.0.2.7",
-    ] {
-        assert!(said.contains(line), "no {line:?}: {}", shown(&output));
-    }
-    assert!(!said.contains("7777/udp"), "{said}");
     usherd.stop();
 }
 
@@ -515,76 +495,5 @@ fn a_service_answers_the_modules() {
         "account management done",
     );
     pam(&usherd, "nobody-here", "authenticate", &["ok"], "User not known");
-    usherd.stop();
-}
-
-#[test]
-fn winbind_answers_the_modules_and_sasl() {
-    let mut winbind = Winbind::start();
-    let usherd = Setup::new()
-        .section(&format!(
-            "[service.winbind]\nhelper = \"winbind\"\nmax = 4\n{}\n[service.winbind.winbind]\ndomain = \"{DOMAIN}\"\nuse_default_domain = true\n",
-            winbind.environment()
-        ))
-        .listen("nslcd", "unix:socket", "service = \"winbind\"")
-        .listen("saslauthd", "unix:mux", "service = \"winbind\"")
-        .start();
-    for key in ["alice", "5001"] {
-        let output = inside(&usherd, &format!("getent passwd {key}"));
-        // The person's name is there only once winbindd has learnt it.
-        let line = stdout(&output).replace("alice of the test", "");
-        assert_eq!(
-            line,
-            "alice:*:5001:100::/home/BOX/alice:/bin/false\n",
-            "{}",
-            shown(&output)
-        );
-    }
-    getent(&usherd, "passwd nobody-here", "");
-    let output = inside(&usherd, "id -G alice");
-    assert!(stdout(&output).starts_with("100"), "{}", shown(&output));
-    let tell =
-        |user: &str, operations: &str, password: &str, said: &str| pam(&usherd, user, operations, &[password], said);
-    tell(
-        "alice",
-        "authenticate acct_mgmt open_session close_session",
-        PASSWORD,
-        "session has successfully been closed",
-    );
-    tell("alice", "authenticate", "wrong", "Authentication failure");
-    tell("nobody-here", "authenticate", "x", "User not known");
-    tell("carol", "authenticate", PASSWORD, "User account has expired");
-    tell("dave", "authenticate acct_mgmt", PASSWORD, "new one required");
-    for _ in 0..3 {
-        tell("erin", "authenticate", "wrong", "Authentication failure");
-    }
-    tell(
-        "erin",
-        "authenticate",
-        PASSWORD,
-        "Have exhausted maximum number of retries",
-    );
-    let change = |old: &str, new: &str| {
-        let typed = format!("printf '{old}\\n{new}\\n{new}\\n'");
-        let command =
-            format!("{typed} | setpriv --reuid=5006 --regid=100 --clear-groups pamtester usherd frank chauthtok 2>&1");
-        stdout(&inside(&usherd, &command))
-    };
-    assert!(change("wrong", "Another-456").contains("Authentication failure"));
-    assert!(change(PASSWORD, "Another-456").contains("altered successfully"));
-    tell("frank", "authenticate", "Another-456", "successfully authenticated");
-    let sasl = |password: &str| {
-        let socket = usherd.unix("mux").display().to_string();
-        let args = ["-f", &socket, "-u", "alice", "-p", password, "-s", "imap"];
-        stdout(&run("/usr/sbin/testsaslauthd", &args, Duration::from_secs(20)))
-    };
-    assert!(sasl(PASSWORD).contains("0: OK"));
-    assert!(sasl("wrong").contains("0: NO"));
-    winbind.kill();
-    for password in [PASSWORD, "wrong"] {
-        tell("alice", "authenticate", password, "cannot retrieve authentication info");
-        let said = sasl(password);
-        assert!(!said.contains("0: OK") && !said.contains("0: NO"), "{said}");
-    }
     usherd.stop();
 }

@@ -402,6 +402,30 @@ fn a_service_in_one_line_says_how_it_is_called_and_ends_cleanly() {
 }
 
 #[test]
+fn a_service_in_one_line_runs_where_it_was_typed_with_the_variables_that_were_named() {
+    let folder = Folder::new("typed");
+    let (sock, log) = (folder.file("s"), folder.path().join("log"));
+    folder.write("word", "from the folder ");
+    let line = format!(
+        "cd {} && SAID=handed-on KEPT=back exec {BINARY} service run words --listen unix:{sock} --pass SAID -- \
+         /bin/sh -c 'cat word; env'",
+        folder.path().display()
+    );
+    let mut process = Process::start("/bin/sh", &["-c", &line], &log);
+    let calls = announced(&mut process, "usherd call");
+    let output = typed(&calls[0]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.starts_with("from the folder "), "{}", shown(&output));
+    assert!(
+        said.contains("SAID=handed-on") && !said.contains("KEPT"),
+        "{}",
+        shown(&output)
+    );
+    process.signal("INT");
+    assert_eq!(process.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
 fn mistakes_of_a_service_in_one_line_are_told() {
     for (args, said) in [
         (&["x", "--min", "2", "--", "tr"][..], "`min` is for helpers that stay"),

@@ -97,6 +97,9 @@ fn what_cannot_be_asked_is_not_an_answer() {
             r#"{"status":"invalid"}"#,
             r#"{"status":"wrong-password"}"#,
             r#"{"status":7}"#,
+            r#"{"status":"ok"}"#,
+            r#"{"status":"ok","entries":{},"gids":7}"#,
+            r#"{"status":"ok","entries":null,"gids":null}"#,
             "[]",
             "",
         ] {
@@ -107,6 +110,27 @@ fn what_cannot_be_asked_is_not_an_answer() {
         let (_, out) = ask(&request, 1, &[r#"{"status":"not-found"}"#]);
         assert_eq!(out, answered(&request, |_| {}));
     }
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_not_an_absent_one() {
+    let by_name = passwd(Key::Name(b"alice"));
+    for entry in [
+        "7",
+        "{}",
+        r#"{"name":"alice"}"#,
+        r#"{"name":"alice","uid":1}"#,
+        r#"{"name":"alice","uid":"1","gid":1}"#,
+        r#"{"name":"alice","uid":4294967296,"gid":1}"#,
+        r#"{"name":null,"uid":1,"gid":1}"#,
+    ] {
+        let reply = format!(r#"{{"status":"ok","entries":[{entry}]}}"#);
+        assert_eq!(ask(&by_name, 1, &[&reply]).1.len(), 8, "{entry}");
+    }
+    let (_, out) = ask(&by_name, 1, &[r#"{"status":"ok","entries":[]}"#]);
+    assert_eq!(out, answered(&by_name, |_| {}), "an empty list has no entries");
+    let (_, out) = ask(&group(Key::Id(7)), 1, &[r#"{"status":"ok","entries":[{"name":"g"}]}"#]);
+    assert_eq!(out.len(), 8);
 }
 
 #[test]
@@ -213,6 +237,15 @@ fn accounts_sessions_and_changes_are_calls() {
         [json!({"do":"close-session","name":"alice","tty":"pts/0","session":"s1"})]
     );
     assert_eq!(out, answered(&close, nslcd::nothing));
+    for request in [&open, &close] {
+        let (_, out) = ask(request, 1, &[r#"{"status":"not-found"}"#]);
+        assert_eq!(
+            out,
+            answered(request, |_| {}),
+            "a user that is not known has no session"
+        );
+        assert_eq!(ask(request, 1, &[r#"{"status":"unavailable"}"#]).1.len(), 8);
+    }
 
     let change = Request::PasswordModify {
         who,

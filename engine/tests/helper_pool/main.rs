@@ -345,6 +345,21 @@ fn lower_bounds_are_taken_up_without_a_refused_call() {
 }
 
 #[test]
+fn to_wait_for_a_helper_that_starts_is_not_to_have_reached_the_maximum() {
+    let mut pool = Tested::new(Settings {
+        min: 0,
+        max: 1,
+        ..Settings::default()
+    });
+    pool.submit();
+    assert!(!pool.pool.is_saturated());
+    assert_eq!(pool.pool.stats().saturations, 0);
+    pool.submit();
+    assert!(pool.pool.is_saturated(), "one more is wanted than there may be");
+    assert_eq!(pool.pool.stats().saturations, 1);
+}
+
+#[test]
 fn reaching_the_maximum_is_counted_once_for_each_queue() {
     let mut pool = Tested::new(Settings {
         max: 1,

@@ -12,6 +12,9 @@ use mysql::{Conn, OptsBuilder};
 /// Whom the fixture lets in besides root, and with what.
 pub(crate) const USER: (&str, &str) = ("usherd", "a secret, with \"quotes\"");
 
+/// Little on the disk: by default 96 MiB are written for redo logs.
+const SMALL: &str = "--innodb-log-file-size=4M";
+
 /// One server, its data and its folder.
 pub(crate) struct MariaDb {
     folder: PathBuf,
@@ -33,6 +36,7 @@ impl MariaDb {
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
             ])
+            .arg(SMALL)
             .arg(format!("--user={}", own_name()))
             .arg(format!("--datadir={}", server.folder.join("data").display()))
             // Two of these at the same time would meet in the system's folder for temporary files.
@@ -69,6 +73,7 @@ impl MariaDb {
                 "--skip-log-bin",
                 "--innodb-flush-log-at-trx-commit=2",
             ])
+            .arg(SMALL)
             .arg(format!("--user={}", own_name()))
             .arg(format!("--datadir={}", self.folder.join("data").display()))
             .arg(format!("--socket={}", self.socket().display()))

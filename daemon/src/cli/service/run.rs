@@ -15,7 +15,7 @@ Examples:
   usherd service run words --helper --min 4 --max 16 --min-spare 2 -- python3 words.py
 
 Without --helper, PROGRAM is run for each call: the request on its standard input, the answer on its standard output. With it,
-PROGRAM stays and speaks the helper protocol. No shell reads its words.";
+PROGRAM stays and speaks the helper protocol. No shell reads its words. It runs in this folder.";
 
 /// The flags.
 #[derive(Args, Debug)]
@@ -39,6 +39,9 @@ pub struct Run {
     /// Idle helpers kept beside the busy ones [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub min_spare: Option<u32>,
+    /// A variable of this environment that the program is given; may be given again. It has PATH, and no other
+    #[arg(long, value_name = "VARIABLE")]
+    pub pass: Vec<String>,
     /// Deadline of a call; a caller may ask for less [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = positive)]
     pub request_timeout: Option<Duration>,
@@ -73,6 +76,11 @@ pub fn run(args: &Run) -> ExitCode {
         min: count(args.min),
         max: count(args.max),
         min_spare: count(args.min_spare),
+        pass: args.pass.clone(),
+        // What is typed in a folder is meant there. One whose name cannot be written down is not.
+        directory: std::env::current_dir()
+            .ok()
+            .and_then(|path| path.into_os_string().into_string().ok()),
         request_timeout: args.request_timeout,
         token_file: args.token_file.clone(),
         cert_file: args.cert_file.clone(),

@@ -164,11 +164,14 @@ impl<T: Copy> Pool<T> {
             let has = fleet.map_or(0, |fleet| fleet.all.len());
             server.retiring || has >= limits.map_or(0, |limits| limits.max as usize)
         };
+        let opening = |server: &Server| server.fleets.get(lane).map_or(0, |fleet| fleet.opening);
         let saturated = self.servers.iter().flatten().all(full);
+        let coming: u32 = self.servers.iter().flatten().map(opening).sum();
         if let Some(lane) = self.lanes.get_mut(lane)
             && saturated
             && !lane.saturated
-            && !lane.queue.is_empty()
+            // Who waits for one that is on its way waits for nothing that may not be.
+            && lane.queue.len() > coming.saturating_mul(lane.config.slots)
         {
             lane.saturated = true;
             self.stats.saturations += 1;

@@ -7,7 +7,7 @@ use wire::nslcd::{self, Key, Map};
 
 use super::entries::{first, values, wanted};
 use super::maps::Maps;
-use crate::ask::Entry;
+use crate::ask::{Entry, name_parts};
 
 /// The condition that finds what this key asks for; none: nothing can.
 pub(super) fn condition(map: Map, key: &Key<'_>) -> Option<Vec<u8>> {
@@ -55,8 +55,12 @@ pub(super) fn write(maps: &Maps, map: Map, key: &Key<'_>, entry: &Entry<'_>, out
     let names = wanted(maps, key, entry, "cn");
     let all: Vec<&[u8]> = values(entry, "cn").into_iter().flatten().collect();
     let number = |attribute| -> Option<u32> { std::str::from_utf8(first(entry, attribute)?).ok()?.parse().ok() };
-    // By number or address an entry has one name, its first; the others are aliases.
-    let Some(name) = names.first().copied() else { return };
+    let Some(asked) = names.first().copied() else { return };
+    // Of these maps an entry is known by one name, whatever it was found by; the others are aliases.
+    let name = match map {
+        Map::Alias | Map::Ether | Map::Netgroup => asked,
+        _ => canonical(entry, &all).unwrap_or(asked),
+    };
     let aliases = || -> Vec<&[u8]> { all.iter().copied().filter(|other| *other != name).collect() };
     match map {
         Map::Alias => {
@@ -95,6 +99,18 @@ pub(super) fn write(maps: &Maps, map: Map, key: &Key<'_>, entry: &Entry<'_>, out
         }
         Map::Passwd | Map::Group | Map::Shadow => {}
     }
+}
+
+/// The name that is a part of the entry's own name.
+fn canonical<'a>(entry: &Entry<'_>, all: &[&'a [u8]]) -> Option<&'a [u8]> {
+    let first = name_parts(entry.dn).next()?.ok()?;
+    let value = first
+        .attribute
+        .eq_ignore_ascii_case(b"cn")
+        .then(|| first.value.bytes())?;
+    all.iter()
+        .copied()
+        .find(|name| name.eq_ignore_ascii_case(value.as_ref()))
 }
 
 fn host(entry: &Entry<'_>, attribute: &str, name: &[u8], aliases: Vec<&[u8]>, out: &mut Vec<u8>) {

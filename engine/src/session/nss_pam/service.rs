@@ -104,6 +104,8 @@ impl Calling {
                     nslcd::text(cx.out, session.as_bytes());
                     Step::Whole
                 }
+                // No result at all: the module passes to the next one, as for other users that are not known.
+                ("not-found", _) => Step::Whole,
                 ("ok" | "unsupported", _) => {
                     nslcd::text(cx.out, super::session_id(cx.session).as_bytes());
                     Step::Whole
@@ -111,6 +113,7 @@ impl Calling {
                 _ => Step::Broken,
             },
             Request::SessionClose { .. } => match status {
+                "not-found" => Step::Whole,
                 "ok" | "unsupported" => {
                     nslcd::nothing(cx.out);
                     Step::Whole
@@ -145,14 +148,23 @@ impl Calling {
 
     fn entries(&mut self, map: Map, key: &Key<'_>, answer: &Value, cx: &mut Context<'_>) -> Step {
         if let Key::Member(_) = key {
-            let gids = answer.get("gids").and_then(Value::as_array).into_iter().flatten();
-            for gid in gids.filter_map(number) {
+            let Some(gids) = answer.get("gids").and_then(Value::as_array) else {
+                return Step::Broken;
+            };
+            for gid in gids.iter().filter_map(number) {
                 // Of these the module reads the number only.
                 nslcd::group(cx.out, gid.to_string().as_bytes(), b"*", gid, std::iter::empty());
             }
             return Step::Whole;
         }
-        for entry in answer.get("entries").and_then(Value::as_array).into_iter().flatten() {
+        // What cannot be read is not "there is none".
+        let Some(entries) = answer.get("entries").and_then(Value::as_array) else {
+            return Step::Broken;
+        };
+        for entry in entries {
+            if !matches!(key, Key::All) && !is_whole(map, entry) {
+                return Step::Broken;
+            }
             let _ = match map {
                 Map::Passwd => account(entry, cx.out),
                 Map::Shadow => shadow(entry, cx.out),
@@ -273,6 +285,17 @@ fn account(entry: &Value, out: &mut Vec<u8>) -> Option<()> {
         },
     );
     Some(())
+}
+
+/// Whether an entry has what an entry of this map must have.
+fn is_whole(map: Map, entry: &Value) -> bool {
+    let numbers: &[&str] = match map {
+        Map::Shadow => &[],
+        Map::Passwd => &["uid", "gid"],
+        _ => &["gid"],
+    };
+    let has = |key: &&str| entry.get(*key).and_then(number).is_some();
+    entry.get("name").is_some_and(Value::is_string) && numbers.iter().all(has)
 }
 
 fn shadow(entry: &Value, out: &mut Vec<u8>) -> Option<()> {
