@@ -21,6 +21,7 @@ mod effects;
 pub mod exec;
 pub mod helper;
 mod local;
+mod names;
 pub mod places;
 mod plan;
 pub mod pools;
