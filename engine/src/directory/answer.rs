@@ -17,7 +17,7 @@ use super::search::{End, Place};
 use super::{Bounds, Directory, LocalSession, Outcome};
 
 /// What writes are answered with.
-const READ_ONLY: &str = "this directory is read-only (writes come with the feed)";
+const READ_ONLY: &str = "this directory is read-only";
 
 impl Directory {
     /// Answers one request message (`frame` is exactly one) completely: appends responses with its id to `out`.
@@ -42,6 +42,7 @@ impl Directory {
         session.scratch.trim();
         let end = match end {
             Ok(Answer::Written(code)) => return Outcome::Answered { code },
+            Ok(Answer::Write) => return Outcome::Write,
             Ok(Answer::End(end)) => end,
             Err(_) => End::new(code::PROTOCOL_ERROR, "the request is malformed"),
         };
@@ -70,7 +71,7 @@ impl Directory {
                     return Ok(self.who_am_i(session, envelope.id, request.value, asker, out));
                 }
                 if request.oid == operation::PASSWORD_MODIFY.as_bytes() {
-                    End::new(code::UNWILLING_TO_PERFORM, READ_ONLY)
+                    return Ok(self.to_be_written());
                 } else {
                     End::new(
                         code::PROTOCOL_ERROR,
@@ -79,10 +80,17 @@ impl Directory {
                 }
             }
             tag::ADD_REQUEST | tag::MODIFY_REQUEST | tag::DELETE_REQUEST | tag::MODIFY_DN_REQUEST => {
-                End::new(code::UNWILLING_TO_PERFORM, READ_ONLY)
+                return Ok(self.to_be_written());
             }
             _ => End::new(code::PROTOCOL_ERROR, "this directory does not know that operation"),
         }))
+    }
+
+    fn to_be_written<'a>(&self) -> Answer<'a> {
+        match self.writing {
+            Some(_) => Answer::Write,
+            None => end(code::UNWILLING_TO_PERFORM, READ_ONLY),
+        }
     }
 
     fn bind(&self, session: &mut LocalSession, envelope: &Envelope<'_>) -> Result<End<'_>, Malformed> {
@@ -124,7 +132,7 @@ impl Directory {
         }
     }
 
-    fn has_password(&self, stored: &[Vec<u8>], offered: &[u8]) -> bool {
+    pub(super) fn has_password(&self, stored: &[Vec<u8>], offered: &[u8]) -> bool {
         stored.iter().any(|stored| match password::verify(stored, offered) {
             Verdict::Match => true,
             Verdict::NoMatch => false,
@@ -198,12 +206,8 @@ impl Directory {
         let mut authzid = Vec::new();
         let dn = match asker.proxied {
             Some(dn) => dn,
-            None => match self
-                .by_dn
-                .get(session.bound_dn.as_slice())
-                .and_then(|id| self.entry(*id))
-            {
-                Some(entry) => &*entry.dn,
+            None => match self.find(&session.bound_dn) {
+                Some((_, node)) => &*node.entry.dn,
                 None => b"",
             },
         };
@@ -216,7 +220,7 @@ impl Directory {
     }
 
     /// Takes the controls that are known; a critical one that is not ends the operation.
-    fn read_controls<'a>(
+    pub(super) fn read_controls<'a>(
         &'a self,
         envelope: &Envelope<'a>,
         bounds: &Bounds,
@@ -265,7 +269,7 @@ impl Directory {
             return Ok(b"");
         }
         if let Some(dn) = authzid.strip_prefix(b"dn:") {
-            return match dn::normalize(dn, &self.schema, &mut Vec::new()) {
+            return match dn::normalize(dn, &*self.schema, &mut Vec::new()) {
                 Ok(()) => Ok(dn),
                 Err(_) => Err(end(code::AUTHORIZATION_DENIED, "the authorization identity is no name")),
             };
@@ -307,14 +311,16 @@ impl Directory {
 }
 
 /// Who asks, when it is not who has bound.
-struct Asker<'a> {
+pub(super) struct Asker<'a> {
     /// The name of a proxied authorization; empty is anonymous.
-    proxied: Option<&'a [u8]>,
+    pub(super) proxied: Option<&'a [u8]>,
 }
 
-enum Answer<'a> {
+pub(super) enum Answer<'a> {
     /// The final response is written; its code.
     Written(u32),
+    /// It is a write, of which nothing has been done.
+    Write,
     /// It is to be written.
     End(End<'a>),
 }

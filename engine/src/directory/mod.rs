@@ -19,10 +19,14 @@
 //! ```
 
 mod answer;
+mod csn;
 mod entry;
 mod evaluate;
+mod export;
 mod index;
+mod layers;
 mod load;
+mod log;
 pub mod password;
 pub mod people;
 mod program;
@@ -31,34 +35,58 @@ mod rules;
 mod schema;
 mod search;
 mod time;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use load::LoadError;
 pub use root::SUBSCHEMA_DN;
+pub use write::{Moment, Writing};
 
+use csn::Csn;
 use entry::{Entry, EntryId};
-use foldhash::fast::FixedState;
 use index::Index;
+use layers::Layers;
+use log::Log;
 use schema::Schema;
 use search::Scratch;
 
-/// A directory in memory.
-#[derive(Debug)]
+/// Changes that are kept for consumers, unless [`Directory::make_writable`] says otherwise.
+const CHANGES_MAX: usize = 10_000;
+
+/// A directory in memory. A copy is cheap: it shares with the original whatever is the same in both.
+#[derive(Clone, Debug)]
 pub struct Directory {
-    schema: Schema,
-    /// By [`EntryId`], in the order of the file.
-    entries: Vec<Entry>,
-    /// By name in normal form.
-    by_dn: HashMap<Box<[u8]>, EntryId, FixedState>,
+    schema: Arc<Schema>,
+    /// By [`EntryId`], in the order of the file; what was deleted left a gap.
+    nodes: Layers<Option<Node>>,
+    /// The gaps.
+    free: Arc<Vec<EntryId>>,
+    entries: usize,
+    /// Octets that the entries take, about.
+    bytes: usize,
+    suffix: EntryId,
     index: Index,
-    root_dse: Entry,
-    subschema: Entry,
-    unknown_passwords: AtomicU64,
+    root_dse: Arc<Entry>,
+    subschema: Arc<Entry>,
+    unknown_passwords: Arc<AtomicU64>,
+    /// Who may write, and how much; `None`: nobody.
+    writing: Option<Arc<Writing>>,
+    log: Log,
+    /// What consumers with an older cookie have cannot be known: they get everything.
+    floor: Csn,
+}
+
+/// An entry and its place in the tree.
+#[derive(Clone, Debug)]
+struct Node {
+    entry: Arc<Entry>,
+    parent: Option<EntryId>,
+    children: Arc<Vec<EntryId>>,
 }
 
 /// What one session with the local directory has.
@@ -105,22 +133,30 @@ pub enum Outcome {
     },
     /// The request has no answer (unbind, abandon).
     NoAnswer,
+    /// It is a write, for [`Directory::write`] on a copy that takes this one's place.
+    Write,
 }
 
 impl Directory {
     /// Reads an LDIF file. `file_name` is for messages; `base` is the name that the tree must begin with, or else it
-    /// begins with the entry that has the shortest name; `loaded_at_unix` (seconds) becomes the entries' timestamps.
+    /// begins with the entry that has the shortest name; `loaded_at_micros` (since 1970) becomes the entries' timestamps
+    /// and change numbers.
     ///
     /// # Errors
     /// The first thing in the file that is wrong, with its line.
-    pub fn load(ldif: &[u8], file_name: &str, base: Option<&str>, loaded_at_unix: u64) -> Result<Directory, LoadError> {
-        load::load(ldif, file_name, base, loaded_at_unix)
+    pub fn load(
+        ldif: &[u8],
+        file_name: &str,
+        base: Option<&str>,
+        loaded_at_micros: u64,
+    ) -> Result<Directory, LoadError> {
+        load::load(ldif, file_name, base, loaded_at_micros)
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.entries.len()
+        self.entries
     }
 
     /// How often a stored password could not be checked because its scheme is unknown or it is malformed.
@@ -129,7 +165,19 @@ impl Directory {
         self.unknown_passwords.load(Ordering::Relaxed)
     }
 
+    fn node(&self, id: EntryId) -> Option<&Node> {
+        self.nodes.get(id.index())?.as_ref()
+    }
+
     fn entry(&self, id: EntryId) -> Option<&Entry> {
-        self.entries.get(id.index())
+        Some(&self.node(id)?.entry)
+    }
+
+    /// The entry with this name in normal form.
+    fn find(&self, normal_dn: &[u8]) -> Option<(EntryId, &Node)> {
+        let named = self.index.find_name(normal_dn).iter();
+        named
+            .filter_map(|id| Some((*id, self.node(*id)?)))
+            .find(|(_, node)| *node.entry.normal_dn == *normal_dn)
     }
 }

@@ -68,7 +68,7 @@ impl Directory {
     /// Finds the entry with this name; otherwise how the operation ends.
     pub(super) fn place(&self, dn: &[u8], normal_dn: &mut Vec<u8>) -> Result<Place<'_>, End<'_>> {
         normal_dn.clear();
-        if dn::normalize(dn, &self.schema, normal_dn).is_err() {
+        if dn::normalize(dn, &*self.schema, normal_dn).is_err() {
             return Err(End::new(
                 code::INVALID_DN_SYNTAX,
                 "the name is not a distinguished name (RFC 4514)",
@@ -77,26 +77,27 @@ impl Directory {
         if normal_dn.is_empty() {
             return Ok(Place::Alone(&self.root_dse));
         }
-        if let Some(id) = self.by_dn.get(normal_dn.as_slice())
-            && let Some(entry) = self.entry(*id)
-        {
-            return Ok(Place::Tree(*id, entry));
+        if let Some((id, node)) = self.find(normal_dn) {
+            return Ok(Place::Tree(id, &node.entry));
         }
         if normal_dn == root::SUBSCHEMA_NORMAL_DN {
             return Ok(Place::Alone(&self.subschema));
         }
-        let mut above = dn::normal_parent(normal_dn);
-        while let Some(name) = above {
-            if let Some(entry) = self.by_dn.get(name).and_then(|id| self.entry(*id)) {
-                return Err(End {
-                    code: code::NO_SUCH_OBJECT,
-                    matched_dn: &entry.dn,
-                    diagnostic: "",
-                });
-            }
-            above = dn::normal_parent(name);
-        }
-        Err(End::new(code::NO_SUCH_OBJECT, ""))
+        Err(End {
+            code: code::NO_SUCH_OBJECT,
+            matched_dn: self.matched(normal_dn),
+            diagnostic: "",
+        })
+    }
+
+    /// The name of the nearest entry above this name; empty when there is none.
+    pub(super) fn matched(&self, normal_dn: &[u8]) -> &[u8] {
+        let above = std::iter::successors(dn::normal_parent(normal_dn), |name| dn::normal_parent(name));
+        above
+            .filter_map(|name| self.find(name))
+            .map(|(_, node)| &*node.entry.dn)
+            .next()
+            .unwrap_or_default()
     }
 
     /// Appends the matching entries to `out`.
@@ -165,7 +166,7 @@ impl Directory {
     fn is_in_scope(&self, id: EntryId, base: EntryId, scope: Scope) -> bool {
         match scope {
             Scope::Base => id == base,
-            Scope::One => self.entry(id).is_some_and(|entry| entry.parent == Some(base)),
+            Scope::One => self.node(id).is_some_and(|node| node.parent == Some(base)),
             Scope::Subtree => id == base || self.is_below(id, base),
             Scope::Subordinate => self.is_below(id, base),
         }
@@ -173,7 +174,7 @@ impl Directory {
 
     fn is_below(&self, id: EntryId, base: EntryId) -> bool {
         let mut at = id;
-        while let Some(parent) = self.entry(at).and_then(|entry| entry.parent) {
+        while let Some(parent) = self.node(at).and_then(|node| node.parent) {
             if parent == base {
                 return true;
             }
@@ -222,8 +223,8 @@ impl<'a> Run<'a, '_> {
         let directory = self.directory;
         let children = |id| {
             directory
-                .entry(id)
-                .map(|entry| entry.children.as_slice())
+                .node(id)
+                .map(|node| node.children.as_slice())
                 .unwrap_or_default()
         };
         if scope == Scope::One {
@@ -239,9 +240,9 @@ impl<'a> Run<'a, '_> {
             stack.extend(children(base).iter().rev());
         }
         while let Some(id) = stack.pop() {
-            if let Some(entry) = directory.entry(id) {
-                self.try_entry(entry)?;
-                stack.extend(entry.children.iter().rev());
+            if let Some(node) = directory.node(id) {
+                self.try_entry(&node.entry)?;
+                stack.extend(node.children.iter().rev());
             }
         }
         Ok(())
