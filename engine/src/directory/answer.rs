@@ -43,6 +43,7 @@ impl Directory {
         let end = match end {
             Ok(Answer::Written(code)) => return Outcome::Answered { code },
             Ok(Answer::Write) => return Outcome::Write,
+            Ok(Answer::Follow) => return Outcome::Follow,
             Ok(Answer::End(end)) => end,
             Err(_) => End::new(code::PROTOCOL_ERROR, "the request is malformed"),
         };
@@ -59,6 +60,7 @@ impl Directory {
         bounds: &Bounds,
     ) -> Result<Answer<'a>, Malformed> {
         Ok(Answer::End(match envelope.tag {
+            tag::SEARCH_REQUEST if sync_request(envelope.controls).is_some() => return Ok(Answer::Follow),
             tag::SEARCH_REQUEST => {
                 let request = grammar::search(envelope.op)?;
                 self.search(&mut session.scratch, &request, envelope.id, bounds, out)?
@@ -232,7 +234,10 @@ impl Directory {
             };
             if control.oid == oid::PROXIED_AUTHORIZATION.as_bytes() {
                 asker.proxied = Some(self.proxied(envelope.tag, &control, bounds, asker)?);
-            } else if control.critical && control.oid != oid::MANAGE_DSA_IT.as_bytes() {
+                continue;
+            }
+            let is_sync = control.oid == oid::SYNC_REQUEST.as_bytes() && envelope.tag == tag::SEARCH_REQUEST;
+            if control.critical && !is_sync && control.oid != oid::MANAGE_DSA_IT.as_bytes() {
                 return Err(end(
                     code::UNAVAILABLE_CRITICAL_EXTENSION,
                     "this directory does not know a critical control",
@@ -321,8 +326,17 @@ pub(super) enum Answer<'a> {
     Written(u32),
     /// It is a write, of which nothing has been done.
     Write,
+    /// It is a search with the Sync Request control.
+    Follow,
     /// It is to be written.
     End(End<'a>),
+}
+
+/// The value of the Sync Request control (RFC 4533), where there is one; empty where it has none.
+pub(super) fn sync_request(controls: &[u8]) -> Option<&[u8]> {
+    let mut all = control::controls(controls).flatten();
+    let sync = all.find(|control| control.oid == oid::SYNC_REQUEST.as_bytes())?;
+    Some(sync.value.unwrap_or_default())
 }
 
 fn end(code: u32, diagnostic: &'static str) -> Answer<'static> {

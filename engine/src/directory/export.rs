@@ -25,7 +25,7 @@ const MARK: &[u8] = b"# usherd:";
 pub(super) struct Mark {
     /// The newest change in it.
     pub(super) newest: Csn,
-    /// Consumers with something older are told everything.
+    /// Consumers with something older are told everything: the beginning of the run that wrote it.
     pub(super) floor: Csn,
     /// Nothing was done after it was written.
     pub(super) clean: bool,
@@ -83,6 +83,11 @@ impl Directory {
             below.push(b'\n');
             self.export_entry(node, &mut below);
         }
+        // One run is looked back to and not more: what of older ones was lost, nobody knows any more.
+        let floor = match self.trust.before {
+            Some((floor, _)) if self.changes() == 0 => floor,
+            _ => self.trust.start,
+        };
         out.extend_from_slice(heading);
         out.extend_from_slice(MARK);
         let mut text = String::new();
@@ -91,7 +96,7 @@ impl Directory {
             text,
             " newest={} floor={} clean={} sha256={}",
             self.log.newest().text(),
-            self.floor.text(),
+            floor.text(),
             if clean { "yes" } else { "no" },
             hex(&Sha256::digest(&below)),
         );

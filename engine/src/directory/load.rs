@@ -24,7 +24,7 @@ use super::layers::Layers;
 use super::log::Log;
 use super::rules::{Part, Rule};
 use super::schema::{Schema, split_description};
-use super::{CHANGES_MAX, Directory, Node, root, time};
+use super::{CHANGES_MAX, Directory, Node, Trust, root, time};
 
 /// Why a file does not become a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,12 +133,12 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
         .max()
         .unwrap_or_default();
     // Only what was ended in order tells all that had been done; after anything else no older cookie is believed.
-    let (newest, floor) = match mark.filter(|mark| mark.clean) {
-        Some(mark) => (mark.newest.max(of_entries), mark.floor),
-        None => {
-            let newest = of_entries.max(made.csn).next(0);
-            (newest, newest)
-        }
+    let clean = mark.filter(|mark| mark.clean);
+    let start = of_entries.max(made.csn).next(0);
+    let newest = clean.map_or(start, |mark| mark.newest.max(of_entries));
+    let trust = Trust {
+        before: clean.map(|mark| (mark.floor, newest)),
+        start: start.max(newest),
     };
     Ok(Directory {
         root_dse: Arc::new(root::root_dse(&schema, &suffix.dn, false)),
@@ -153,7 +153,7 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
         unknown_passwords: Arc::new(AtomicU64::new(0)),
         writing: None,
         log: Log::new(newest, CHANGES_MAX),
-        floor,
+        trust,
     })
 }
 

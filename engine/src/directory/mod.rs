@@ -1,13 +1,13 @@
 //! The local directory: an LDIF file held in memory that answers LDAP requests in process.
 //!
 //! It serves demos, tests and accounts for an emergency, and measures the balancer in front of it, because it costs
-//! next to nothing. It is a function of the file, the session's bind and the request: no clock, no socket, no change
-//! after [`Directory::load`], so workers share one by reference.
+//! next to nothing. It is a function of the file, the session's bind and the request: no clock, no socket. What reads does
+//! not change it, so workers share one by reference; a write makes another, which shares with it what is the same in both.
 //!
 //! What it does not do, and says so where a client would notice:
 //! - There is no access control. Everybody, anonymous clients too, reads every entry, except `userPassword`: that is
 //!   never returned, a filter on it is Undefined, and compare answers by the hash.
-//! - It is read-only: writes are answered with unwillingToPerform.
+//! - It is read-only unless [`Directory::make_writable`] says who may write.
 //! - Aliases are not dereferenced, referral objects are plain entries, SASL binds are refused.
 //! - A search's time limit is counted in steps ([`Bounds::steps_max`]), because there is no clock; the client's own time
 //!   limit is not looked at.
@@ -15,7 +15,9 @@
 //! ```text
 //!   LDIF ─ load ─→ entries (encoded attributes + normal forms) + names + equality index
 //!   frame ─→ answer ─→ search:  place → program (compiled filter) → candidates or walk → test → write
-//!                  └→ bind, compare, Who am I?, refusals
+//!         │        └→ bind, compare, Who am I?, refusals
+//!         ├─ write ──→ work (an entry taken apart) → put → index, tree, log of changes
+//!         └─ follow ─→ feed: the content, or what became of it; then each change
 //! ```
 
 mod answer;
@@ -34,6 +36,7 @@ mod root;
 mod rules;
 mod schema;
 mod search;
+mod sync;
 mod time;
 mod write;
 
@@ -43,8 +46,10 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use export::heading;
 pub use load::LoadError;
 pub use root::SUBSCHEMA_DN;
+pub use sync::{Fed, Follow};
 pub use write::{Moment, Writing};
 
 use csn::Csn;
@@ -77,8 +82,28 @@ pub struct Directory {
     /// Who may write, and how much; `None`: nobody.
     writing: Option<Arc<Writing>>,
     log: Log,
-    /// What consumers with an older cookie have cannot be known: they get everything.
-    floor: Csn,
+    trust: Trust,
+}
+
+/// Which cookies of consumers (RFC 4533) tell what the consumer has.
+///
+/// Others may stand for changes that were made and lost, because the daemon was killed before it wrote them to the file, or
+/// because somebody edited the file since.
+#[derive(Clone, Copy, Debug)]
+struct Trust {
+    /// Those of changes up to the end of the run before, oldest and newest, where it ended in order.
+    before: Option<(Csn, Csn)>,
+    /// No change of this run is older.
+    start: Csn,
+}
+
+impl Trust {
+    fn believes(&self, cookie: Csn, newest: Csn) -> bool {
+        let before = self
+            .before
+            .is_some_and(|(first, last)| (first..=last).contains(&cookie));
+        before || (self.start..=newest).contains(&cookie)
+    }
 }
 
 /// An entry and its place in the tree.
@@ -135,6 +160,8 @@ pub enum Outcome {
     NoAnswer,
     /// It is a write, for [`Directory::write`] on a copy that takes this one's place.
     Write,
+    /// It is a search that follows the content (RFC 4533), for [`Follow::begin`].
+    Follow,
 }
 
 impl Directory {

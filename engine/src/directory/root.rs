@@ -31,7 +31,11 @@ pub(super) fn root_dse(schema: &Schema, suffix: &[u8], writable: bool) -> Entry 
         &mut drafts,
         schema,
         "supportedControl",
-        &[control_oid::PROXIED_AUTHORIZATION, control_oid::MANAGE_DSA_IT],
+        &[
+            control_oid::PROXIED_AUTHORIZATION,
+            control_oid::MANAGE_DSA_IT,
+            control_oid::SYNC_REQUEST,
+        ],
     );
     let mut features = FEATURES.to_vec();
     features.extend(writable.then_some(INCREMENT));

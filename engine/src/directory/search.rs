@@ -274,39 +274,69 @@ impl<'a> Run<'a, '_> {
     }
 
     fn write(&mut self, entry: &Entry) {
-        if self.wanted.is_all_user() && !self.types_only {
-            return write_entry(self.out, self.id, &entry.dn, entry.user_attributes().len(), |out| {
-                out.extend_from_slice(entry.user_attributes());
-            });
-        }
-        let (schema, wanted) = (&self.directory.schema, self.wanted);
-        let all = entry.listed();
-        let taken = all.filter(|(kind, operational, attribute)| {
-            wanted.takes(schema, *kind, *operational, |options| {
-                entry.has_options(attribute, options)
-            })
+        let form = Form {
+            id: self.id,
+            wanted: self.wanted,
+            types_only: self.types_only,
+            name_only: false,
+            controls: b"",
+        };
+        write_found(&self.directory.schema, entry, &form, self.chosen, self.out);
+    }
+}
+
+/// How an entry is shown.
+pub(super) struct Form<'a> {
+    pub(super) id: i32,
+    pub(super) wanted: &'a Wanted,
+    pub(super) types_only: bool,
+    /// Without attributes.
+    pub(super) name_only: bool,
+    /// The content of Controls.
+    pub(super) controls: &'a [u8],
+}
+
+/// Appends a SearchResultEntry; `chosen` is room.
+pub(super) fn write_found(
+    schema: &Schema,
+    entry: &Entry,
+    form: &Form<'_>,
+    chosen: &mut Vec<Attribute>,
+    out: &mut Vec<u8>,
+) {
+    if form.name_only {
+        return write_entry(out, form, &entry.dn, 0, |_| {});
+    }
+    if form.wanted.is_all_user() && !form.types_only {
+        return write_entry(out, form, &entry.dn, entry.user_attributes().len(), |out| {
+            out.extend_from_slice(entry.user_attributes());
         });
-        self.chosen.clear();
-        self.chosen.extend(taken.map(|(_, _, attribute)| *attribute));
-        let chosen = &*self.chosen;
-        if self.types_only {
-            let len = |attribute| ber::element_len(type_only_len(entry.description(attribute)));
-            write_entry(self.out, self.id, &entry.dn, chosen.iter().map(len).sum(), |out| {
-                for attribute in chosen {
-                    let description = entry.description(attribute);
-                    ber::write_header(out, ber::tag::SEQUENCE, type_only_len(description));
-                    ber::write_bytes(out, ber::tag::OCTET_STRING, description);
-                    ber::write_header(out, ber::tag::SET, 0);
-                }
-            });
-        } else {
-            let len = chosen.iter().map(|attribute| entry.encoded(attribute).len()).sum();
-            write_entry(self.out, self.id, &entry.dn, len, |out| {
-                for attribute in chosen {
-                    out.extend_from_slice(entry.encoded(attribute));
-                }
-            });
-        }
+    }
+    let all = entry.listed();
+    let taken = all.filter(|(kind, operational, attribute)| {
+        form.wanted.takes(schema, *kind, *operational, |options| {
+            entry.has_options(attribute, options)
+        })
+    });
+    chosen.clear();
+    chosen.extend(taken.map(|(_, _, attribute)| *attribute));
+    if form.types_only {
+        let len = |attribute| ber::element_len(type_only_len(entry.description(attribute)));
+        write_entry(out, form, &entry.dn, chosen.iter().map(len).sum(), |out| {
+            for attribute in chosen.iter() {
+                let description = entry.description(attribute);
+                ber::write_header(out, ber::tag::SEQUENCE, type_only_len(description));
+                ber::write_bytes(out, ber::tag::OCTET_STRING, description);
+                ber::write_header(out, ber::tag::SET, 0);
+            }
+        });
+    } else {
+        let len = chosen.iter().map(|attribute| entry.encoded(attribute).len()).sum();
+        write_entry(out, form, &entry.dn, len, |out| {
+            for attribute in chosen.iter() {
+                out.extend_from_slice(entry.encoded(attribute));
+            }
+        });
     }
 }
 
@@ -315,22 +345,31 @@ fn type_only_len(description: &[u8]) -> usize {
 }
 
 /// Appends a SearchResultEntry whose attributes, `attributes_len` octets of them, `fill` appends.
-fn write_entry(out: &mut Vec<u8>, id: i32, dn: &[u8], attributes_len: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+fn write_entry(out: &mut Vec<u8>, form: &Form<'_>, dn: &[u8], attributes_len: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+    /// The tag of Controls in an LDAPMessage.
+    const CONTROLS: u8 = 0xA0;
     let op_len = ber::element_len(dn.len()) + ber::element_len(attributes_len);
-    let id_len = ber::element_len(ber::integer_octets(id));
-    let message_len = id_len + ber::element_len(op_len);
+    let id_len = ber::element_len(ber::integer_octets(form.id));
+    let controls_len = match form.controls.len() {
+        0 => 0,
+        len => ber::element_len(len),
+    };
+    let message_len = id_len + ber::element_len(op_len) + controls_len;
     out.reserve(ber::element_len(message_len));
     ber::write_header(out, ber::tag::SEQUENCE, message_len);
-    ber::write_integer(out, ber::tag::INTEGER, id);
+    ber::write_integer(out, ber::tag::INTEGER, form.id);
     ber::write_header(out, tag::SEARCH_ENTRY, op_len);
     ber::write_bytes(out, ber::tag::OCTET_STRING, dn);
     ber::write_header(out, ber::tag::SEQUENCE, attributes_len);
     fill(out);
+    if !form.controls.is_empty() {
+        ber::write_bytes(out, CONTROLS, form.controls);
+    }
 }
 
 /// The attributes that a search asks for (RFC 4511 section 4.5.1.8, RFC 3673).
 #[derive(Debug, Default)]
-struct Wanted {
+pub(super) struct Wanted {
     all_user: bool,
     all_operational: bool,
     names: Vec<Name>,
@@ -345,7 +384,7 @@ struct Name {
 }
 
 impl Wanted {
-    fn read(&mut self, schema: &Schema, attributes: Strings<'_>) {
+    pub(super) fn read(&mut self, schema: &Schema, attributes: Strings<'_>) {
         self.names.clear();
         self.options.clear();
         self.all_operational = false;

@@ -13,6 +13,7 @@ use super::{Bounds, Directory, LocalSession, Outcome, people};
 mod load;
 mod model;
 mod search;
+mod sync;
 mod write;
 
 const FILE: &str = "\

@@ -271,7 +271,7 @@ impl Directory {
     }
 
     fn next_csn(&self, moment: &Moment) -> Csn {
-        self.log.newest().next(moment.unix_micros)
+        self.log.newest().max(self.trust.start).next(moment.unix_micros)
     }
 
     /// An entry takes the place of the one that was there: in the tree it stays where it is.
