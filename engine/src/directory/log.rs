@@ -58,17 +58,33 @@ impl Log {
         }
     }
 
+    /// The same, with room for another number of changes. It keeps the newest.
+    pub(super) fn resized(&self, changes_max: usize) -> Self {
+        let mut log = Self::new(self.forgotten, changes_max);
+        (log.first, log.next) = (self.first, self.first);
+        for change in (self.first..self.next).filter_map(|number| self.get(number)) {
+            log.append(Arc::clone(change));
+        }
+        log.newest = self.newest;
+        log
+    }
+
     pub(super) fn push(&mut self, change: Change) {
+        self.append(Arc::new(change));
+    }
+
+    fn append(&mut self, change: Arc<Change>) {
         self.newest = change.csn;
         self.bytes += change.bytes();
         while self.next - self.first >= self.max as u64 {
             self.forget();
         }
         let slot = self.slot(self.next);
-        let change = Some(Arc::new(change));
-        match self.ring.get_mut(slot) {
-            Some(place) => *place = change,
-            None => self.ring.push(change),
+        while self.ring.len() <= slot {
+            self.ring.push(None);
+        }
+        if let Some(place) = self.ring.get_mut(slot) {
+            *place = Some(change);
         }
         self.next += 1;
         while self.bytes > BYTES_MAX && self.first < self.next {
@@ -148,5 +164,17 @@ mod tests {
         assert_eq!(log.after(csn(20)), Some(2));
         assert_eq!(log.after(csn(45)), Some(4));
         assert_eq!(log.after(csn(50)), Some(5));
+        for max in [2, 10] {
+            let mut other = log.resized(max);
+            assert_eq!((other.next(), other.newest()), (5, csn(50)));
+            assert_eq!(other.get(4).map(|change| change.csn), Some(csn(50)));
+            assert_eq!(other.after(csn(25)), (max == 10).then_some(2));
+            other.push(Change {
+                csn: csn(60),
+                old: None,
+                new: None,
+            });
+            assert_eq!(other.get(5).map(|change| change.csn), Some(csn(60)));
+        }
     }
 }

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use super::answer::{Answer, Asker};
 use super::csn::Csn;
 use super::entry::{Entry, EntryId};
-use super::log::{Change, Log};
+use super::log::Change;
 use super::{Bounds, Directory, LocalSession, Node, Outcome, root};
 use work::Work;
 
@@ -99,13 +99,23 @@ impl Directory {
             admins: normal,
             ..writing.clone()
         }));
-        self.log = Log::new(self.log.newest(), writing.changes_max);
+        self.log = self.log.resized(writing.changes_max);
         let suffix = self
             .entry(self.suffix)
             .map(|entry| entry.dn.clone())
             .unwrap_or_default();
         self.root_dse = Arc::new(root::root_dse(&self.schema, &suffix, true));
         Ok(())
+    }
+
+    /// From now on nobody writes to it.
+    pub fn make_read_only(&mut self) {
+        self.writing = None;
+        let suffix = self
+            .entry(self.suffix)
+            .map(|entry| entry.dn.clone())
+            .unwrap_or_default();
+        self.root_dse = Arc::new(root::root_dse(&self.schema, &suffix, false));
     }
 
     /// How many changes there have been since it was loaded.
