@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
-use super::snapshot::{Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service};
+use super::snapshot::{Count, Counters, Directory, Helper, Listener, Local, Operations, Seconds, Server, Service};
 use super::*;
 
 fn figures() -> Snapshot {
@@ -24,6 +24,12 @@ fn figures() -> Snapshot {
             directory: "corp".into(),
             clients: 3,
             state: "ready".into(),
+        }],
+        local: vec![Local {
+            file: "people.ldif".into(),
+            entries: 12,
+            unsaved: 1,
+            ..Local::default()
         }],
         directories: vec![Directory {
             name: "corp".into(),

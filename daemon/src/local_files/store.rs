@@ -62,6 +62,12 @@ impl Store {
         let mut directory = read.directory;
         allow(&mut directory, target)?;
         let write_back = target.write_back.then(|| Arc::new(WriteBack::new(target, &read.bytes)));
+        // Before anything is changed the file must no longer say that nothing is missing.
+        if let Some(write_back) = &write_back
+            && directory.is_from_an_end_in_order()
+        {
+            write_back.begin(&directory);
+        }
         Ok(Self::of(target, directory, write_back))
     }
 

@@ -89,6 +89,13 @@ impl WriteBack {
         }
     }
 
+    /// The file says from now on that there may be changes that are not in it.
+    pub(super) fn begin(&self, directory: &Directory) {
+        if let Err(trouble) = self.write(directory, false) {
+            self.failed(&trouble, directory);
+        }
+    }
+
     /// The same file, for a store that goes on with what this one has.
     pub(super) fn taken_over(&self) -> Self {
         let state = self.lock();
@@ -267,7 +274,7 @@ impl WriteBack {
     pub(super) fn finish(&self, directory: &Directory) {
         let mut state = self.lock();
         state.ended = true;
-        let changed = state.changes > 0;
+        let changed = state.changes > 0 || self.writes.load(Ordering::Relaxed) > 0;
         drop(state);
         self.wake.notify_all();
         if changed && let Err(trouble) = self.write(directory, true) {

@@ -96,11 +96,13 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
             siblings.push(id(at)?);
         }
     }
-    let mark = Mark::read(ldif);
+    // Only what was ended in order tells all that had been done; after anything else no older cookie is believed, and
+    // every entry counts as changed: a consumer may have seen a newer one that was lost.
+    let clean = Mark::read(ldif).filter(|mark| mark.clean);
     let mut made = Made {
         loaded_at: time::format(loaded_at_micros / 1_000_000),
         csn: Csn::at(loaded_at_micros),
-        keep_csn: mark.is_some(),
+        keep_csn: clean.is_some(),
     };
     let mut nodes = Layers::default();
     let mut index = Index::new(names.len().saturating_mul(VALUES_OF_AN_ENTRY));
@@ -132,8 +134,6 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
         .map(|node| node.entry.csn)
         .max()
         .unwrap_or_default();
-    // Only what was ended in order tells all that had been done; after anything else no older cookie is believed.
-    let clean = mark.filter(|mark| mark.clean);
     let start = of_entries.max(made.csn).next(0);
     let newest = clean.map_or(start, |mark| mark.newest.max(of_entries));
     let trust = Trust {
@@ -412,7 +412,7 @@ struct Made {
     loaded_at: String,
     /// The last number given.
     csn: Csn,
-    /// The file's numbers are ours and tell of every change.
+    /// The file's own numbers are ours, and none is missing.
     keep_csn: bool,
 }
 

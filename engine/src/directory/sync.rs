@@ -119,7 +119,7 @@ impl Follow {
                 return Err(End::new(code::UNWILLING_TO_PERFORM, why));
             }
         };
-        let (next, phase) = begin_phase(directory, id, &sync, request.scope)?;
+        let (next, phase) = begin_phase(directory, id, sync.cookie, request.scope);
         let mut follow = Follow {
             id: envelope.id,
             base,
@@ -369,23 +369,17 @@ impl Follow {
     }
 }
 
-/// How a search begins that knows what its cookie says, and which change it is told next after that.
-fn begin_phase(
-    directory: &Arc<Directory>,
-    base: EntryId,
-    sync: &SyncRequest<'_>,
-    scope: Scope,
-) -> Result<(u64, Phase), End<'static>> {
+/// How a search begins, and which change it is told next after that.
+///
+/// A cookie that is of no use is answered with everything and not with e-syncRefreshRequired, also where the request's
+/// reloadHint asks for that: slapd as a consumer always sets it, and comes back with the same cookie for ever.
+fn begin_phase(directory: &Arc<Directory>, base: EntryId, cookie: Option<&[u8]>, scope: Scope) -> (u64, Phase) {
     let log = &directory.log;
-    let known = sync.cookie.and_then(Csn::of_cookie);
+    let known = cookie.and_then(Csn::of_cookie);
     let believed = known.filter(|csn| directory.trust.believes(*csn, log.newest()));
     if let Some(next) = believed.and_then(|csn| log.after(csn)) {
         let (until, csn) = (log.next(), log.newest());
-        return Ok((next, Phase::Replay { until, csn }));
-    }
-    if sync.reload_hint && known.is_some() && believed.is_none() {
-        let why = "the cookie is of no use here; begin without one";
-        return Err(End::new(code::SYNC_REFRESH_REQUIRED, why));
+        return (next, Phase::Replay { until, csn });
     }
     let mut stack = vec![base];
     if scope == Scope::Subordinate {
@@ -401,7 +395,7 @@ fn begin_phase(
         since: believed,
         present: Vec::new(),
     };
-    Ok((log.next(), walk))
+    (log.next(), walk)
 }
 
 fn entries_max(request: &SearchRequest<'_>) -> u64 {

@@ -6,7 +6,7 @@ use wire::ldap::result::code;
 
 use super::super::entry::uuid_text;
 use super::super::{Directory, root, time};
-use super::rename::canonical_rdn;
+use super::rename::{add_naming_values, canonical_rdn};
 use super::work::{Work, describe, read_values};
 use super::{Moment, Refusal, Who, Writing};
 
@@ -38,10 +38,8 @@ impl Directory {
                 draft.forms = forms;
             });
         }
-        if !work.is_named_right(&self.schema) {
-            let why = "the value of a naming attribute is not among the entry's";
-            return Err(Refusal::new(code::NAMING_VIOLATION, why));
-        }
+        // What names the entry need not be said twice (RFC 4511 section 4.7).
+        add_naming_values(&self.schema, &mut work, request.entry)?;
         let suffix = self.entry(self.suffix).map(|entry| entry.normal_dn.clone());
         if !dn::is_within(&work.normal_dn, &suffix.unwrap_or_default()) {
             return Err(Refusal::new(code::UNWILLING_TO_PERFORM, "no global superior knowledge"));

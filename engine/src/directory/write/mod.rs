@@ -118,6 +118,12 @@ impl Directory {
         self.root_dse = Arc::new(root::root_dse(&self.schema, &suffix, false));
     }
 
+    /// Whether its file says that nothing was done after it was written: from the first change on that is not true.
+    #[must_use]
+    pub fn is_from_an_end_in_order(&self) -> bool {
+        self.trust.before.is_some()
+    }
+
     /// How many changes there have been since it was loaded.
     #[must_use]
     pub fn changes(&self) -> u64 {

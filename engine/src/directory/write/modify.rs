@@ -44,8 +44,9 @@ impl Directory {
             }
         }
         if !work.is_named_right(&self.schema) {
+            // RFC 4511 has notAllowedOnRDN (67) for it; clients know what slapd says.
             let why = "a value that names the entry cannot be taken from it";
-            return Err(Refusal::new(code::NOT_ALLOWED_ON_RDN, why));
+            return Err(Refusal::new(code::NAMING_VIOLATION, why));
         }
         work.stamp(&self.schema, who, self.next_csn(moment));
         let new = work.build(&self.schema)?;

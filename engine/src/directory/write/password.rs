@@ -39,7 +39,7 @@ impl Directory {
         }
         let (id, entry) = match self.find(&user) {
             Some((id, node)) => (id, std::sync::Arc::clone(&node.entry)),
-            None => return Err(self.no_such_object(&user)),
+            None => return Err(Refusal::new(code::NO_SUCH_OBJECT, "")),
         };
         if asked.old.is_some_and(|old| !self.has_password(entry.passwords(), old)) {
             let why = "unwilling to verify old password";

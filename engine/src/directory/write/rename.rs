@@ -33,7 +33,7 @@ impl Directory {
             None => old_parent,
             Some(name) => match self.find(name) {
                 Some((parent, _)) => parent,
-                None => return Err(self.no_such_object(name)),
+                None => return Err(Refusal::new(code::NO_SUCH_OBJECT, "the new superior is not there")),
             },
         };
         let Some(parent) = self.entry(new_parent) else {
@@ -171,8 +171,13 @@ fn drop_naming_values(schema: &Schema, work: &mut Work, old: &[u8], new: &[u8]) 
     }
 }
 
-fn add_naming_values(schema: &Schema, work: &mut Work, new: &[u8]) -> Result<(), Refusal> {
+/// What the first RDN of `new` says becomes part of the entry.
+pub(super) fn add_naming_values(schema: &Schema, work: &mut Work, new: &[u8]) -> Result<(), Refusal> {
     for ava in naming(new) {
+        if schema.find(ava.attribute).is_none() {
+            // As slapd has it: a name is judged by the schema before anything else is.
+            return Err(Refusal::new(code::INVALID_DN_SYNTAX, "invalid DN"));
+        }
         let of = describe(schema, ava.attribute)?;
         let value = ava.value.bytes();
         let (mut values, mut forms) = read_values(schema, &of, [&*value].into_iter())?;
