@@ -63,6 +63,10 @@ pub(crate) fn person(name: &str) -> (String, Vec<u8>) {
     (dn, op)
 }
 
+fn unit(dn: &str, ou: &str) -> Vec<u8> {
+    ops::add(dn, &[("objectClass", &["organizationalUnit"]), ("ou", &[ou])])
+}
+
 /// In this order: each works on what the ones before it left.
 fn writes() -> Vec<(&'static str, Vec<u8>)> {
     [additions(), changes(), moves()].concat()
@@ -81,7 +85,6 @@ fn additions() -> Vec<(&'static str, Vec<u8>)> {
         all.push(more);
         ops::add(&made, &all)
     };
-    let unit = |dn: &str, ou: &str| ops::add(dn, &[("objectClass", &["organizationalUnit"]), ("ou", &[ou])]);
     vec![
         ("an undefined type", with(("nosuchattribute", &["x"]))),
         ("a value against its syntax", with(("uidNumber", &["many"]))),
@@ -175,7 +178,7 @@ fn changes() -> Vec<(&'static str, Vec<u8>)> {
 fn moves() -> Vec<(&'static str, Vec<u8>)> {
     let scratch = format!("ou=scratch,{BASE}");
     let (made, renamed) = (format!("uid=made,{scratch}"), format!("uid=renamed,{scratch}"));
-    let box_ = format!("ou=box,{scratch}");
+    let (box_, wood) = (format!("ou=box,{scratch}"), format!("ou=wood,{scratch}"));
     vec![
         (
             "a container",
@@ -208,29 +211,20 @@ fn moves() -> Vec<(&'static str, Vec<u8>)> {
             "read it there",
             ops::search(&box_, ops::SUB, &present("objectClass"), &["*"]),
         ),
-        ("rename a subtree", ops::rename(&box_, "ou=crate", true, None)),
+        ("a tree", unit(&format!("ou=tree,{scratch}"), "tree")),
+        ("a leaf", unit(&format!("ou=leaf,ou=tree,{scratch}"), "leaf")),
+        (
+            "rename a subtree",
+            ops::rename(&format!("ou=tree,{scratch}"), "ou=wood", true, None),
+        ),
         (
             "read that",
-            ops::search(
-                &format!("ou=crate,ou=scratch,{BASE}"),
-                ops::SUB,
-                &present("objectClass"),
-                &["*"],
-            ),
+            ops::search(&wood, ops::SUB, &present("objectClass"), &["*"]),
         ),
-        ("what has children", ops::delete(&format!("ou=crate,ou=scratch,{BASE}"))),
-        (
-            "delete",
-            ops::delete(&format!("uid=renamed,ou=crate,ou=scratch,{BASE}")),
-        ),
-        (
-            "delete again",
-            ops::delete(&format!("uid=renamed,ou=crate,ou=scratch,{BASE}")),
-        ),
-        (
-            "now that it is empty",
-            ops::delete(&format!("ou=crate,ou=scratch,{BASE}")),
-        ),
+        ("what has children", ops::delete(&wood)),
+        ("delete", ops::delete(&format!("ou=leaf,{wood}"))),
+        ("delete again", ops::delete(&format!("ou=leaf,{wood}"))),
+        ("now that it is empty", ops::delete(&wood)),
         ("a password", ops::password_modify(Some(&user(40)), None, Some("first"))),
         (
             "with a wrong old one",
