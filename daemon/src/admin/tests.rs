@@ -9,6 +9,15 @@ use std::sync::Mutex;
 use super::snapshot::{Count, Counters, Directory, Helper, Listener, Local, Operations, Seconds, Server, Service};
 use super::*;
 
+fn local() -> Local {
+    Local {
+        file: "people.ldif".into(),
+        entries: 12,
+        unsaved: 1,
+        ..Local::default()
+    }
+}
+
 fn figures() -> Snapshot {
     Snapshot {
         version: "0.1.0".into(),
@@ -25,12 +34,7 @@ fn figures() -> Snapshot {
             clients: 3,
             state: "ready".into(),
         }],
-        local: vec![Local {
-            file: "people.ldif".into(),
-            entries: 12,
-            unsaved: 1,
-            ..Local::default()
-        }],
+        local: vec![local()],
         directories: vec![Directory {
             name: "corp".into(),
             identity: "proxied".into(),

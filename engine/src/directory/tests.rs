@@ -15,6 +15,7 @@ mod model;
 mod search;
 mod sync;
 mod write;
+mod write_model;
 
 const FILE: &str = "\
 dn: dc=example,dc=com

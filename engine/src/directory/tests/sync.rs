@@ -13,7 +13,8 @@ use wire::ldap::result::code;
 use wire::ldap::sync::{Mode, State, SyncInfo, SyncMessage, SyncRequest, read_message};
 
 use super::super::{Directory, Fed, Follow, Outcome};
-use super::write::{Step, Writer, act, small_writer, step};
+use super::write::Writer;
+use super::write_model::{Step, act, small_writer, step};
 use super::{BASE, Client, with_control};
 
 /// What a consumer has, by UUID: name and attributes.
