@@ -445,7 +445,10 @@ fn a_file_that_a_person_has_changed_is_not_overwritten() {
         status["local"][0]["failures"].as_u64() > Some(0)
     });
     assert_eq!(std::fs::read_to_string(&path).expect("a file"), mine);
-    assert!(usherd.process.output().contains("somebody else has changed the file"));
+    wait_for("it is said", Duration::from_secs(5), || {
+        let said = usherd.process.output();
+        said.contains("somebody else has changed the file").then_some(())
+    });
     let kept = wait_for("what is in memory is kept", Duration::from_secs(5), || {
         std::fs::read_to_string(file(&usherd, "people.ldif.unsaved")).ok()
     });

@@ -104,8 +104,7 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
         csn: Csn::at(loaded_at_micros),
         keep_csn: clean.is_some(),
     };
-    let mut nodes = Layers::default();
-    let mut index = Index::new(names.len().saturating_mul(VALUES_OF_AN_ENTRY));
+    let mut nodes: Layers<Option<Node>> = Layers::default();
     let mut suffix_id = EntryId(0);
     let mut bytes = 0;
     let tree = names.iter().zip(children.into_iter().zip(parents));
@@ -117,7 +116,6 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
         add_made(&mut new, &schema, &mut made, !children.is_empty());
         let entry = entry::build(&name.dn, &name.normal_dn, new.drafts, new.passwords)
             .map_err(|_| error(name.line, "an entry of more than 4 GiB", "less"))?;
-        index.add(id(at)?, &entry);
         bytes += entry.bytes();
         if parent.is_none() {
             suffix_id = id(at)?;
@@ -127,6 +125,13 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
             parent: parent.map(id).transpose()?,
             children: Arc::new(children),
         }));
+    }
+    // Not while the entries are made: what is looked at together, one entry after the other, is to lie together.
+    let mut index = Index::new(names.len().saturating_mul(VALUES_OF_AN_ENTRY));
+    for (at, node) in nodes.iter().enumerate() {
+        if let Some(node) = node {
+            index.add(id(at)?, &node.entry);
+        }
     }
     let of_entries = nodes
         .iter()
