@@ -123,7 +123,7 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Direc
         nodes.push(Some(Node {
             entry: Arc::new(entry),
             parent: parent.map(id).transpose()?,
-            children: Arc::new(children),
+            children: children.into(),
         }));
     }
     // Not while the entries are made: what is looked at together, one entry after the other, is to lie together.

@@ -111,7 +111,8 @@ impl Trust {
 struct Node {
     entry: Arc<Entry>,
     parent: Option<EntryId>,
-    children: Arc<Vec<EntryId>>,
+    /// How many there are stands beside the pointer: who has none costs no look at memory elsewhere.
+    children: Arc<[EntryId]>,
 }
 
 /// What one session with the local directory has.

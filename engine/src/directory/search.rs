@@ -221,12 +221,7 @@ impl<'a> Run<'a, '_> {
     /// Parents before children, in the order of the file.
     fn walked(&mut self, stack: &mut Vec<EntryId>, base: EntryId, scope: Scope) -> Result<(), End<'a>> {
         let directory = self.directory;
-        let children = |id| {
-            directory
-                .node(id)
-                .map(|node| node.children.as_slice())
-                .unwrap_or_default()
-        };
+        let children = |id| directory.node(id).map(|node| &*node.children).unwrap_or_default();
         if scope == Scope::One {
             return children(base)
                 .iter()

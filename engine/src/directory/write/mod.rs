@@ -343,7 +343,7 @@ impl Directory {
         let Some(node) = self.nodes.get_mut(parent.index()).and_then(Option::as_mut) else {
             return;
         };
-        Arc::make_mut(&mut node.children).push(id);
+        node.children = node.children.iter().copied().chain([id]).collect();
         if node.children.len() == 1 {
             self.tell_of_children(parent, b"TRUE");
         }
@@ -353,7 +353,7 @@ impl Directory {
         let Some(node) = self.nodes.get_mut(parent.index()).and_then(Option::as_mut) else {
             return;
         };
-        Arc::make_mut(&mut node.children).retain(|child| *child != id);
+        node.children = node.children.iter().copied().filter(|child| *child != id).collect();
         if node.children.is_empty() {
             self.tell_of_children(parent, b"FALSE");
         }
