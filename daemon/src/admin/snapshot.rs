@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// Directories by name.
     pub directories: Vec<Directory>,
+    /// LDIF files that are served.
+    pub local: Vec<Local>,
     /// Services by name.
     pub services: Vec<Service>,
     /// Everything else that is counted.
@@ -100,6 +102,24 @@ pub struct Server {
     pub pinned: u64,
     /// Why the last attempt at a connection failed; empty where none did.
     pub last_error: String,
+}
+
+/// An LDIF file that is served.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Local {
+    /// The file.
+    pub file: String,
+    /// Entries now.
+    pub entries: u64,
+    /// Changes since it was loaded.
+    pub changes: u64,
+    /// Changes that are to be in the file and are not yet, now.
+    pub unsaved: u64,
+    /// How often changes were written to the file.
+    pub writes: u64,
+    /// How often that failed.
+    pub failures: u64,
 }
 
 /// Operations of one class that ended alike.

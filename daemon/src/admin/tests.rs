@@ -6,8 +6,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
-use super::snapshot::{Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service};
+use super::snapshot::{Count, Counters, Directory, Helper, Listener, Local, Operations, Seconds, Server, Service};
 use super::*;
+
+fn local() -> Local {
+    Local {
+        file: "people.ldif".into(),
+        entries: 12,
+        unsaved: 1,
+        ..Local::default()
+    }
+}
 
 fn figures() -> Snapshot {
     Snapshot {
@@ -25,6 +34,7 @@ fn figures() -> Snapshot {
             clients: 3,
             state: "ready".into(),
         }],
+        local: vec![local()],
         directories: vec![Directory {
             name: "corp".into(),
             identity: "proxied".into(),

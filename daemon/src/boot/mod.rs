@@ -288,6 +288,7 @@ impl Daemon {
         for worker in &mut self.workers {
             worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
         }
+        crate::local_files::finish();
         tracing::info!("ended");
         if self.late { DRAIN_LATE } else { CLEAN }
     }
@@ -487,7 +488,7 @@ fn verify(plan: &Plan) -> Result<(), Vec<String>> {
     for (name, directory) in &plan.directories {
         for server in directory.tiers.iter().flat_map(|tier| &tier.servers) {
             let checked = match &server.target {
-                Target::Local { .. } => crate::local_files::check(&server.target),
+                Target::Local(file) => crate::local_files::check(file),
                 Target::Tcp { host, tls: tls_of, .. } => match tls_of {
                     UpstreamTls::None => Ok(()),
                     UpstreamTls::Ldaps(client)

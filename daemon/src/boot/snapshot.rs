@@ -9,7 +9,7 @@ use engine::core::{Health, Histogram, Stats};
 
 use super::{Lifecycle, State};
 use crate::admin::snapshot::{
-    Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service, Snapshot,
+    Count, Counters, Directory, Helper, Listener, Local, Operations, Seconds, Server, Service, Snapshot,
 };
 use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
@@ -49,6 +49,17 @@ pub(super) fn protocol(listener: &plan::Listener) -> &'static str {
         (Face::Dbus { .. }, _) => "dbus",
         (Face::Nslcd { .. }, _) => "nslcd",
         (Face::Saslauthd { .. }, _) => "saslauthd",
+    }
+}
+
+fn local(figures: crate::local_files::Figures) -> Local {
+    Local {
+        file: figures.file,
+        entries: figures.entries,
+        changes: figures.changes,
+        unsaved: figures.unsaved,
+        writes: figures.writes,
+        failures: figures.failures,
     }
 }
 
@@ -117,6 +128,7 @@ impl Reporter {
                 reloads: vec![count("applied", state.reloads), count("refused", state.reloads_failed)],
             },
             directories,
+            local: crate::local_files::figures().into_iter().map(local).collect(),
             services,
         }
     }

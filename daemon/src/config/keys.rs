@@ -196,6 +196,12 @@ const TIER: &[&str] = &["policy", "server"];
 const UPSTREAM: &[&str] = &[
     "url",
     "ldif",
+    "writable",
+    "admins",
+    "write_back",
+    "entries_max",
+    "bytes_max",
+    "sync_log_max",
     "name",
     "weight",
     "connections",

@@ -13,7 +13,7 @@ mod check_rpc;
 mod check_service;
 mod check_tls;
 pub mod diagnostic;
-mod files;
+pub mod files;
 mod helper_dbus;
 mod identity_helpers;
 pub mod keys;

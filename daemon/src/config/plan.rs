@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::core::policy::Kind as Policy;
+use engine::directory::Writing;
 use zeroize::Zeroizing;
+
+use super::files::Stamp;
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,16 +177,24 @@ pub enum Target {
     /// An LDAP server over a unix socket (`ldapi`).
     Unix(PathBuf),
     /// The local directory: an LDIF file (absolute path) held in memory, loaded at start and on reload when the file changed.
-    Local {
-        /// The file.
-        file: PathBuf,
-        /// Its content's identity (modification time and length), so that a reload notices a changed file.
-        stamp: (u64, u64),
-        /// Its naming context, where the directory names one; else the file's first entry.
-        base: Option<String>,
-        /// The demo's content, in place of the file's.
-        text: Option<Arc<str>>,
-    },
+    Local(LocalFile),
+}
+
+/// An LDIF file that is served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalFile {
+    /// The file.
+    pub file: PathBuf,
+    /// Its content's identity, so that a reload notices a changed file.
+    pub stamp: Stamp,
+    /// Its naming context, where the directory names one; else the file's first entry.
+    pub base: Option<String>,
+    /// The demo's content, in place of the file's.
+    pub text: Option<Arc<str>>,
+    /// Who may write to it; nobody where none.
+    pub writing: Option<Writing>,
+    /// Changes go back to the file.
+    pub write_back: bool,
 }
 
 /// TLS towards a server.

@@ -100,6 +100,23 @@ pub enum StartTls {
     Tried,
 }
 
+/// How an LDIF file may be written to.
+#[derive(Debug, Default)]
+pub struct Writing {
+    /// Whether at all.
+    pub writable: Option<At<bool>>,
+    /// Who may.
+    pub admins: Option<At<Vec<At<String>>>>,
+    /// Whether changes go to the file.
+    pub write_back: Option<At<bool>>,
+    /// See `engine::directory::Writing`.
+    pub entries_max: Option<At<usize>>,
+    /// See `engine::directory::Writing`.
+    pub bytes_max: Option<At<usize>>,
+    /// See `engine::directory::Writing`.
+    pub sync_log_max: Option<At<usize>>,
+}
+
 /// One server.
 #[derive(Debug, Default)]
 pub struct Upstream {
@@ -111,6 +128,8 @@ pub struct Upstream {
     pub ldif: Option<At<String>>,
     /// Shown instead of the URL.
     pub name: Option<At<String>>,
+    /// `writable` and what goes with it, for `ldif`.
+    pub writing: Writing,
     /// See `plan::Upstream`.
     pub weight: Option<At<i64>>,
     /// See `plan::Upstream`.
@@ -362,6 +381,14 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
         url: section.string(p, "url"),
         ldif: section.string(p, "ldif"),
         name: section.string(p, "name"),
+        writing: Writing {
+            writable: section.boolean(p, "writable"),
+            admins: section.strings(p, "admins"),
+            write_back: section.boolean(p, "write_back"),
+            entries_max: section.count(p, "entries_max", 1, 100_000_000),
+            bytes_max: section.size(p, "bytes_max", 4096, 64 * GIB),
+            sync_log_max: section.count(p, "sync_log_max", 1, 10_000_000),
+        },
         weight: section.integer(p, "weight", 0, 1_000_000),
         connections: section.count(p, "connections", 1, 10_000),
         connections_max: section.count(p, "connections_max", 1, 10_000),

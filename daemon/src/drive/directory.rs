@@ -42,7 +42,7 @@ pub struct Server {
     /// TLS towards it.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// The LDIF file in memory.
-    pub local: Option<Arc<engine::directory::Directory>>,
+    pub local: Option<Arc<crate::local_files::Store>>,
     /// False while the demo has taken it away.
     pub alive: bool,
     /// Which of its addresses is tried next.

@@ -216,8 +216,12 @@ impl Drive {
         let Some(wire_id) = state.flight(ticket).map(|flight| flight.wire_id) else {
             return;
         };
-        let Some(Place::Conn(to)) = state.place(upstream) else {
-            return;
+        let to = match state.place(upstream) {
+            Some(Place::Conn(to)) => *to,
+            Some(Place::Local(_)) => {
+                return self.forget_followers(|pool, other, _| pool == index && other == ticket);
+            }
+            _ => return,
         };
         let at = to.at as usize;
         // A number that the ticket had on another connection may be somebody else's here.
@@ -276,7 +280,8 @@ impl Drive {
                 }
             }
             Place::Runner(Some(run)) => self.kill_program(run),
-            Place::Local(_) | Place::Resolving { .. } | Place::Runner(None) | Place::Helper(_) | Place::Nowhere => {}
+            Place::Local(_) => self.forget_followers(|pool, _, other| pool == index && other == upstream),
+            Place::Resolving { .. } | Place::Runner(None) | Place::Helper(_) | Place::Nowhere => {}
         }
     }
 
@@ -300,6 +305,7 @@ impl Drive {
         self.set_control(index, caller, lane);
         let mut out = self.spares.take();
         let mut request = self.spares.take();
+        let mut following = None;
         let control = std::mem::take(&mut self.control);
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return;
@@ -314,13 +320,16 @@ impl Drive {
         };
         if let Some(env) = &env {
             envelope::write(&mut request, caller.id, env.op, env.controls, &control);
-            local::answer(state, upstream, &request, &mut out);
+            following = local::answer(state, upstream, &request, &mut out);
         }
         if let Some(flight) = state.flight(ticket) {
             flight.bytes = stored;
         }
         self.control = control;
         self.deliver_local(index, ticket, upstream, &out);
+        if let Some(following) = following {
+            self.followed(index, ticket, upstream, caller, following);
+        }
         zeroize::Zeroize::zeroize(&mut request);
         self.spares.give(request);
         self.spares.give(out);

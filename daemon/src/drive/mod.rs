@@ -91,6 +91,8 @@ pub enum Job {
         /// Whether it answers.
         alive: bool,
     },
+    /// A local directory whose content is followed here has changed.
+    Changed(crate::local_files::Told),
     /// A call from another thread.
     Call(Box<RemoteCall>),
     /// The caller of this one no longer waits.
@@ -131,6 +133,12 @@ pub struct Drive {
     spawner: Option<Spawner>,
     /// Calls that came from other threads.
     remote: remote::Remote,
+    /// Searches that follow a local directory's content.
+    followers: VecDeque<local::Follower>,
+    /// Some of them are to be looked at,
+    feeding: bool,
+    /// and without waiting for an event.
+    feed_soon: bool,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -177,6 +185,9 @@ impl Drive {
             helpers_due: None,
             spawner: None,
             remote: remote::Remote::default(),
+            followers: VecDeque::new(),
+            feeding: false,
+            feed_soon: false,
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
@@ -234,6 +245,7 @@ impl Drive {
         if self.wake_at.is_some_and(|at| at <= self.now) {
             self.contained(None, Drive::tick);
         }
+        self.feed_followers();
         self.flush_dirty();
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -244,7 +256,7 @@ impl Drive {
         let mut timeout = self
             .wake_at
             .map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
-        if !self.again.is_empty() || !self.inbox.sleep() {
+        if !self.again.is_empty() || self.feed_soon || !self.inbox.sleep() {
             timeout = Some(Duration::ZERO);
         }
         if let Err(error) = self.poll.poll(events, timeout)
@@ -270,6 +282,7 @@ impl Drive {
                 server,
                 alive,
             } => self.set_alive(&directory, &server, alive),
+            Job::Changed(told) => self.directory_changed(&told),
             Job::Call(call) => self.remote_call(*call),
             Job::CancelCall(key) => self.cancel_remote(key),
             Job::Drain(level) => self.drain(level),

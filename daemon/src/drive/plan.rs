@@ -44,7 +44,7 @@ pub struct ListenerState {
 /// Which workers a directory lives on, of `workers`: all, or as many as its server with the fewest connections has.
 pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
     let servers = directory.tiers.iter().flat_map(|tier| &tier.servers);
-    let remote = servers.filter(|server| !matches!(server.target, plan::Target::Local { .. }));
+    let remote = servers.filter(|server| !matches!(server.target, plan::Target::Local(_)));
     let fewest = remote.map(|server| server.connections.max(1)).min().unwrap_or(workers);
     let count = fewest.clamp(1, workers.max(1));
     let first = directory
@@ -258,6 +258,7 @@ impl Drive {
             return;
         };
         tracing::error!(pool = index, "a pool is begun anew");
+        self.forget_followers(|pool, _, _| pool == index);
         let waiting: Vec<_> = old
             .flights
             .iter()
@@ -359,7 +360,7 @@ impl Server {
                 self.tls = Some((tls::client(client)?, tls::server_name(client, host)?));
             }
             plan::Target::Unix(_) => {}
-            plan::Target::Local { .. } => self.local = Some(crate::local_files::load(&self.plan.target)?),
+            plan::Target::Local(_) => self.local = Some(crate::local_files::load(&self.plan.target)?),
         }
         Ok(())
     }
@@ -420,7 +421,7 @@ fn lanes() -> Vec<LaneConfig> {
 /// This worker's share of a server's bounds.
 fn server_config(server: &Server, directory: &plan::Directory, share: (usize, usize)) -> ServerConfig {
     let plan = &server.plan;
-    let local = matches!(plan.target, plan::Target::Local { .. });
+    let local = matches!(plan.target, plan::Target::Local(_));
     let (minimum, maximum) = if local {
         (1, 1)
     } else {

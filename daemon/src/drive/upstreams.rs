@@ -49,11 +49,11 @@ impl Drive {
         };
         let target = server.plan.target.clone();
         match target {
-            Target::Local { .. } => match server.local.clone().filter(|_| server.alive) {
-                Some(directory) => {
+            Target::Local(_) => match server.local.clone().filter(|_| server.alive) {
+                Some(store) => {
                     let session = engine::directory::LocalSession::default();
                     let local = LocalUpstream {
-                        directory,
+                        store,
                         session,
                         lane,
                         server: number,

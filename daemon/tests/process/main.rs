@@ -27,6 +27,8 @@ mod identity;
 mod lifecycle;
 mod load;
 mod local;
+mod local_sync;
+mod local_write;
 #[path = "../../../helpers/tests/sql/mariadb.rs"]
 mod mariadb;
 mod nss;

@@ -275,6 +275,15 @@ impl Usherd {
         )
     }
 
+    /// Kills it, if it has not ended, and starts it again with the file as it is now.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        let (file, log) = (self.folder.file("usherd.toml"), self.folder.path().join("log"));
+        let args = ["run", "-c", &file, "--log", "human", "--log-level", "info"];
+        self.process = Process::start(BINARY, &args, &log);
+        self.until("ready", |status| status["lifecycle"] == "ready");
+    }
+
     /// Its end will not be a surprise.
     pub(crate) fn expect_end(&mut self) {
         self.asked_to_end = true;
