@@ -10,6 +10,9 @@ pub mod helper;
 pub mod ldap;
 pub mod ldif;
 pub mod nslcd;
+pub mod python_connection;
+#[cfg(test)]
+mod python_connection_tests;
 pub mod rpc;
 pub mod saslauthd;
 pub mod wipe;
