@@ -14,8 +14,15 @@
 //! The events that this emits into the store are delivered by shard, as `shards` says.
 
 mod codec;
+pub mod consumer;
+mod diff;
+mod emitter;
 pub mod event;
 pub mod json;
+mod marks;
+pub mod memory;
 pub mod settings;
 pub mod shape;
+pub mod shards;
 pub mod store;
+pub mod tree;
