@@ -18,7 +18,11 @@ pub(crate) fn run(data: &[u8]) {
                 answered += 1;
                 // Nobody who only guesses knows the key.
                 assert!(!next.done && answered <= 2);
-                assert!(next.send.iter().all(|payload| payload.len() <= HANDSHAKE_FRAME_BYTES_MAX));
+                assert!(
+                    next.send
+                        .iter()
+                        .all(|payload| payload.len() <= HANDSHAKE_FRAME_BYTES_MAX)
+                );
             }
             Err(_) => assert!(handshake.receive(b"#WELCOME#").is_err()),
         }

@@ -386,7 +386,9 @@ impl<'o> Pickle<'o> {
     fn counted(&mut self, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.0.extend_from_slice(&length.to_le_bytes());
-        let kept = bytes.get(..usize::try_from(length).unwrap_or(usize::MAX)).unwrap_or(bytes);
+        let kept = bytes
+            .get(..usize::try_from(length).unwrap_or(usize::MAX))
+            .unwrap_or(bytes);
         self.0.extend_from_slice(kept);
     }
 }

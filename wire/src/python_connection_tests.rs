@@ -95,8 +95,16 @@ fn frames_are_found_whole_or_refused_by_their_header() {
     let long = b"\xff\xff\xff\xff\0\0\0\0\0\0\0\x02ab";
     assert_eq!(split(long, 2), Step::Frame { len: 14 });
     assert_eq!(payload(long), b"ab");
-    assert!(matches!(split(b"\xff\xff\xff\xfe", 9), Step::Malformed(Malformed::BadValue(_))));
-    assert_eq!(split(&[0xFF; 12], usize::MAX), Step::NeedMore { total: Some(usize::MAX) });
+    assert!(matches!(
+        split(b"\xff\xff\xff\xfe", 9),
+        Step::Malformed(Malformed::BadValue(_))
+    ));
+    assert_eq!(
+        split(&[0xFF; 12], usize::MAX),
+        Step::NeedMore {
+            total: Some(usize::MAX)
+        }
+    );
 }
 
 #[test]

@@ -29,14 +29,21 @@ pub struct Command {
 }
 
 impl Command {
-    pub(super) fn start(plan: &CommandPlan, times: &Timeouts, feed: &Arc<str>, shard: u16) -> Result<Command, SinkError> {
+    pub(super) fn start(
+        plan: &CommandPlan,
+        times: &Timeouts,
+        feed: &Arc<str>,
+        shard: u16,
+    ) -> Result<Command, SinkError> {
         let Some((path, arguments)) = plan.program.split_first() else {
             return Err(SinkError::setting("the sink has no program"));
         };
         let mut program = Program::new(path);
         program.args(arguments);
         program.envs(plan.environment.iter().map(|(name, value)| (name, value)));
-        program.env("USHERD_FEED", &**feed).env("USHERD_SHARD", shard.to_string());
+        program
+            .env("USHERD_FEED", &**feed)
+            .env("USHERD_SHARD", shard.to_string());
         if let Some(directory) = &plan.directory {
             program.current_dir(directory);
         }
@@ -46,7 +53,9 @@ impl Command {
         };
         program.stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
         program.process_group(0).kill_on_drop(true);
-        let mut child = program.spawn().map_err(|error| SinkError::retry(format!("{path}: {error}")))?;
+        let mut child = program
+            .spawn()
+            .map_err(|error| SinkError::retry(format!("{path}: {error}")))?;
         let Some(input) = child.stdin.take() else {
             return Err(SinkError::retry(format!("{path}: it has no standard input")));
         };
@@ -84,7 +93,11 @@ impl Command {
             return;
         }
         for signal in [Signal::TERM, Signal::KILL] {
-            let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+            let id = self
+                .child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .and_then(Pid::from_raw);
             let Some(id) = id else { return };
             // It may end between the question and this: then there is nothing left to signal.
             let _ = kill_process_group(id, signal);
@@ -101,7 +114,11 @@ async fn log(feed: Arc<str>, shard: u16, errors: ChildStderr) {
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut errors).take(LOG_LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+        match (&mut errors)
+            .take(LOG_LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await
+        {
             Ok(0) | Err(_) => return,
             Ok(_) => {
                 let text = String::from_utf8_lossy(&line);

@@ -79,7 +79,8 @@ impl SharedFile {
             let mut writer = shared.lock().unwrap_or_else(PoisonError::into_inner);
             work(&mut writer).map_err(|error| SinkError::retry(format!("{}: {error}", writer.plan.path.display())))
         });
-        done.await.unwrap_or_else(|_| Err(SinkError::retry("the writer was stopped")))
+        done.await
+            .unwrap_or_else(|_| Err(SinkError::retry("the writer was stopped")))
     }
 }
 
@@ -105,7 +106,10 @@ impl Writer {
         let fsync = self.plan.fsync;
         self.rotate_if_due()?;
         let open = self.ready()?;
-        let written = open.file.write_all(text).and_then(|()| if fsync { open.file.sync_data() } else { Ok(()) });
+        let written = open
+            .file
+            .write_all(text)
+            .and_then(|()| if fsync { open.file.sync_data() } else { Ok(()) });
         match written {
             Ok(()) => {
                 open.bytes = open.bytes.saturating_add(text.len() as u64);
@@ -135,7 +139,11 @@ impl Writer {
         while !self.last.contains_key(&shard) && self.looked <= self.plan.keep {
             let path = self.older(self.looked);
             self.looked += 1;
-            let Ok(file) = File::open(path) else { continue };
+            // Of a device nothing is known, and it may have no end.
+            let Ok(file) = File::open(&path) else { continue };
+            if !file.metadata()?.is_file() {
+                continue;
+            }
             let mut found = BTreeMap::new();
             self.numbers(file, &mut found)?;
             for (shard, seq) in found {
@@ -224,7 +232,7 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         let start = end.saturating_sub(PIECE);
         file.seek(SeekFrom::Start(start))?;
         piece.clear();
-        file.by_ref().take(end - start).read_to_end(&mut piece)?;
+        Read::by_ref(file).take(end - start).read_to_end(&mut piece)?;
         if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
             return Ok(start + at as u64 + 1);
         }

@@ -63,7 +63,11 @@ impl Dialogue {
     ) -> Result<Delivered, SinkError> {
         let (_, last) = batch.range();
         let mut text = Vec::new();
-        for event in batch.events.iter().filter(|event| event.seq > self.written || event.seq == self.refused) {
+        for event in batch
+            .events
+            .iter()
+            .filter(|event| event.seq > self.written || event.seq == self.refused)
+        {
             json::write_line(&mut text, &self.feed, event);
         }
         self.refused = 0;
@@ -80,11 +84,7 @@ impl Dialogue {
                 continue;
             }
             let step = tokio::select! {
-                wrote = write.write(out), if !out.is_empty() => wrote.and_then(|n| match n {
-                    0 => Err(io::ErrorKind::WriteZero.into()),
-                    n => Ok(out = out.get(n..).unwrap_or_default()),
-                }),
-                flush = write.flush(), if out.is_empty() && !flushed => flush.map(|()| flushed = true),
+                wrote = push(write, &mut out, &mut flushed) => wrote,
                 got = more(&mut read, &mut input) => got,
             };
             if let Err(error) = step {
@@ -109,7 +109,12 @@ impl Dialogue {
                 None => {}
                 Some(Ok(Answer::Done(seq))) if seq <= self.written => self.done = self.done.max(seq),
                 Some(Ok(Answer::Refused(seq, reason))) if batch.events.iter().any(|event| event.seq == seq) => {
-                    let before = batch.events.iter().map(|event| event.seq).take_while(|before| *before < seq).last();
+                    let before = batch
+                        .events
+                        .iter()
+                        .map(|event| event.seq)
+                        .take_while(|before| *before < seq)
+                        .last();
                     (self.refused, self.done) = (seq, self.done.max(seq));
                     let text = format!("{} refused event {seq}: {reason}", self.peer);
                     return Err(SinkError::refused(seq, text).after(before));
@@ -136,6 +141,25 @@ impl Dialogue {
     pub(super) fn progress(&self, batch: &Batch<'_>) -> Option<u64> {
         let (first, last) = batch.range();
         (self.done >= first).then_some(self.done.min(last))
+    }
+}
+
+/// One step of writing and then flushing; nothing, for ever, when there is nothing left. Cancelled, it has done nothing.
+async fn push(write: &mut (impl AsyncWrite + Unpin), out: &mut &[u8], flushed: &mut bool) -> io::Result<()> {
+    if out.is_empty() && *flushed {
+        return std::future::pending().await;
+    }
+    if out.is_empty() {
+        write.flush().await?;
+        *flushed = true;
+        return Ok(());
+    }
+    match write.write(out).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        written => {
+            *out = out.get(written..).unwrap_or_default();
+            Ok(())
+        }
     }
 }
 

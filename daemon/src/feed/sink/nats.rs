@@ -83,7 +83,11 @@ impl Shared {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => return Err(self.connect_error(&error)),
             Err(_) => {
-                let text = format!("{} does not answer within {:?} (connect_timeout)", self.peer(), self.times.connect);
+                let text = format!(
+                    "{} does not answer within {:?} (connect_timeout)",
+                    self.peer(),
+                    self.times.connect
+                );
                 return Err(SinkError::retry(text));
             }
         };
@@ -100,7 +104,9 @@ impl Shared {
         options = match &self.plan.authentication {
             NatsAuthentication::None => options,
             NatsAuthentication::Token(token) => options.token(token.to_string()),
-            NatsAuthentication::Password(user, password) => options.user_and_password(user.clone(), password.to_string()),
+            NatsAuthentication::Password(user, password) => {
+                options.user_and_password(user.clone(), password.to_string())
+            }
             NatsAuthentication::Credentials(text) => options
                 .credentials(text)
                 .map_err(|error| SinkError::setting(format!("the credentials file: {error}")))?,
@@ -122,11 +128,17 @@ impl Shared {
     }
 
     pub(super) fn stream_name(&self) -> String {
-        self.plan.stream.clone().unwrap_or_else(|| self.feed.replace(['.', ' '], "_"))
+        self.plan
+            .stream
+            .clone()
+            .unwrap_or_else(|| self.feed.replace(['.', ' '], "_"))
     }
 
     pub(super) fn prefix(&self) -> String {
-        self.plan.subject.clone().unwrap_or_else(|| format!("usherd.{}", self.feed))
+        self.plan
+            .subject
+            .clone()
+            .unwrap_or_else(|| format!("usherd.{}", self.feed))
     }
 
     /// The stream, made where there is none and that is wanted.
@@ -151,7 +163,11 @@ impl Shared {
             max_age: self.plan.stream_age_max,
             // A full stream refuses: what it would drop instead, somebody may not have read.
             discard: DiscardPolicy::New,
-            duplicate_window: if self.plan.stream_age_max.is_zero() { WINDOW } else { WINDOW.min(self.plan.stream_age_max) },
+            duplicate_window: if self.plan.stream_age_max.is_zero() {
+                WINDOW
+            } else {
+                WINDOW.min(self.plan.stream_age_max)
+            },
             num_replicas: self.plan.replicas,
             storage: match self.plan.storage {
                 Storage::File => StorageType::File,
@@ -215,7 +231,9 @@ impl Nats {
         for event in batch.events {
             // A sign of life has no number of its own and would be a duplicate: consumers see the leader's lease instead.
             if event.op != Op::Heartbeat && self.newest.seq.is_none_or(|seq| event.seq > seq) {
-                self.publish(event, batch.cookie).await.map_err(|error| error.after(upto))?;
+                self.publish(event, batch.cookie)
+                    .await
+                    .map_err(|error| error.after(upto))?;
             }
             upto = Some(event.seq);
         }
@@ -230,13 +248,18 @@ impl Nats {
         let size = body.len() + HEADER_BYTES + event.dn.len().saturating_mul(2) + cookie.len().saturating_mul(2);
         let most = self.context.client().server_info().max_payload;
         if size > most {
-            let text = format!("event {} takes {size} bytes, and the server's max_payload is {most}", event.seq);
+            let text = format!(
+                "event {} takes {size} bytes, and the server's max_payload is {most}",
+                event.seq
+            );
             return Err(SinkError::refused(event.seq, text));
         }
         // Twice: the server may have forgotten an old message by age, which is no reason to stop.
         for _ in 0..2 {
             headers.insert(EXPECTED, HeaderValue::from(self.newest.position));
-            let sent = self.context.publish_with_headers(self.subject.clone(), headers.clone(), body.clone().into());
+            let sent = self
+                .context
+                .publish_with_headers(self.subject.clone(), headers.clone(), body.clone().into());
             let acknowledged = match sent.await {
                 Ok(acknowledged) => acknowledged.await,
                 Err(error) => Err(error),
@@ -250,7 +273,8 @@ impl Nats {
                     return Ok(());
                 }
                 Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                    let before = std::mem::replace(&mut self.newest, self.read_newest().await?);
+                    let found = self.read_newest().await?;
+                    let before = std::mem::replace(&mut self.newest, found);
                     if self.newest.seq == Some(event.seq) {
                         // It is there: only its acknowledgement was lost.
                         return Ok(());
@@ -263,7 +287,11 @@ impl Nats {
                 Err(error) => return Err(self.publish_error(event.seq, &error)),
             }
         }
-        let text = format!("{}: {} has no last message that holds", self.shared.peer(), self.subject);
+        let text = format!(
+            "{}: {} has no last message that holds",
+            self.shared.peer(),
+            self.subject
+        );
         Err(SinkError::retry(text))
     }
 
@@ -301,7 +329,11 @@ impl Nats {
                 seq: message.headers.get(SEQ).and_then(|seq| seq.as_str().parse().ok()),
             }),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Newest::default()),
-            Err(error) => Err(SinkError::retry(format!("{}: {}: {error}", self.shared.peer(), self.subject))),
+            Err(error) => Err(SinkError::retry(format!(
+                "{}: {}: {error}",
+                self.shared.peer(),
+                self.subject
+            ))),
         }
     }
 }

@@ -82,13 +82,16 @@ impl Python {
                 Err(refusal) => {
                     if refusal == Refusal::WrongAnswer {
                         // As Python does; a peer that has gone meanwhile need not hear it.
-                        let _ = self.send(|out| put_frame(out, |out| out.extend_from_slice(failure()))).await;
+                        let _ = self
+                            .send(|out| put_frame(out, |out| out.extend_from_slice(failure())))
+                            .await;
                     }
                     return Err(SinkError::setting(format!("{}: {refusal}", self.peer)));
                 }
             };
             for message in next.send {
-                self.send(|out| put_frame(out, |out| out.extend_from_slice(&message))).await?;
+                self.send(|out| put_frame(out, |out| out.extend_from_slice(&message)))
+                    .await?;
             }
             if next.done {
                 return Ok(());
@@ -112,7 +115,12 @@ impl Python {
                 Step::NeedMore { .. } => {}
             }
             match self.read.read_buf(&mut self.unread).await {
-                Ok(0) => return Err(SinkError::retry(format!("{}: the listener has closed the connection", self.peer))),
+                Ok(0) => {
+                    return Err(SinkError::retry(format!(
+                        "{}: the listener has closed the connection",
+                        self.peer
+                    )));
+                }
                 Ok(_) => {}
                 Err(error) => return Err(SinkError::retry(format!("{}: {error}", self.peer))),
             }
@@ -160,11 +168,19 @@ impl Python {
                     let number = payload(&frame).try_into().map(u64::from_be_bytes);
                     match number {
                         Ok(number) if number <= sent => self.done = self.done.max(number),
-                        _ => return Err(SinkError::retry(format!("{}: what it sends acknowledges nothing", self.peer))),
+                        _ => {
+                            return Err(SinkError::retry(format!(
+                                "{}: what it sends acknowledges nothing",
+                                self.peer
+                            )));
+                        }
                     }
                 }
                 Step::Malformed(why) => {
-                    let text = format!("{}: an acknowledgement has eight bytes, by send_bytes: {why}", self.peer);
+                    let text = format!(
+                        "{}: an acknowledgement has eight bytes, by send_bytes: {why}",
+                        self.peer
+                    );
                     return Err(SinkError::retry(text));
                 }
             }

@@ -77,7 +77,9 @@ pub(super) async fn within<T>(
     match timeout(allowed, connecting).await {
         Ok(Ok(connected)) => Ok(connected),
         Ok(Err(error)) => Err(SinkError::retry(format!("{peer}: {error}"))),
-        Err(_) => Err(SinkError::retry(format!("{peer} does not answer within {allowed:?} (connect_timeout)"))),
+        Err(_) => Err(SinkError::retry(format!(
+            "{peer} does not answer within {allowed:?} (connect_timeout)"
+        ))),
     }
 }
 

@@ -97,16 +97,26 @@ impl Webhook {
         let (kind, body) = body(self.plan.format, &self.feed, events);
         let range = Batch { events, cookie: &[] }.range();
         let (host, port) = (&self.plan.host, self.plan.port);
-        let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let host = if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        };
         let mut request = Request::post(&self.plan.path)
             .header(HOST, host)
             .header(USER_AGENT, concat!("usherd/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, kind)
-            .header("idempotency-key", format!("{}/{}/{}-{}", self.feed, self.shard, range.0, range.1))
+            .header(
+                "idempotency-key",
+                format!("{}/{}/{}-{}", self.feed, self.shard, range.0, range.1),
+            )
             .header("usherd-feed", &*self.feed)
             .header("usherd-shard", self.shard);
         if let Some(secret) = &self.plan.secret {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs();
             request = request
                 .header("usherd-timestamp", now)
                 .header("usherd-signature", format!("v1={}", signature(secret, now, &body)));
@@ -117,7 +127,9 @@ impl Webhook {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        request.body(Full::new(body.into())).map_err(|error| SinkError::setting(error.to_string()))
+        request
+            .body(Full::new(body.into()))
+            .map_err(|error| SinkError::setting(error.to_string()))
     }
 }
 
@@ -160,8 +172,15 @@ fn signature(secret: &[u8], timestamp: u64, body: &[u8]) -> String {
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(secret) else {
         return String::new();
     };
-    let mac = mac.chain_update(timestamp.to_string()).chain_update(b".").chain_update(body);
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mac = mac
+        .chain_update(timestamp.to_string())
+        .chain_update(b".")
+        .chain_update(body);
+    mac.finalize()
+        .into_bytes()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn judge(
@@ -171,16 +190,26 @@ fn judge(
     body: &[u8],
     events: &[Event<'_>],
 ) -> Result<(), SinkError> {
-    let shown: String = String::from_utf8_lossy(body).trim().chars().take(SHOWN_CHARACTERS_MAX).collect();
-    let text = format!("{who} answers {status}: {shown}").trim_end_matches([':', ' ']).to_owned();
+    let shown: String = String::from_utf8_lossy(body)
+        .trim()
+        .chars()
+        .take(SHOWN_CHARACTERS_MAX)
+        .collect();
+    let text = format!("{who} answers {status}: {shown}")
+        .trim_end_matches([':', ' '])
+        .to_owned();
     let failure = match status.as_u16() {
         200..=299 => return Ok(()),
         401 | 403..=405 | 407 | 300..=399 => Failure::Setting,
-        408 | 425 | 429 => Failure::Retry { after: retry_after(headers) },
+        408 | 425 | 429 => Failure::Retry {
+            after: retry_after(headers),
+        },
         400..=499 => Failure::Refused {
             seq: events.first().map_or(0, |event| event.seq),
         },
-        _ => Failure::Retry { after: retry_after(headers) },
+        _ => Failure::Retry {
+            after: retry_after(headers),
+        },
     };
     Err(SinkError::new(failure, text))
 }
@@ -205,7 +234,10 @@ mod tests {
 
     #[test]
     fn answers_are_judged_by_what_they_are_about() {
-        let events = [Event { seq: 7, ..Event::new(Op::Delete, [1; 16], "cn=a", 0) }];
+        let events = [Event {
+            seq: 7,
+            ..Event::new(Op::Delete, [1; 16], "cn=a", 0)
+        }];
         let judge = |status: u16, after: Option<&str>| {
             let mut headers = HeaderMap::new();
             if let Some(after) = after {
@@ -218,7 +250,9 @@ mod tests {
         assert_eq!(judge(422, None), Err(Failure::Refused { seq: 7 }));
         assert_eq!(judge(401, None), Err(Failure::Setting));
         assert_eq!(judge(302, None), Err(Failure::Setting));
-        let seconds = |n| Failure::Retry { after: Some(Duration::from_secs(n)) };
+        let seconds = |n| Failure::Retry {
+            after: Some(Duration::from_secs(n)),
+        };
         assert_eq!(judge(429, Some("3")), Err(seconds(3)));
         assert_eq!(judge(503, Some("999999")), Err(seconds(3600)));
         assert_eq!(judge(503, Some("Sun, 06 Nov 1994 08:49:37 GMT")), Err(seconds(0)));
