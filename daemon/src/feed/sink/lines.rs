@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
+use engine::feed::event::Op;
 use engine::feed::json;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -63,11 +64,10 @@ impl Dialogue {
     ) -> Result<Delivered, SinkError> {
         let (_, last) = batch.range();
         let mut text = Vec::new();
-        for event in batch
-            .events
-            .iter()
-            .filter(|event| event.seq > self.written || event.seq == self.refused)
-        {
+        for event in batch.events.iter().filter(|event| {
+            // A sign of life bears the number of the event before it.
+            event.seq > self.written || event.seq == self.refused || event.op == Op::Heartbeat
+        }) {
             json::write_line(&mut text, &self.feed, event);
         }
         self.refused = 0;
@@ -76,7 +76,7 @@ impl Dialogue {
         let mut flushed = out.is_empty();
         let mut input = Vec::with_capacity(4096);
         loop {
-            if let Some(answer) = self.settle(batch)? {
+            if let Some(answer) = self.settle(batch, flushed)? {
                 return Ok(answer);
             }
             if flushed && read.is_none() {
@@ -95,10 +95,11 @@ impl Dialogue {
     }
 
     /// What the lines that have come say about the batch; none: read on.
-    fn settle(&mut self, batch: &Batch<'_>) -> Result<Option<Delivered>, SinkError> {
+    /// `written`: the peer has been sent all of it.
+    fn settle(&mut self, batch: &Batch<'_>, written: bool) -> Result<Option<Delivered>, SinkError> {
         let (_, last) = batch.range();
         loop {
-            if self.done >= last {
+            if written && self.done >= last {
                 return Ok(Some(Delivered { upto: last }));
             }
             let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') else {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use engine::feed::event::Event;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -26,6 +27,11 @@ fn a_program_acknowledges_line_by_line() {
         let mut sink = sinks(shell(EACH, Acknowledge::Yes)).connect(3).await.unwrap();
         assert_eq!(sink.deliver(&batch(&adds(1..=500, 3))).await.unwrap().upto, 500);
         assert_eq!(sink.deliver(&batch(&adds(510..=510, 3))).await.unwrap().upto, 510);
+        assert_eq!(
+            sink.deliver(&batch(&[Event::heartbeat(510, 0)])).await.unwrap().upto,
+            510
+        );
+        assert_eq!(sink.deliver(&batch(&adds(511..=511, 3))).await.unwrap().upto, 511);
         let begun = Instant::now();
         sink.close().await;
         assert!(begun.elapsed() < Duration::from_millis(250), "it ends with its input");
@@ -99,7 +105,8 @@ fn without_acknowledgement_written_is_done_and_what_does_not_end_is_ended() {
         );
     });
     let text = std::fs::read_to_string(out).unwrap();
-    assert_eq!(text.lines().count(), 4);
+    assert_eq!(text.lines().count(), 5);
+    assert!(text.lines().nth(3).unwrap().contains("\"op\":\"heartbeat\""), "{text}");
     assert!(text.ends_with("hello people 2\n"), "{text}");
 }
 
