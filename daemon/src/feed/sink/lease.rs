@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::kv::{Config, CreateErrorKind, Store, UpdateErrorKind};
-use async_nats::jetstream::stream::StorageType;
+use async_nats::jetstream::kv::{CreateErrorKind, Store, UpdateErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -90,10 +90,17 @@ impl Leadership {
         let store = match context.get_key_value(&lease.bucket).await {
             Ok(store) => store,
             Err(_) => {
+                // The client's own way asks for the account first, in words that servers before 2.10 do not have.
                 let config = Config {
-                    bucket: lease.bucket.clone(),
-                    history: 1,
+                    name: format!("KV_{}", lease.bucket),
+                    subjects: vec![format!("$KV.{}.>", lease.bucket)],
+                    max_messages_per_subject: 1,
                     max_age: lease.ttl,
+                    duplicate_window: lease.ttl,
+                    discard: DiscardPolicy::New,
+                    allow_rollup: true,
+                    deny_delete: true,
+                    allow_direct: true,
                     num_replicas: shared.plan().replicas,
                     storage: match shared.plan().storage {
                         Storage::File => StorageType::File,
@@ -101,8 +108,16 @@ impl Leadership {
                     },
                     ..Config::default()
                 };
-                let made = context.create_key_value(config).await;
-                made.map_err(|error| SinkError::retry(format!("{}: bucket {}: {error}", shared.peer(), lease.bucket)))?
+                let failed =
+                    |error: String| SinkError::retry(format!("{}: bucket {}: {error}", shared.peer(), lease.bucket));
+                context
+                    .create_stream(config)
+                    .await
+                    .map_err(|error| failed(error.to_string()))?;
+                context
+                    .get_key_value(&lease.bucket)
+                    .await
+                    .map_err(|error| failed(error.to_string()))?
             }
         };
         let status = store.status().await;
