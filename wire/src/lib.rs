@@ -11,8 +11,6 @@ pub mod ldap;
 pub mod ldif;
 pub mod nslcd;
 pub mod python_connection;
-#[cfg(test)]
-mod python_connection_tests;
 pub mod rpc;
 pub mod saslauthd;
 pub mod wipe;

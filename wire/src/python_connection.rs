@@ -392,3 +392,7 @@ impl<'o> Pickle<'o> {
         self.0.extend_from_slice(kept);
     }
 }
+
+#[cfg(test)]
+#[path = "python_connection_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
+use super::{Digest, Handshake, Next, Pickle, Refusal, payload, put_frame, split};
 use crate::frame::{Malformed, Step};
-use crate::python_connection::{Digest, Handshake, Next, Pickle, Refusal, payload, put_frame, split};
 
 const KEY: &[u8] = b"secret \0 key\n";
 const NONCE: [u8; 40] = *b"0123456789abcdefghijklmnopqrstuvwxyzABCD";
