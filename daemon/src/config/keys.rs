@@ -44,11 +44,13 @@ pub enum Kind {
     SqlStatement,
     /// `[service.NAME.sql.transaction.NAME]`.
     SqlTransaction,
+    /// `sink` of a feed.
+    Sink,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -68,6 +70,7 @@ impl Kind {
         Kind::Sql,
         Kind::SqlStatement,
         Kind::SqlTransaction,
+        Kind::Sink,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -92,6 +95,7 @@ impl Kind {
             Kind::Sql => "[service.NAME.sql]",
             Kind::SqlStatement => "[service.NAME.sql.statement.NAME]",
             Kind::SqlTransaction => "[service.NAME.sql.transaction.NAME]",
+            Kind::Sink => "`sink` of a feed",
         }
     }
 
@@ -117,6 +121,7 @@ impl Kind {
             Kind::Sql => SQL,
             Kind::SqlStatement => SQL_STATEMENT,
             Kind::SqlTransaction => SQL_TRANSACTION,
+            Kind::Sink => SINK,
         }
     }
 
@@ -312,3 +317,40 @@ const SQL: &[&str] = &[
 ];
 const SQL_STATEMENT: &[&str] = &["sql", "parameters", "result", "rows_max", "rows_min", "read_only"];
 const SQL_TRANSACTION: &[&str] = &["statements"];
+/// `sink` of a feed, of whatever type.
+pub(super) const SINK: &[&str] = &[
+    "type",
+    "path",
+    "fsync",
+    "rotate_size",
+    "rotate_age",
+    "rotate_keep",
+    "program",
+    "directory",
+    "environment",
+    "ack",
+    "address",
+    "family",
+    "authkey_file",
+    "tls",
+    "url",
+    "format",
+    "signature_file",
+    "token_file",
+    "stream",
+    "subject",
+    "create",
+    "replicas",
+    "storage",
+    "stream_bytes_max",
+    "stream_age_max",
+    "credentials_file",
+    "user",
+    "password_file",
+    "lease",
+    "lease_ttl",
+    "connect_timeout",
+    "handshake_timeout",
+    "deliver_timeout",
+    "grace",
+];

@@ -11,6 +11,7 @@ mod check_nss;
 mod check_process;
 mod check_rpc;
 mod check_service;
+mod check_sink;
 mod check_tls;
 pub mod diagnostic;
 mod files;
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod raw;
 pub mod raw_nss;
 mod raw_service;
+mod raw_sink;
 mod reader;
 pub mod run_dir;
 mod sql;
@@ -36,6 +38,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 pub use check::CONTROL_DEFAULT;
+pub use check_sink::one_line as sink_of_one_line;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use plan::Plan;
 

@@ -376,7 +376,8 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
     upstream
 }
 
-fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
+/// Reads `tls` towards a server.
+pub(super) fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
     let tls = TlsClient {
         place: section.place.clone(),
         ca_file: section.string(p, "ca_file"),

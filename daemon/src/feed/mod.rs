@@ -1,0 +1,3 @@
+//! The feed, where it meets sockets, files and processes.
+
+pub mod sink;
