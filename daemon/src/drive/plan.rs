@@ -109,7 +109,7 @@ impl Drive {
         Some((place, hosts.len()))
     }
 
-    fn find_directory(&self, name: &str) -> Option<usize> {
+    pub(super) fn find_directory(&self, name: &str) -> Option<usize> {
         self.pools.iter().position(|state| {
             state.as_ref().is_some_and(|state| {
                 !state.leaving && matches!(&state.target, Target::Directory(directory) if directory.plan.name == name)
