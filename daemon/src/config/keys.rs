@@ -44,13 +44,15 @@ pub enum Kind {
     SqlStatement,
     /// `[service.NAME.sql.transaction.NAME]`.
     SqlTransaction,
+    /// `[feed.NAME]`.
+    Feed,
     /// `sink` of a feed.
     Sink,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -70,6 +72,7 @@ impl Kind {
         Kind::Sql,
         Kind::SqlStatement,
         Kind::SqlTransaction,
+        Kind::Feed,
         Kind::Sink,
     ];
 
@@ -95,6 +98,7 @@ impl Kind {
             Kind::Sql => "[service.NAME.sql]",
             Kind::SqlStatement => "[service.NAME.sql.statement.NAME]",
             Kind::SqlTransaction => "[service.NAME.sql.transaction.NAME]",
+            Kind::Feed => "[feed.NAME]",
             Kind::Sink => "`sink` of a feed",
         }
     }
@@ -121,6 +125,7 @@ impl Kind {
             Kind::Sql => SQL,
             Kind::SqlStatement => SQL_STATEMENT,
             Kind::SqlTransaction => SQL_TRANSACTION,
+            Kind::Feed => FEED,
             Kind::Sink => SINK,
         }
     }
@@ -128,8 +133,6 @@ impl Kind {
     /// Settings of the design that this version does not have: refused by name, with what to do instead.
     pub fn not_yet(self, key: &str) -> Option<&'static str> {
         let instead = match (self, key) {
-            (Kind::Root, "feed") => "feeds of a directory's changes are to come; remove this section",
-            (Kind::Server, "state_dir") => "nothing keeps state on disk yet (it comes with the feed); remove it",
             (Kind::Upstream, "bind_connections") => {
                 "connections for binds are opened on demand; bound them with `bind_connections_max`"
             }
@@ -155,9 +158,10 @@ impl Kind {
     }
 }
 
-const ROOT: &[&str] = &["server", "directory", "service", "listen"];
+const ROOT: &[&str] = &["server", "directory", "service", "feed", "listen"];
 const SERVER: &[&str] = &[
     "workers",
+    "state_dir",
     "control",
     "admin",
     "clients_max",
@@ -317,6 +321,32 @@ const SQL: &[&str] = &[
 ];
 const SQL_STATEMENT: &[&str] = &["sql", "parameters", "result", "rows_max", "rows_min", "read_only"];
 const SQL_TRANSACTION: &[&str] = &["statements"];
+const FEED: &[&str] = &[
+    "directory",
+    "base",
+    "scope",
+    "filter",
+    "attributes",
+    "rename",
+    "redact",
+    "before",
+    "initial",
+    "heartbeat",
+    "workers",
+    "partitions",
+    "max_deletes",
+    "max_deletes_percent",
+    "outbox_events_max",
+    "outbox_bytes_max",
+    "retry_min",
+    "retry_max",
+    "dead_letter_after",
+    "profile",
+    "mode",
+    "interval",
+    "state",
+    "sink",
+];
 /// `sink` of a feed, of whatever type.
 pub(super) const SINK: &[&str] = &[
     "type",

@@ -7,6 +7,7 @@
 mod check;
 mod check_dbus;
 mod check_directory;
+mod check_feed;
 mod check_nss;
 mod check_process;
 mod check_rpc;
@@ -20,7 +21,9 @@ pub mod keys;
 mod limits;
 pub mod one_line;
 pub mod plan;
+mod plan_feed;
 pub mod raw;
+pub mod raw_feed;
 pub mod raw_nss;
 mod raw_service;
 mod raw_sink;
@@ -38,7 +41,6 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 pub use check::CONTROL_DEFAULT;
-pub use check_sink::one_line as sink_of_one_line;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use plan::Plan;
 

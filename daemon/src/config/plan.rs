@@ -12,6 +12,8 @@ use std::time::Duration;
 use engine::core::policy::Kind as Policy;
 use zeroize::Zeroizing;
 
+pub use super::plan_feed::{Feed, FeedMode};
+
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -21,6 +23,8 @@ pub struct Plan {
     pub directories: BTreeMap<String, Arc<Directory>>,
     /// Services (pools of helper processes) by name.
     pub services: BTreeMap<String, Arc<Service>>,
+    /// Feeds by name.
+    pub feeds: BTreeMap<String, Arc<Feed>>,
     /// Listeners, in the order written.
     pub listeners: Vec<Arc<Listener>>,
     /// Buses on which the services are offered.

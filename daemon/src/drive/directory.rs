@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use engine::core::Reason;
 use engine::core::time::{Instant, Span};
+use engine::session::ldap::lane;
 use engine::upstream::ldap::Security;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -99,9 +100,10 @@ impl Directory {
         self.plan.identity == Identity::Proxied
     }
 
-    /// Our own bind to a server, on this lane: shared connections of a pinned directory and clients' own stay anonymous.
+    /// Our own bind to a server, on this lane: shared connections of a pinned directory and clients' own stay anonymous. A
+    /// feed asks as the daemon, whatever the clients do.
     pub fn own_bind(&self, server: usize, lane: u8) -> Option<&Bind> {
-        if !self.is_proxied() || lane == engine::session::ldap::lane::PINNED {
+        if lane != lane::FEED && (!self.is_proxied() || lane == lane::PINNED) {
             return None;
         }
         self.servers

@@ -19,6 +19,7 @@ mod contained_tests;
 mod directory;
 mod effects;
 pub mod exec;
+pub mod feed;
 pub mod helper;
 mod local;
 pub mod places;
@@ -94,6 +95,22 @@ pub enum Job {
     Call(Box<RemoteCall>),
     /// The caller of this one no longer waits.
     CancelCall(u32),
+    /// A feed begins a session.
+    FeedAsk(Box<feed::FeedAsk>),
+    /// A feed's writer has room again.
+    FeedOn {
+        /// The feed's number.
+        feed: u32,
+        /// Its session.
+        session: u64,
+    },
+    /// A feed ends its session.
+    FeedEnd {
+        /// The feed's number.
+        feed: u32,
+        /// Its session.
+        session: u64,
+    },
     /// Drain at this level.
     Drain(Drain),
     /// End the thread.
@@ -130,6 +147,8 @@ pub struct Drive {
     spawner: Option<Spawner>,
     /// Calls that came from other threads.
     remote: remote::Remote,
+    /// Sessions of feeds.
+    feeds: feed::Sources,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -176,6 +195,7 @@ impl Drive {
             helpers_due: None,
             spawner: None,
             remote: remote::Remote::default(),
+            feeds: feed::Sources::default(),
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
@@ -233,6 +253,7 @@ impl Drive {
         if self.wake_at.is_some_and(|at| at <= self.now) {
             self.contained(None, Drive::tick);
         }
+        self.flush_feeds();
         self.flush_dirty();
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -271,6 +292,9 @@ impl Drive {
             } => self.set_alive(&directory, &server, alive),
             Job::Call(call) => self.remote_call(*call),
             Job::CancelCall(key) => self.cancel_remote(key),
+            Job::FeedAsk(ask) => self.feed_ask(*ask),
+            Job::FeedOn { feed, session } => self.feed_on(feed, session),
+            Job::FeedEnd { feed, session } => self.feed_end(feed, session),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }

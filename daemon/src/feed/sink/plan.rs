@@ -49,6 +49,21 @@ pub enum SinkKind {
     Nats(NatsPlan),
 }
 
+impl SinkKind {
+    /// Its word in the configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            SinkKind::Ndjson => "ndjson",
+            SinkKind::File(_) => "file",
+            SinkKind::Command(_) => "command",
+            SinkKind::Python(_) => "python",
+            SinkKind::Socket(_) => "socket",
+            SinkKind::Webhook(_) => "webhook",
+            SinkKind::Nats(_) => "nats",
+        }
+    }
+}
+
 /// A file of lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePlan {
