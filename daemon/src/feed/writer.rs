@@ -140,7 +140,9 @@ impl Parts {
                     }
                 }
                 Some(Letter::Command(command)) => {
-                    let _ = command.answer.send(Err(format!("the feed's state cannot be used: {error}")));
+                    let _ = command
+                        .answer
+                        .send(Err(format!("the feed's state cannot be used: {error}")));
                 }
                 // A shard that asks for more says again how far it is. A dead letter is refused once more.
                 Some(Letter::Acknowledged { .. } | Letter::Dead { .. }) => {}

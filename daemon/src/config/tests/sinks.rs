@@ -73,12 +73,12 @@ fn defaults_and_what_is_written() {
     let SinkKind::Nats(nats) = kind(
         &fixture,
         "type = \"nats\"\nurl = \"nats://a.example, b.example:4333\"\nuser = \"u\"\npassword_file = \"secret\"\n\
-         lease = \"leases\"\nlease_ttl = \"4s\"\n",
+         stream_age_max = \"7d\"\n",
     ) else {
         panic!("nats")
     };
     assert_eq!(nats.servers, ["nats://a.example:4222", "nats://b.example:4333"]);
-    assert_eq!(nats.lease.as_ref().unwrap().ttl, Duration::from_secs(4));
+    assert_eq!(nats.stream_age_max, Duration::from_secs(7 * 24 * 3600));
     assert!(matches!(&nats.authentication, NatsAuthentication::Password(user, _) if user == "u"));
     for (shown, kind) in [(format!("{hook:?}"), "webhook"), (format!("{nats:?}"), "nats")] {
         assert!(
@@ -178,12 +178,8 @@ fn every_mistake_has_its_place() {
             vec!["3:10 this cannot be a stream's name"],
         ),
         (
-            "type = \"nats\"\nurl = \"nats://a\"\nlease_ttl = \"1s\"\n",
-            vec!["3:13 `lease_ttl` is out of bounds in `sink` of [feed.people]"],
-        ),
-        (
-            "type = \"nats\"\nurl = \"nats://a\"\nlease_ttl = \"3s\"\n",
-            vec!["3:13 `lease_ttl` has no meaning without `lease`"],
+            "type = \"nats\"\nurl = \"nats://a\"\nlease = \"l\"\n",
+            vec!["3:1 `lease` is not part of this version"],
         ),
         (
             "type = \"nats\"\nurl = \"nats://a\"\ntoken_file = \"secret\"\ncredentials_file = \"secret\"\n",

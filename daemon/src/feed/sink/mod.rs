@@ -20,14 +20,14 @@
 mod command;
 mod error;
 mod file;
-mod follow;
-mod lease;
 mod lines;
 mod nats;
 mod ndjson;
 mod plan;
 mod python;
 mod socket;
+#[cfg(test)]
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -37,11 +37,9 @@ use std::sync::Arc;
 use engine::feed::event::Event;
 
 pub use error::{Delivered, Failure, SinkError};
-pub use follow::{Follow, Published};
-pub use lease::{Leader, Leadership};
 pub use plan::{
-    Acknowledge, CommandPlan, FilePlan, LeasePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind,
-    SinkPlan, SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
+    Acknowledge, CommandPlan, FilePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind, SinkPlan,
+    SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
 };
 
 /// What is delivered at once.
@@ -110,46 +108,6 @@ impl Sinks {
             }
             (SinkKind::Ndjson | SinkKind::File(_) | SinkKind::Nats(_), _) => Sink::Ndjson(ndjson::Ndjson::new(feed)),
         })
-    }
-}
-
-/// More than one daemon for one feed: see docs/feed-high-availability.md. All of it is for the sink `nats`.
-impl Sinks {
-    /// This daemon's part in the leadership; none where the plan has no lease, and this daemon leads.
-    ///
-    /// # Errors
-    /// The bucket cannot be had.
-    pub async fn leadership(&self) -> Result<Option<Leadership>, SinkError> {
-        match &self.shared {
-            Shared::Nats(shared) => match &shared.plan().lease {
-                Some(lease) => Leadership::open(shared, lease).await.map(Some),
-                None => Ok(None),
-            },
-            Shared::Nothing | Shared::File(_) => Ok(None),
-        }
-    }
-
-    /// Reads the stream from behind a position; 0: from its beginning.
-    ///
-    /// # Errors
-    /// It cannot be read, or is none.
-    pub async fn follow(&self, after: u64) -> Result<Follow, SinkError> {
-        Follow::open(self.stream()?, after).await
-    }
-
-    /// The position of the stream's last message; 0: it has none.
-    ///
-    /// # Errors
-    /// It cannot be read, or is none.
-    pub async fn end(&self) -> Result<u64, SinkError> {
-        follow::end(self.stream()?).await
-    }
-
-    fn stream(&self) -> Result<&nats::Shared, SinkError> {
-        match &self.shared {
-            Shared::Nats(shared) => Ok(shared),
-            Shared::Nothing | Shared::File(_) => Err(SinkError::setting("only the sink nats can be read back")),
-        }
     }
 }
 

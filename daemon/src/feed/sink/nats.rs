@@ -6,7 +6,7 @@
 //! shard: the next one names its number. At the start the last message of the subject is read, whatever the window.
 //!
 //! Beside the event (JSON, as everywhere) a message has what a daemon that follows needs, in its headers: see
-//! [`super::Published`].
+//! docs/feed-high-availability.md.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,9 +42,9 @@ const WINDOW: Duration = Duration::from_secs(120);
 /// The connection of a feed, shared by its shards; it reconnects by itself.
 #[derive(Clone)]
 pub(super) struct Shared {
-    plan: Arc<NatsPlan>,
+    pub(super) plan: Arc<NatsPlan>,
     times: Timeouts,
-    feed: Arc<str>,
+    pub(super) feed: Arc<str>,
     context: Arc<Mutex<Option<Context>>>,
 }
 
@@ -56,14 +56,6 @@ impl Shared {
             feed: feed.clone(),
             context: Arc::new(Mutex::new(None)),
         }
-    }
-
-    pub(super) fn plan(&self) -> &NatsPlan {
-        &self.plan
-    }
-
-    pub(super) fn feed(&self) -> &str {
-        &self.feed
     }
 
     /// The servers, as they are named in messages.

@@ -202,7 +202,13 @@ impl<'c> Outbox<'c> {
 
     fn load(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let head = super::value(&mut connection.prepare("SELECT value FROM meta WHERE key = ?")?, "head")?;
-        self.head = head.map_or(Head { next: 1, ..Head::default() }, |bytes| Head::decode(&bytes));
+        self.head = head.map_or(
+            Head {
+                next: 1,
+                ..Head::default()
+            },
+            |bytes| Head::decode(&bytes),
+        );
         self.committed = self.head;
         let mut acked: BTreeMap<u16, u64> = BTreeMap::new();
         let mut statement = connection.prepare("SELECT shard, acked FROM shard")?;
@@ -267,7 +273,10 @@ impl<'c> Outbox<'c> {
                 let base = shard.fresh.bytes.len();
                 shard.fresh.bytes.append(&mut shard.staged.bytes);
                 let events = shard.staged.events.drain(..);
-                shard.fresh.events.extend(events.map(|(seq, end, wide)| (seq, base + end, wide)));
+                shard
+                    .fresh
+                    .events
+                    .extend(events.map(|(seq, end, wide)| (seq, base + end, wide)));
             }
         }
     }
@@ -311,7 +320,11 @@ impl<'c> Outbox<'c> {
             self.delete.execute(range)?;
             self.set_acked.execute(params![number, shard.acked.cast_signed()])?;
             self.head.rows = self.head.rows.saturating_sub(rows.cast_unsigned());
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of bytes, not negative")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a count of bytes, not negative"
+            )]
             let bytes = bytes as u64;
             self.head.bytes = self.head.bytes.saturating_sub(bytes);
             self.moved = true;
@@ -333,7 +346,9 @@ impl<'c> Outbox<'c> {
         } else {
             std::mem::take(&mut shard.fresh)
         };
-        let Some((at, seq)) = batch.barrier() else { return Ok(batch) };
+        let Some((at, seq)) = batch.barrier() else {
+            return Ok(batch);
+        };
         if self.shards.len() > 1 {
             let cut = if at > 0 {
                 at

@@ -6,21 +6,22 @@ use engine::feed::standby::State;
 
 use super::nats::{Server, messages, nats};
 use super::{adds, batch, plan, run};
-use crate::feed::sink::{Failure, Leadership, LeasePlan, SinkKind, Sinks};
+use crate::feed::sink::takeover::{Leadership, LeasePlan};
+use crate::feed::sink::{Failure, SinkError, SinkKind, Sinks};
 
 const TTL: Duration = Duration::from_secs(2);
 
 fn daemon(port: u16) -> Sinks {
-    let mut nats = nats(port);
-    nats.lease = Some(LeasePlan {
-        bucket: "leases".into(),
-        ttl: TTL,
-    });
-    Sinks::new(plan(SinkKind::Nats(nats)), "people")
+    Sinks::new(plan(SinkKind::Nats(nats(port))), "people")
+}
+
+async fn open(sinks: &Sinks, ttl: Duration) -> Result<Leadership, SinkError> {
+    let bucket = "leases".to_owned();
+    sinks.leadership(&LeasePlan { bucket, ttl }).await
 }
 
 async fn leadership(sinks: &Sinks) -> Leadership {
-    sinks.leadership().await.unwrap().unwrap()
+    open(sinks, TTL).await.unwrap()
 }
 
 #[test]
@@ -87,12 +88,7 @@ fn a_bucket_with_another_ttl_is_for_a_person() {
     let server = Server::start("lease-ttl");
     run(async {
         leadership(&daemon(server.port)).await;
-        let mut nats = nats(server.port);
-        nats.lease = Some(LeasePlan {
-            bucket: "leases".into(),
-            ttl: TTL * 2,
-        });
-        let other = Sinks::new(plan(SinkKind::Nats(nats)), "people").leadership().await;
+        let other = open(&daemon(server.port), TTL * 2).await;
         let error = other.err().unwrap();
         assert_eq!(error.failure, Failure::Setting);
         assert!(error.text.contains("all daemons need the same"), "{error}");

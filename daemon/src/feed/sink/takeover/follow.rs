@@ -13,8 +13,8 @@ use engine::feed::standby::{Said, State};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::SinkError;
-use super::nats::{COOKIE, DN, SEQ, STATE, Shared, UUID};
+use super::super::SinkError;
+use super::super::nats::{COOKIE, DN, SEQ, STATE, Shared, UUID};
 
 /// One message of the stream, by its headers; payloads are not fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::nats::Shared;
-use super::{LeasePlan, SinkError, Storage};
+use super::super::nats::Shared;
+use super::super::{SinkError, Storage};
+
+/// Which of several daemons delivers a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasePlan {
+    /// The key-value bucket.
+    pub bucket: String,
+    /// How long a leader that has fallen silent keeps its place, 2 s to 10 s.
+    pub ttl: Duration,
+}
 
 /// The value of a lease.
 #[derive(Serialize, Deserialize)]
@@ -101,8 +110,8 @@ impl Leadership {
                     allow_rollup: true,
                     deny_delete: true,
                     allow_direct: true,
-                    num_replicas: shared.plan().replicas,
-                    storage: match shared.plan().storage {
+                    num_replicas: shared.plan.replicas,
+                    storage: match shared.plan.storage {
                         Storage::File => StorageType::File,
                         Storage::Memory => StorageType::Memory,
                     },
@@ -135,7 +144,7 @@ impl Leadership {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Ok(Leadership {
             store,
-            key: shared.feed().to_owned(),
+            key: shared.feed.to_string(),
             holder: format!("{host}/{}", std::process::id()),
             peer: shared.peer(),
             term: Term::new(lease.ttl),
