@@ -154,7 +154,7 @@ fn listeners(
     folder: &Folder,
     server: Option<&(plan::Server, Control)>,
 ) -> Vec<Arc<plan::Listener>> {
-    if raw.listeners.is_empty() && p.absent(&Place::Nowhere, "listen") {
+    if raw.listeners.is_empty() && raw.feeds.is_empty() && p.absent(&Place::Nowhere, "listen") {
         p.error(&Place::Nowhere, "nothing listens")
             .help("add a listener:\n[[listen]]\nprotocol = \"ldap\"\naddress = \"[::]:389\"\ndirectory = \"NAME\"");
     }

@@ -16,6 +16,7 @@ mod commands;
 mod dbus;
 mod deaths;
 mod fake;
+mod feed;
 mod helpers;
 mod helpers_crash;
 mod helpers_pool;

@@ -19,6 +19,7 @@ mod outbox;
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use engine::feed::event::Damaged;
@@ -121,7 +122,6 @@ impl Lock {
     /// # Errors
     /// What is in the way.
     pub fn take(folder: &Path) -> Result<Lock, String> {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
         let shown = folder.display();
         fs::DirBuilder::new()
             .recursive(true)
@@ -149,11 +149,19 @@ impl Lock {
     /// # Errors
     /// The disk's; or the file is another program's, or a newer version's.
     pub fn open(&self, partitions: u16) -> Result<File, StoreError> {
-        let connection = Connection::open(self.folder.join(FILE))?;
+        let path = self.folder.join(FILE);
+        // Its mode is the daemon's alone, and SQLite gives its log the same: attributes may be secrets.
+        fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| StoreError::Unfit(format!("{} cannot be opened: {error}", path.display())))?;
+        let connection = Connection::open(&path)?;
         configure(&connection)?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let application: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        let shown = self.folder.join(FILE);
         match (application, version) {
             (0, 0) => {
                 connection.execute_batch(&format!(
@@ -165,11 +173,11 @@ impl Lock {
             (APPLICATION, version) => {
                 return Err(StoreError::Unfit(format!(
                     "{} has version {version}, and this usherd reads {VERSION}: run the newer usherd",
-                    shown.display()
+                    path.display()
                 )));
             }
             _ => {
-                return Err(StoreError::Unfit(format!("{} is no feed's state", shown.display())));
+                return Err(StoreError::Unfit(format!("{} is no feed's state", path.display())));
             }
         }
         let kept: i64 =
