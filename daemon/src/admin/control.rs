@@ -19,8 +19,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::feed::command::Verb;
 use super::{Command, Drain, Handle, command, ended, snapshot};
+use crate::feed::command::Verb;
 
 /// Longest request line.
 const LINE_BYTES_MAX: u64 = 16 * 1024;

@@ -467,7 +467,10 @@ fn unused(p: &mut Problems, raw: &Raw) {
             .feeds
             .iter()
             .any(|(_, feed)| feed.directory.as_ref().is_some_and(|at| at.value == name.value));
-        if !raw.listeners.is_empty() && !is_followed && !raw.listeners.iter().any(|listen| named(listen) || implied(listen)) {
+        if !raw.listeners.is_empty()
+            && !is_followed
+            && !raw.listeners.iter().any(|listen| named(listen) || implied(listen))
+        {
             p.warning(
                 &name.place,
                 format!("no listener serves the directory `{}`", name.value),

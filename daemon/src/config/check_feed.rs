@@ -41,7 +41,9 @@ pub(super) fn feeds(
     let mut feeds: BTreeMap<String, Arc<plan::Feed>> = BTreeMap::new();
     for (name, feed) in raw {
         check_name(p, "feed", name);
-        let Some(made) = check(p, name, feed, around) else { continue };
+        let Some(made) = check(p, name, feed, around) else {
+            continue;
+        };
         if let Some(other) = feeds.values().find(|other| other.state == made.state) {
             let text = format!("the feeds {} and {} have the same state folder", other.name, made.name);
             p.error(&feed.place, text)

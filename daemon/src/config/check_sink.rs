@@ -12,8 +12,8 @@ use super::plan::TlsClient;
 use super::raw_sink::{Family, Sink, Type};
 use super::values;
 use crate::feed::sink::{
-    Acknowledge, CommandPlan, FilePlan, LeasePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind,
-    SinkPlan, SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
+    Acknowledge, CommandPlan, FilePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind, SinkPlan,
+    SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
 };
 
 /// Settings of every sink.
@@ -49,8 +49,6 @@ fn own(kind: Type) -> &'static [&'static str] {
             "token_file",
             "user",
             "password_file",
-            "lease",
-            "lease_ttl",
         ],
     }
 }
@@ -347,14 +345,9 @@ fn nats(p: &mut Problems, raw: &Sink, folder: &Folder) -> Option<NatsPlan> {
     let names = [
         (&raw.stream, "a stream's name", false),
         (&raw.subject, "a subject", true),
-        (&raw.lease, "a bucket's name", false),
     ];
     for (name, what, dots) in names {
         nats_name(p, name.as_ref(), what, dots)?;
-    }
-    if let (Some(ttl), None) = (&raw.lease_ttl, &raw.lease) {
-        p.error(&ttl.place, "`lease_ttl` has no meaning without `lease`")
-            .help("write lease = \"usherd-leases\", the key-value bucket of the leaders");
     }
     let authentication = nats_authentication(p, raw, folder)?;
     Some(NatsPlan {
@@ -368,10 +361,6 @@ fn nats(p: &mut Problems, raw: &Sink, folder: &Folder) -> Option<NatsPlan> {
         storage: raw.storage.as_ref().map_or(Storage::File, |at| at.value),
         stream_bytes_max: raw.stream_bytes_max.as_ref().map_or(0, |at| at.value as u64),
         stream_age_max: raw.stream_age_max.as_ref().map_or(Duration::ZERO, |at| at.value),
-        lease: raw.lease.as_ref().map(|at| LeasePlan {
-            bucket: at.value.clone(),
-            ttl: raw.lease_ttl.as_ref().map_or(Duration::from_secs(3), |at| at.value),
-        }),
     })
 }
 

@@ -73,9 +73,20 @@ impl PartialEq for Feed {
         let settings = |feed: &Feed| {
             (
                 (feed.name.clone(), feed.directory.clone(), feed.base.clone()),
-                (feed.scope, feed.filter.clone(), feed.shape.describe(), feed.before, feed.initial),
+                (
+                    feed.scope,
+                    feed.filter.clone(),
+                    feed.shape.describe(),
+                    feed.before,
+                    feed.initial,
+                ),
                 (feed.heartbeat, feed.workers, feed.partitions, feed.max_deletes),
-                (feed.outbox_events_max, feed.outbox_bytes_max, feed.retry_min, feed.retry_max),
+                (
+                    feed.outbox_events_max,
+                    feed.outbox_bytes_max,
+                    feed.retry_min,
+                    feed.retry_max,
+                ),
                 (feed.dead_letter_after, feed.profile, feed.mode, feed.state.clone()),
             )
         };

@@ -116,10 +116,6 @@ pub struct Sink {
     pub user: Option<At<String>>,
     /// `password_file`.
     pub password_file: Option<At<String>>,
-    /// `lease`: a key-value bucket.
-    pub lease: Option<At<String>>,
-    /// `lease_ttl`.
-    pub lease_ttl: Option<At<Duration>>,
     /// `connect_timeout`.
     pub connect_timeout: Option<At<Duration>>,
     /// `handshake_timeout`.
@@ -131,7 +127,6 @@ pub struct Sink {
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const FILES_MAX: usize = 1000;
 const REPLICAS_MAX: usize = 5;
@@ -182,8 +177,6 @@ pub fn read(p: &mut Problems, mut section: Section<'_>) -> Sink {
         credentials_file: section.string(p, "credentials_file"),
         user: section.string(p, "user"),
         password_file: section.string(p, "password_file"),
-        lease: section.string(p, "lease"),
-        lease_ttl: section.duration(p, "lease_ttl", 2 * SECOND, 10 * SECOND),
         connect_timeout: section.duration(p, "connect_timeout", 10 * MILLISECOND, HOUR),
         handshake_timeout: section.duration(p, "handshake_timeout", 10 * MILLISECOND, HOUR),
         deliver_timeout: section.duration(p, "deliver_timeout", 10 * MILLISECOND, HOUR),
@@ -236,8 +229,6 @@ impl Sink {
             credentials_file: None,
             user: None,
             password_file: None,
-            lease: None,
-            lease_ttl: None,
             connect_timeout: None,
             handshake_timeout: None,
             deliver_timeout: None,

@@ -287,7 +287,10 @@ impl Drive {
         let Kind::Upstream(upstream) = &self.conns.get(at)?.kind else {
             return None;
         };
-        let (index, is_feed) = (upstream.pool, upstream.lane == lane::FEED && upstream.machine.is_ready());
+        let (index, is_feed) = (
+            upstream.pool,
+            upstream.lane == lane::FEED && upstream.machine.is_ready(),
+        );
         let limits = &self.pool(index)?.directory()?.plan.limits;
         let interval = span(limits.probe_interval);
         (is_feed && !interval.is_zero()).then(|| (interval, span(limits.probe_timeout)))

@@ -189,7 +189,9 @@ impl Drive {
             return;
         };
         // Clients bind on bind connections themselves.
-        let own = directory.own_bind(number, lane).filter(|_| matches!(lane, lane::SHARED | lane::FEED));
+        let own = directory
+            .own_bind(number, lane)
+            .filter(|_| matches!(lane, lane::SHARED | lane::FEED));
         let bind = own.map(|bind| (bind.dn.as_bytes(), bind.password.as_slice()));
         let step = step(&mut upstream.machine, bind, conn.stream.outbox(&mut self.spares));
         conn.stream.mark_sensitive();

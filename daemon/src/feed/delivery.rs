@@ -207,7 +207,11 @@ impl Shard {
             match connected {
                 Ok(sink) => {
                     if let Some(last) = sink.last().filter(|last| *last > self.after) {
-                        self.acknowledge(last);
+                        self.after = last;
+                        self.common.mailbox.say(Letter::Known {
+                            shard: self.number,
+                            last,
+                        });
                     }
                     self.say("ready");
                     return Some(sink);
@@ -374,7 +378,12 @@ impl Shard {
             status.sink_failures += 1;
             if let Some(shard) = status.shards.get_mut(usize::from(self.number)) {
                 if shard.last_error != error.text {
-                    tracing::warn!(feed = common.plan.name, shard = self.number, why = error.text, "a sink has failed");
+                    tracing::warn!(
+                        feed = common.plan.name,
+                        shard = self.number,
+                        why = error.text,
+                        "a sink has failed"
+                    );
                 }
                 shard.last_error.clone_from(&error.text);
                 "retrying".clone_into(&mut shard.state);
@@ -387,7 +396,10 @@ impl Shard {
                 Next::Connect
             }
             Failure::Refused { seq } => {
-                let times = self.refused.filter(|(of, _)| of == seq).map_or(1, |(_, times)| times + 1);
+                let times = self
+                    .refused
+                    .filter(|(of, _)| of == seq)
+                    .map_or(1, |(_, times)| times + 1);
                 self.refused = Some((*seq, times));
                 if common.plan.dead_letter_after > 0 && times >= common.plan.dead_letter_after {
                     tracing::warn!(feed = common.plan.name, seq, why = error.text, "a dead letter");

@@ -140,10 +140,12 @@ impl Parts {
                     }
                 }
                 Some(Letter::Command(command)) => {
-                    let _ = command.answer.send(Err(format!("the feed's state cannot be used: {error}")));
+                    let _ = command
+                        .answer
+                        .send(Err(format!("the feed's state cannot be used: {error}")));
                 }
                 // A shard that asks for more says again how far it is. A dead letter is refused once more.
-                Some(Letter::Acknowledged { .. } | Letter::Dead { .. }) => {}
+                Some(Letter::Acknowledged { .. } | Letter::Known { .. } | Letter::Dead { .. }) => {}
                 Some(Letter::Messages { bytes, .. }) => self.mailbox.give(bytes),
                 Some(Letter::Ended { .. } | Letter::Drain) => {}
             }

@@ -137,7 +137,19 @@ fn applied(events: &[Value]) -> BTreeMap<String, (String, Value)> {
 /// The same, as the directory has it: names and descriptions.
 fn held(slapd: &Slapd) -> Vec<(String, String)> {
     let url = slapd.url();
-    let args = ["-x", "-LLL", "-o", "ldif-wrap=no", "-M", "-H", &url, "-D", ADMIN.0, "-w", ADMIN.1];
+    let args = [
+        "-x",
+        "-LLL",
+        "-o",
+        "ldif-wrap=no",
+        "-M",
+        "-H",
+        &url,
+        "-D",
+        ADMIN.0,
+        "-w",
+        ADMIN.1,
+    ];
     let output = run(
         "/usr/bin/ldapsearch",
         &[&args[..], &["-b", BASE, "(objectClass=*)", "description"]].concat(),
@@ -202,7 +214,10 @@ fn the_content_then_each_kind_of_change_and_after_a_restart_only_what_is_new() {
     assert_eq!(event["attributes"]["description"][0], "changed");
     change(&slapd, &deleted(2));
     feed.told("delete", &user(2));
-    let moved = format!("dn: {}\nchangetype: modrdn\nnewrdn: uid=other3\ndeleteoldrdn: 1\n\n", user(3));
+    let moved = format!(
+        "dn: {}\nchangetype: modrdn\nnewrdn: uid=other3\ndeleteoldrdn: 1\n\n",
+        user(3)
+    );
     change(&slapd, &moved);
     assert_eq!(feed.told("move", &format!("uid=other3,{PEOPLE}"))["old_dn"], user(3));
     let added = format!("dn: ou=new,{BASE}\nchangetype: add\nobjectClass: organizationalUnit\nou: new\n\n");
@@ -267,7 +282,9 @@ fn killed_in_the_middle_of_everything_it_tells_the_directory_in_the_end() {
         }
     }
     let wanted = held(&slapd);
-    feed.until("the directory is told", |events| (told_to_be(events) == wanted).then_some(()));
+    feed.until("the directory is told", |events| {
+        (told_to_be(events) == wanted).then_some(())
+    });
     in_order(&feed.events());
 }
 
@@ -319,7 +336,10 @@ fn a_refresh_that_would_delete_too_much_waits_for_an_operator() {
     feed.until_status("held", |status| status["held"] == 20);
     change(&slapd, &described(1, "meanwhile"));
     feed.told("modify", &user(1));
-    let gone = feed.events()[before..].iter().filter(|event| event["op"] == "delete").count();
+    let gone = feed.events()[before..]
+        .iter()
+        .filter(|event| event["op"] == "delete")
+        .count();
     assert_eq!(gone, 0, "nothing is deleted");
     let (done, said) = feed.command(&["confirm"]);
     assert!(done, "{said}");
@@ -365,7 +385,9 @@ fn paused_nothing_is_told_and_nothing_is_lost_and_a_reset_tells_all_anew() {
     in_order(&events);
     let (done, said) = feed.command(&["replay", "--from", "1"]);
     assert!(done, "{said}");
-    feed.until("all is told again", |now| (now.len() == events.len() + entries).then_some(()));
+    feed.until("all is told again", |now| {
+        (now.len() == events.len() + entries).then_some(())
+    });
     in_order(&feed.events());
 }
 
@@ -383,9 +405,12 @@ fn a_file_names_feeds_that_come_change_and_go_with_a_reload() {
         };
         names.iter().map(section).collect()
     };
-    let usherd = setup.extra(&feeds(&["a", "b"], "(objectClass=organizationalUnit)")).start();
+    let usherd = setup
+        .extra(&feeds(&["a", "b"], "(objectClass=organizationalUnit)"))
+        .start();
     let status = usherd.until("both are complete", |status| {
-        let complete = |at: usize| status["feeds"][at]["phase"] == "persist" && status["feeds"][at]["outbox_events"] == 0;
+        let complete =
+            |at: usize| status["feeds"][at]["phase"] == "persist" && status["feeds"][at]["outbox_events"] == 0;
         complete(0) && complete(1)
     });
     let refreshes = status["feeds"][0]["refreshes"].clone();

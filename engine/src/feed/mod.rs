@@ -24,5 +24,8 @@ pub mod memory;
 pub mod settings;
 pub mod shape;
 pub mod shards;
+pub mod standby;
+#[cfg(test)]
+mod standby_tests;
 pub mod store;
 pub mod tree;

@@ -6,30 +6,48 @@ use crate::admin::snapshot::{Feed, Snapshot};
 type Figure = (&'static str, &'static str, &'static str, fn(&Feed) -> u64);
 
 const FIGURES: [Figure; 12] = [
-    ("usherd_feed_ready", "gauge", "1 while source and every sink are as they should be.", |one| {
-        u64::from(one.ready)
+    (
+        "usherd_feed_ready",
+        "gauge",
+        "1 while source and every sink are as they should be.",
+        |one| u64::from(one.ready),
+    ),
+    ("usherd_feed_entries", "gauge", "Entries in the kept content.", |one| {
+        one.entries
     }),
-    ("usherd_feed_entries", "gauge", "Entries in the kept content.", |one| one.entries),
     (
         "usherd_feed_lag_milliseconds",
         "gauge",
         "From learning of the last delivered change to its acknowledgement.",
         |one| one.lag_ms,
     ),
-    ("usherd_feed_outbox_events", "gauge", "Events that wait for their sink.", |one| {
-        one.outbox_events
+    (
+        "usherd_feed_outbox_events",
+        "gauge",
+        "Events that wait for their sink.",
+        |one| one.outbox_events,
+    ),
+    ("usherd_feed_outbox_bytes", "gauge", "Their bytes.", |one| {
+        one.outbox_bytes
     }),
-    ("usherd_feed_outbox_bytes", "gauge", "Their bytes.", |one| one.outbox_bytes),
-    ("usherd_feed_last_seq", "gauge", "The number of the last event.", |one| one.last_seq),
+    (
+        "usherd_feed_last_seq",
+        "gauge",
+        "The number of the last event.",
+        |one| one.last_seq,
+    ),
     (
         "usherd_feed_held_deletes",
         "gauge",
         "Deletes of a refresh that waits for an operator.",
         |one| one.held,
     ),
-    ("usherd_feed_refreshes_total", "counter", "Refreshes completed.", |one| {
-        one.refreshes
-    }),
+    (
+        "usherd_feed_refreshes_total",
+        "counter",
+        "Refreshes completed.",
+        |one| one.refreshes,
+    ),
     (
         "usherd_feed_refreshes_held_total",
         "counter",
@@ -69,7 +87,12 @@ pub(super) fn write(page: &mut Page, s: &Snapshot) {
         "Events delivered and acknowledged, by what they say.",
     );
     for one in &s.feeds {
-        page.counts("usherd_feed_events_total", Some(("feed", &one.name)), "op", &one.delivered);
+        page.counts(
+            "usherd_feed_events_total",
+            Some(("feed", &one.name)),
+            "op",
+            &one.delivered,
+        );
     }
     page.family(
         "usherd_feed_shard_acknowledged",

@@ -35,8 +35,19 @@ pub fn watch(lines: Vec<Line>) {
 
 /// What there is to say; none where it was said.
 fn text(old: &Feed, new: &Feed, passed: Duration) -> Option<String> {
-    let same = (&old.phase, old.last_seq, old.entries, old.outbox_events, &old.last_error)
-        == (&new.phase, new.last_seq, new.entries, new.outbox_events, &new.last_error);
+    let same = (
+        &old.phase,
+        old.last_seq,
+        old.entries,
+        old.outbox_events,
+        &old.last_error,
+    ) == (
+        &new.phase,
+        new.last_seq,
+        new.entries,
+        new.outbox_events,
+        &new.last_error,
+    );
     if same && old.refresh_entries == new.refresh_entries {
         return None;
     }
@@ -80,7 +91,10 @@ mod tests {
         let said = |new: &Feed| text(&old, new, Duration::from_secs(2));
         assert_eq!(said(&new).as_deref(), Some("people: refresh, 500 entries, 250/s"));
         (new.complete, new.entries) = (true, 2000);
-        assert_eq!(said(&new).as_deref(), Some("people: refresh, 500 entries (25 %), 250/s"));
+        assert_eq!(
+            said(&new).as_deref(),
+            Some("people: refresh, 500 entries (25 %), 250/s")
+        );
         assert_eq!(said(&old), None, "nothing has changed");
     }
 }

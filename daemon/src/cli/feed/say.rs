@@ -81,7 +81,11 @@ pub fn status(args: &Status) -> Result<ExitCode, String> {
             );
         }
         if feed.dead_letters > 0 {
-            let _ = writeln!(text, "  dead letters {}; `usherd feed dead` shows them", feed.dead_letters);
+            let _ = writeln!(
+                text,
+                "  dead letters {}; `usherd feed dead` shows them",
+                feed.dead_letters
+            );
         }
         if !feed.last_error.is_empty() {
             let _ = writeln!(text, "  {}", feed.last_error);

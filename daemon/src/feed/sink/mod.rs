@@ -17,9 +17,20 @@
 //! Everything runs on one thread. What blocks (files, standard output) is done on tokio's threads for that; a runtime
 //! that ends while a reader does not read must therefore be ended with `shutdown_background`.
 
+mod command;
 mod error;
+mod file;
+mod lines;
+mod nats;
 mod ndjson;
 mod plan;
+mod python;
+mod socket;
+#[cfg(test)]
+mod takeover;
+#[cfg(test)]
+mod tests;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -27,8 +38,8 @@ use engine::feed::event::Event;
 
 pub use error::{Delivered, Failure, SinkError};
 pub use plan::{
-    Acknowledge, CommandPlan, FilePlan, LeasePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind,
-    SinkPlan, SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
+    Acknowledge, CommandPlan, FilePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind, SinkPlan,
+    SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
 };
 
 /// What is delivered at once.
@@ -54,14 +65,29 @@ impl Batch<'_> {
 pub struct Sinks {
     plan: Arc<SinkPlan>,
     feed: Arc<str>,
+    shared: Shared,
+}
+
+#[derive(Clone)]
+enum Shared {
+    Nothing,
+    File(file::SharedFile),
+    Nats(nats::Shared),
 }
 
 impl Sinks {
     /// For the feed of this name. Opens and connects nothing yet.
     pub fn new(plan: SinkPlan, feed: &str) -> Sinks {
+        let feed = Arc::from(feed);
+        let shared = match &plan.kind {
+            SinkKind::File(file) => Shared::File(file::SharedFile::new(file, &feed)),
+            SinkKind::Nats(nats) => Shared::Nats(nats::Shared::new(nats, &plan.timeouts, &feed)),
+            _ => Shared::Nothing,
+        };
         Sinks {
             plan: Arc::new(plan),
-            feed: Arc::from(feed),
+            feed,
+            shared,
         }
     }
 
@@ -70,10 +96,17 @@ impl Sinks {
     /// # Errors
     /// It cannot be reached, or does not take us.
     pub async fn connect(&self, shard: u16) -> Result<Sink, SinkError> {
-        let _ = shard;
-        Ok(match &self.plan.kind {
-            SinkKind::Ndjson => Sink::Ndjson(ndjson::Ndjson::new(&self.feed)),
-            _ => return Err(SinkError::setting("this sink is not in this version")),
+        let (times, feed) = (&self.plan.timeouts, &self.feed);
+        Ok(match (&self.plan.kind, &self.shared) {
+            (SinkKind::File(_), Shared::File(shared)) => Sink::File(shared.connect(feed, shard).await?),
+            (SinkKind::Nats(_), Shared::Nats(shared)) => Sink::Nats(Box::new(shared.connect(shard).await?)),
+            (SinkKind::Command(plan), _) => Sink::Command(Box::new(command::Command::start(plan, times, feed, shard)?)),
+            (SinkKind::Python(plan), _) => Sink::Python(Box::new(python::Python::connect(plan, times, feed).await?)),
+            (SinkKind::Socket(plan), _) => Sink::Socket(Box::new(socket::Socket::connect(plan, times, feed).await?)),
+            (SinkKind::Webhook(plan), _) => {
+                Sink::Webhook(Box::new(webhook::Webhook::connect(plan, times, feed, shard).await?))
+            }
+            (SinkKind::Ndjson | SinkKind::File(_) | SinkKind::Nats(_), _) => Sink::Ndjson(ndjson::Ndjson::new(feed)),
         })
     }
 }
@@ -82,14 +115,29 @@ impl Sinks {
 pub enum Sink {
     /// Standard output.
     Ndjson(ndjson::Ndjson),
+    /// A file.
+    File(file::Lines),
+    /// A program.
+    Command(Box<command::Command>),
+    /// A Python Listener.
+    Python(Box<python::Python>),
+    /// A socket.
+    Socket(Box<socket::Socket>),
+    /// An HTTP receiver.
+    Webhook(Box<webhook::Webhook>),
+    /// A NATS stream.
+    Nats(Box<nats::Nats>),
 }
 
 impl Sink {
-    /// The number of the last event that the sink itself knows of this shard, where it can tell: what is not newer need not
-    /// be delivered again. None: it cannot tell, or has none yet.
+    /// The number of the last event that the sink itself knows of this shard, where it can tell (`file`, `nats`): what is
+    /// not newer need not be delivered again. None: it cannot tell, or has none yet. It may be higher than any number the
+    /// feed has given, where the feed's state was reset: then the feed must go on above it.
     pub fn last(&self) -> Option<u64> {
         match self {
-            Sink::Ndjson(_) => None,
+            Sink::File(sink) => sink.last(),
+            Sink::Nats(sink) => sink.last(),
+            Sink::Ndjson(_) | Sink::Command(_) | Sink::Python(_) | Sink::Socket(_) | Sink::Webhook(_) => None,
         }
     }
 
@@ -100,13 +148,22 @@ impl Sink {
     pub async fn deliver(&mut self, batch: &Batch<'_>) -> Result<Delivered, SinkError> {
         match self {
             Sink::Ndjson(sink) => sink.deliver(batch).await,
+            Sink::File(sink) => sink.deliver(batch).await,
+            Sink::Command(sink) => sink.deliver(batch).await,
+            Sink::Python(sink) => sink.deliver(batch).await,
+            Sink::Socket(sink) => sink.deliver(batch).await,
+            Sink::Webhook(sink) => sink.deliver(batch).await,
+            Sink::Nats(sink) => sink.deliver(batch).await,
         }
     }
 
-    /// Ends it in peace: what was accepted is flushed, a program is given its grace.
+    /// Ends it in peace, within the grace: a program is given its time, a connection is shut down.
     pub async fn close(self) {
         match self {
-            Sink::Ndjson(_) => {}
+            Sink::Command(sink) => sink.close().await,
+            Sink::Python(sink) => sink.close().await,
+            Sink::Socket(sink) => sink.close().await,
+            Sink::Ndjson(_) | Sink::File(_) | Sink::Webhook(_) | Sink::Nats(_) => {}
         }
     }
 }

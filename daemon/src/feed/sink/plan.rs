@@ -248,15 +248,4 @@ pub struct NatsPlan {
     pub stream_bytes_max: u64,
     /// How long messages are kept, where it is made here; zero: for ever.
     pub stream_age_max: Duration,
-    /// Leadership among several daemons; none: this one delivers.
-    pub lease: Option<LeasePlan>,
-}
-
-/// Which of several daemons delivers a feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeasePlan {
-    /// The key-value bucket.
-    pub bucket: String,
-    /// How long a leader that has fallen silent keeps its place, 2 s to 10 s.
-    pub ttl: Duration,
 }

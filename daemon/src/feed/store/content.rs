@@ -107,8 +107,9 @@ impl<'c> Kept<'c> {
     /// # Errors
     /// The disk's.
     pub fn reset(&mut self) -> Result<(), StoreError> {
-        self.connection
-            .execute_batch("DELETE FROM content; DELETE FROM outbox; DELETE FROM dead; DELETE FROM meta WHERE key = 'facts'")?;
+        self.connection.execute_batch(
+            "DELETE FROM content; DELETE FROM outbox; DELETE FROM dead; DELETE FROM meta WHERE key = 'facts'",
+        )?;
         self.outbox.reset();
         Ok(())
     }

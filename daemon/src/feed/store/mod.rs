@@ -180,7 +180,8 @@ impl Lock {
                 return Err(StoreError::Unfit(format!("{} is no feed's state", path.display())));
             }
         }
-        let kept: i64 = connection.query_row("SELECT value FROM meta WHERE key = 'partitions'", [], |row| row.get(0))?;
+        let kept: i64 =
+            connection.query_row("SELECT value FROM meta WHERE key = 'partitions'", [], |row| row.get(0))?;
         Ok(File {
             connection,
             partitions: u16::try_from(kept).unwrap_or(1).max(1),

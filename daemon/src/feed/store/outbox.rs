@@ -154,6 +154,7 @@ pub struct Outbox<'c> {
     weigh: Statement<'c>,
     delete: Statement<'c>,
     set_acked: Statement<'c>,
+    lift: Statement<'c>,
     bury: Statement<'c>,
     take: Statement<'c>,
     graves: Statement<'c>,
@@ -186,6 +187,7 @@ impl<'c> Outbox<'c> {
             weigh: prepare("SELECT count(*), total(length(event)) FROM outbox WHERE key >= ?1 AND key <= ?2")?,
             delete: prepare("DELETE FROM outbox WHERE key >= ?1 AND key <= ?2")?,
             set_acked: prepare("INSERT INTO shard VALUES(?1, ?2) ON CONFLICT(shard) DO UPDATE SET acked = ?2")?,
+            lift: prepare("UPDATE outbox SET key = key + ?1")?,
             bury: prepare("INSERT OR REPLACE INTO dead VALUES(?1, ?2, ?3, (SELECT event FROM outbox WHERE key = ?1))")?,
             take: prepare("SELECT event FROM outbox WHERE key = ?")?,
             graves: prepare("SELECT key, why, time, event FROM dead WHERE key >= ?1 ORDER BY key LIMIT ?2")?,
@@ -202,7 +204,13 @@ impl<'c> Outbox<'c> {
 
     fn load(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let head = super::value(&mut connection.prepare("SELECT value FROM meta WHERE key = ?")?, "head")?;
-        self.head = head.map_or(Head { next: 1, ..Head::default() }, |bytes| Head::decode(&bytes));
+        self.head = head.map_or(
+            Head {
+                next: 1,
+                ..Head::default()
+            },
+            |bytes| Head::decode(&bytes),
+        );
         self.committed = self.head;
         let mut acked: BTreeMap<u16, u64> = BTreeMap::new();
         let mut statement = connection.prepare("SELECT shard, acked FROM shard")?;
@@ -267,7 +275,10 @@ impl<'c> Outbox<'c> {
                 let base = shard.fresh.bytes.len();
                 shard.fresh.bytes.append(&mut shard.staged.bytes);
                 let events = shard.staged.events.drain(..);
-                shard.fresh.events.extend(events.map(|(seq, end, wide)| (seq, base + end, wide)));
+                shard
+                    .fresh
+                    .events
+                    .extend(events.map(|(seq, end, wide)| (seq, base + end, wide)));
             }
         }
     }
@@ -311,7 +322,11 @@ impl<'c> Outbox<'c> {
             self.delete.execute(range)?;
             self.set_acked.execute(params![number, shard.acked.cast_signed()])?;
             self.head.rows = self.head.rows.saturating_sub(rows.cast_unsigned());
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of bytes, not negative")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a count of bytes, not negative"
+            )]
             let bytes = bytes as u64;
             self.head.bytes = self.head.bytes.saturating_sub(bytes);
             self.moved = true;
@@ -333,7 +348,9 @@ impl<'c> Outbox<'c> {
         } else {
             std::mem::take(&mut shard.fresh)
         };
-        let Some((at, seq)) = batch.barrier() else { return Ok(batch) };
+        let Some((at, seq)) = batch.barrier() else {
+            return Ok(batch);
+        };
         if self.shards.len() > 1 {
             let cut = if at > 0 {
                 at
@@ -405,6 +422,23 @@ impl<'c> Outbox<'c> {
             shard.fresh = Batch::default();
             shard.staged = Batch::default();
         }
+    }
+
+    /// Inside a transaction: numbers go on above this one, and what waits gets such numbers, too.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn raise(&mut self, last: u64) -> Result<(), StoreError> {
+        // Every number that was given is lower, so that no row meets another on its way.
+        self.lift.execute([last.cast_signed()])?;
+        self.head.next += last;
+        self.moved = true;
+        for shard in &mut self.shards {
+            shard.behind = true;
+            shard.fresh = Batch::default();
+            shard.staged = Batch::default();
+        }
+        Ok(())
     }
 
     /// Inside a transaction: puts an event among the dead. It is acknowledged by that.

@@ -29,7 +29,9 @@ impl Work<'_> {
                 }
                 self.again();
                 self.commit()?;
-                Ok(Ok(json!({ "done": "rejected; the next refresh begins at the kept cookie" })))
+                Ok(Ok(
+                    json!({ "done": "rejected; the next refresh begins at the kept cookie" }),
+                ))
             }
             Verb::Reset => self.reset(),
             Verb::Pause | Verb::Resume => {
@@ -88,7 +90,10 @@ impl Work<'_> {
     fn replay(&mut self, from: u64) -> Result<Answer, StoreError> {
         let head = self.kept.outbox.head();
         if from >= head.next {
-            return Ok(Err(format!("there is no number {from} yet: the next one is {}", head.next)));
+            return Ok(Err(format!(
+                "there is no number {from} yet: the next one is {}",
+                head.next
+            )));
         }
         let (mut after, first) = (None::<Uuid>, head.next);
         loop {
@@ -111,8 +116,7 @@ impl Work<'_> {
         let mut count = 0_u64;
         for one in dead.iter().filter(|one| seq.is_none_or(|seq| seq == one.seq)) {
             let event = Event::decode(one.seq, &one.event)?;
-            self.consumer
-                .replay(&mut self.kept, &event.uuid, event.dn, now_ms())?;
+            self.consumer.replay(&mut self.kept, &event.uuid, event.dn, now_ms())?;
             self.kept.outbox.forget(one)?;
             count += 1;
         }
