@@ -207,7 +207,11 @@ impl Shard {
             match connected {
                 Ok(sink) => {
                     if let Some(last) = sink.last().filter(|last| *last > self.after) {
-                        self.acknowledge(last);
+                        self.after = last;
+                        self.common.mailbox.say(Letter::Known {
+                            shard: self.number,
+                            last,
+                        });
                     }
                     self.say("ready");
                     return Some(sink);

@@ -50,6 +50,14 @@ pub enum Letter {
         /// The number.
         upto: u64,
     },
+    /// A sink that was just connected knows this number as the shard's last. Where the state was made anew, that may be
+    /// higher than any that was given.
+    Known {
+        /// Which shard.
+        shard: u16,
+        /// The number.
+        last: u64,
+    },
     /// A sink refused one event for good.
     Dead {
         /// Which shard.

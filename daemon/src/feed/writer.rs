@@ -145,7 +145,7 @@ impl Parts {
                         .send(Err(format!("the feed's state cannot be used: {error}")));
                 }
                 // A shard that asks for more says again how far it is. A dead letter is refused once more.
-                Some(Letter::Acknowledged { .. } | Letter::Dead { .. }) => {}
+                Some(Letter::Acknowledged { .. } | Letter::Known { .. } | Letter::Dead { .. }) => {}
                 Some(Letter::Messages { bytes, .. }) => self.mailbox.give(bytes),
                 Some(Letter::Ended { .. } | Letter::Drain) => {}
             }

@@ -154,6 +154,7 @@ pub struct Outbox<'c> {
     weigh: Statement<'c>,
     delete: Statement<'c>,
     set_acked: Statement<'c>,
+    lift: Statement<'c>,
     bury: Statement<'c>,
     take: Statement<'c>,
     graves: Statement<'c>,
@@ -186,6 +187,7 @@ impl<'c> Outbox<'c> {
             weigh: prepare("SELECT count(*), total(length(event)) FROM outbox WHERE key >= ?1 AND key <= ?2")?,
             delete: prepare("DELETE FROM outbox WHERE key >= ?1 AND key <= ?2")?,
             set_acked: prepare("INSERT INTO shard VALUES(?1, ?2) ON CONFLICT(shard) DO UPDATE SET acked = ?2")?,
+            lift: prepare("UPDATE outbox SET key = key + ?1")?,
             bury: prepare("INSERT OR REPLACE INTO dead VALUES(?1, ?2, ?3, (SELECT event FROM outbox WHERE key = ?1))")?,
             take: prepare("SELECT event FROM outbox WHERE key = ?")?,
             graves: prepare("SELECT key, why, time, event FROM dead WHERE key >= ?1 ORDER BY key LIMIT ?2")?,
@@ -420,6 +422,23 @@ impl<'c> Outbox<'c> {
             shard.fresh = Batch::default();
             shard.staged = Batch::default();
         }
+    }
+
+    /// Inside a transaction: numbers go on above this one, and what waits gets such numbers, too.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn raise(&mut self, last: u64) -> Result<(), StoreError> {
+        // Every number that was given is lower, so that no row meets another on its way.
+        self.lift.execute([last.cast_signed()])?;
+        self.head.next += last;
+        self.moved = true;
+        for shard in &mut self.shards {
+            shard.behind = true;
+            shard.fresh = Batch::default();
+            shard.staged = Batch::default();
+        }
+        Ok(())
     }
 
     /// Inside a transaction: puts an event among the dead. It is acknowledged by that.

@@ -168,6 +168,19 @@ impl<'w> Work<'w> {
                 }
             }
             Letter::Acknowledged { shard, upto } => self.acknowledge(shard, upto),
+            Letter::Known { shard, last } => {
+                if last >= self.kept.outbox.head().next {
+                    self.transaction()?;
+                    self.kept.outbox.raise(last)?;
+                    self.commit()?;
+                    tracing::warn!(
+                        feed = self.parts.plan.name,
+                        last,
+                        "the sink knows a higher number: ours go on above it"
+                    );
+                }
+                self.acknowledge(shard, last);
+            }
             Letter::Dead { shard, seq, why } => {
                 self.transaction()?;
                 self.kept.outbox.bury(shard, seq, &why, now_ms())?;
