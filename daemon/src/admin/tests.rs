@@ -111,7 +111,6 @@ impl Daemon {
                     Ok(())
                 }
             }),
-            feed: Box::new(|_, _| Err("this daemon has no feed".into())),
         };
         Daemon {
             running: Some(bound.start(handle).unwrap()),
