@@ -1,5 +1,7 @@
 //! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
 
+mod feeds;
+
 use super::snapshot::{Count, Helper, Local, Seconds, Server, Service, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
@@ -14,6 +16,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     upstreams(&mut page, snapshot);
     local(&mut page, snapshot);
     services(&mut page, snapshot);
+    feeds::write(&mut page, snapshot);
     page.0
 }
 

@@ -111,6 +111,7 @@ impl Daemon {
         let bound = Bound::bind(&folder.join("control.sock"), Some("127.0.0.1:0".parse().unwrap())).unwrap();
         let (record, show) = (told.clone(), shown.clone());
         let handle = Handle {
+            feed: Box::new(|name, verb| Ok(serde_json::json!({ "done": format!("{name:?} {verb:?}") }))),
             snapshot: Box::new(move || show.lock().unwrap().clone()),
             command: Box::new(move |command| {
                 record.lock().unwrap().push(command);

@@ -38,7 +38,7 @@ pub fn demo(args: &Demo) -> ExitCode {
             let text = welcome(args, &plan);
             let mut play = Play::new(args.every);
             // Whoever started it into a closed pipe does not read it.
-            let tell = |_: &[String]| {
+            let tell = |_: &super::Daemon| {
                 let _ = std::io::stdout().lock().write_all(text.as_bytes());
             };
             super::run_with(plan, None, tell, move |workers| play.act(workers))

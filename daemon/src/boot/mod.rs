@@ -7,7 +7,7 @@
 pub mod demo;
 mod snapshot;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,7 @@ use crate::config::plan::{Address, Behind, Face, Listener, Plan, Target, Upstrea
 use crate::config::{self, render};
 use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
+use crate::feed::{self, Feeds};
 use crate::net::listen::{self, Acceptor, Bound};
 use crate::net::resolve::Resolver;
 use crate::net::tls;
@@ -73,6 +74,9 @@ struct Daemon {
     source: Option<PathBuf>,
     /// Started when the configuration first asks for D-Bus.
     dbus: Option<dbus::Running>,
+    feeds: Feeds,
+    /// What the admin side asks of them.
+    lines: Arc<Mutex<Vec<feed::Line>>>,
     reporter: Arc<snapshot::Reporter>,
     drain_started: Option<Instant>,
     stopping: bool,
@@ -86,7 +90,12 @@ pub fn run(plan: Plan, source: Option<PathBuf>) -> ExitCode {
 
 /// As `run`, without a file; `tell` is given the listeners' real addresses, as one writes them, once it listens.
 pub fn run_and_tell(plan: Plan, tell: impl FnOnce(&[String])) -> ExitCode {
-    run_with(plan, None, tell, |_| None)
+    run_with(plan, None, |daemon| tell(&daemon.addresses()), |_| None)
+}
+
+/// As `run`, without a file; `watch` is given the feeds, to tell how they come along.
+pub fn run_feeds(plan: Plan, watch: impl FnOnce(Vec<feed::Line>)) -> ExitCode {
+    run_with(plan, None, |daemon| watch(daemon.feeds.lines()), |_| None)
 }
 
 /// As `run`; `tell` as in `run_and_tell`; `between` is called whenever nothing else happens, and says after how long it
@@ -94,7 +103,7 @@ pub fn run_and_tell(plan: Plan, tell: impl FnOnce(&[String])) -> ExitCode {
 fn run_with(
     plan: Plan,
     source: Option<PathBuf>,
-    tell: impl FnOnce(&[String]),
+    tell: impl FnOnce(&Daemon),
     between: impl FnMut(&[Worker]) -> Option<Duration>,
 ) -> ExitCode {
     // Whoever linked another provider: ours is there already.
@@ -102,7 +111,7 @@ fn run_with(
     raise_descriptor_limit();
     let control = plan.server.control.clone();
     let result = start(plan, source).map(|(daemon, events, admin)| {
-        tell(&daemon.addresses());
+        tell(&daemon);
         let code = daemon.serve(&events, between);
         drop(admin);
         code
@@ -124,6 +133,7 @@ type Started = (Daemon, Receiver<Event>, admin::Running);
 fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     let plan = Arc::new(plan);
     verify(&plan)?;
+    let locks = feed::lock(&plan)?;
     let admin = admin::Bound::bind(&plan.server.control, plan.server.admin).map_err(|why| vec![why])?;
     let sockets = bind_all(&plan.listeners)?;
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
@@ -155,6 +165,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         reloads_failed: 0,
     };
     let state = Arc::new(Mutex::new(state));
+    let lines = Arc::new(Mutex::new(Vec::new()));
     let (to_main, events) = channel();
     watch_signals(to_main.clone()).map_err(|error| vec![format!("signals cannot be watched: {error}")])?;
     let reporter = Arc::new(snapshot::Reporter {
@@ -164,11 +175,17 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         pauses: Arc::clone(&acceptor.pauses),
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
+        feeds: Arc::clone(&lines),
     });
+    let mut feeds = Feeds::new(reporter.inboxes.clone(), when_ended(&to_main, source.is_none()));
+    feeds.apply(&wanted, locks)?;
+    *lines.lock().unwrap_or_else(PoisonError::into_inner) = feeds.lines();
     let own = Arc::clone(&reporter);
+    let asked = Arc::clone(&lines);
     let handle = admin::Handle {
         snapshot: Box::new(move || own.snapshot()),
         command: Box::new(move |command| tell_main(&to_main, command)),
+        feed: Box::new(move |name, verb| feed::tell(&asked, name, verb)),
     };
     let admin = admin
         .start(handle)
@@ -184,6 +201,8 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         shared,
         source,
         dbus: None,
+        feeds,
+        lines,
         reporter,
         drain_started: None,
         stopping: false,
@@ -191,6 +210,18 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     };
     daemon.offer_dbus(&wanted);
     Ok((daemon, events, admin))
+}
+
+/// What is done when a sink has ended for good: what was started for that feed alone ends, too.
+fn when_ended(to_main: &Sender<Event>, alone: bool) -> Arc<dyn Fn() + Send + Sync> {
+    let to_main = Mutex::new(to_main.clone());
+    Arc::new(move || {
+        if alone {
+            let (answer, _) = sync_channel(1);
+            let to_main = to_main.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = to_main.send(Event::Command(Command::Stop, answer));
+        }
+    })
 }
 
 fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
@@ -284,6 +315,7 @@ impl Daemon {
             }
         }
         self.acceptor.stop();
+        self.feeds.stop();
         self.dbus = None;
         for worker in &mut self.workers {
             worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
@@ -439,7 +471,10 @@ impl Daemon {
         let sockets = bind_all(&fresh).map_err(|why| why.join("; "))?;
         self.apply(&old, &new, &fresh, sockets);
         self.offer_dbus(&new);
-        Ok(())
+        // A state folder that cannot be used is that feed's trouble alone.
+        let begun = self.feeds.apply(&new, BTreeMap::new());
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = self.feeds.lines();
+        begun.map_err(|why| why.join("; "))
     }
 
     fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Bound)>) {

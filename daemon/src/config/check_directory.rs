@@ -435,7 +435,7 @@ fn check_bind(p: &mut Problems, section: &Place, raw: &raw::Bind, folder: &Folde
 }
 
 /// The form of a DN only: servers know their schema better.
-fn check_dn(p: &mut Problems, key: &str, dn: &At<String>) -> bool {
+pub(super) fn check_dn(p: &mut Problems, key: &str, dn: &At<String>) -> bool {
     let mut normal = Vec::new();
     let why = match wire::ldap::dn::normalize(dn.value.as_bytes(), &wire::ldap::dn::CaseIgnore, &mut normal) {
         Ok(()) if !normal.is_empty() => return true,

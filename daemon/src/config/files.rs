@@ -61,6 +61,23 @@ pub fn token(p: &mut Problems, folder: &Folder, file: &At<String>) -> Option<Zer
     Some(content)
 }
 
+/// A secret that is taken as the file has it, newline and all; not empty.
+pub fn verbatim(
+    p: &mut Problems,
+    folder: &Folder,
+    file: &At<String>,
+    what: &str,
+    secret: &str,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let content = content(p, folder, file, what)?;
+    warn_if_open(p, folder, file, secret);
+    if content.is_empty() {
+        p.error(&file.place, format!("{what} is empty"));
+        return None;
+    }
+    Some(content)
+}
+
 fn one_line(
     p: &mut Problems,
     folder: &Folder,

@@ -14,6 +14,7 @@ use engine::directory::Writing;
 use zeroize::Zeroizing;
 
 use super::files::Stamp;
+pub use super::plan_feed::{Feed, FeedMode};
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Plan {
     pub directories: BTreeMap<String, Arc<Directory>>,
     /// Services (pools of helper processes) by name.
     pub services: BTreeMap<String, Arc<Service>>,
+    /// Feeds by name.
+    pub feeds: BTreeMap<String, Arc<Feed>>,
     /// Listeners, in the order written.
     pub listeners: Vec<Arc<Listener>>,
     /// Buses on which the services are offered.

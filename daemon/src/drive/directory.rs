@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::core::time::{Instant, Span};
 use engine::core::{Reason, Ticket};
+use engine::session::ldap::lane;
 use engine::upstream::ldap::Security;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -89,9 +90,10 @@ impl Directory {
         self.plan.identity == plan::Identity::Proxied
     }
 
-    /// Our own bind to a server, on this lane: shared connections of a pinned directory and clients' own stay anonymous.
+    /// Our own bind to a server, on this lane: shared connections of a pinned directory and clients' own stay anonymous. A
+    /// feed asks as the daemon, whatever the clients do.
     pub fn own_bind(&self, server: usize, lane: u8) -> Option<&Bind> {
-        if !self.is_proxied() || lane == engine::session::ldap::lane::PINNED {
+        if lane != lane::FEED && (!self.is_proxied() || lane == lane::PINNED) {
             return None;
         }
         self.servers

@@ -106,7 +106,7 @@ impl Drive {
     ) {
         let Some(lane) = self.lane_of(to) else { return };
         self.set_control(index, caller, lane);
-        if lane == lane::PINNED {
+        if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }
         let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && self.ask_whoami(index, ticket, caller);
@@ -134,6 +134,9 @@ impl Drive {
 
     /// This connection to a server is the caller's own from now on.
     fn pinned(&mut self, caller: Caller, upstream: UpstreamId) {
+        if caller.conn == ConnRef::FEED {
+            return self.feed_pinned(caller, upstream);
+        }
         match self.conn(caller.conn).map(|conn| &mut conn.kind) {
             Some(Kind::Ldap(client)) => client.session.pinned(upstream),
             Some(Kind::Ask(client)) => client.pinned(upstream),
@@ -175,6 +178,9 @@ impl Drive {
         state.land(ticket);
         if let Some(directory) = state.directory() {
             directory.count_failure(caller.tag, reason, sent, now.since(since));
+        }
+        if caller.conn == ConnRef::FEED {
+            return self.feed_failed(caller, reason);
         }
         let at = caller.conn.at as usize;
         let Some(conn) = self
@@ -299,7 +305,7 @@ impl Drive {
         }) else {
             return;
         };
-        if lane == lane::PINNED {
+        if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }
         self.set_control(index, caller, lane);

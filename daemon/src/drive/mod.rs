@@ -19,6 +19,7 @@ mod contained_tests;
 mod directory;
 mod effects;
 pub mod exec;
+pub mod feed;
 pub mod helper;
 mod local;
 mod names;
@@ -97,6 +98,22 @@ pub enum Job {
     Call(Box<RemoteCall>),
     /// The caller of this one no longer waits.
     CancelCall(u32),
+    /// A feed begins a session.
+    FeedAsk(Box<feed::FeedAsk>),
+    /// A feed's writer has room again.
+    FeedOn {
+        /// The feed's number.
+        feed: u32,
+        /// Its session.
+        session: u64,
+    },
+    /// A feed ends its session.
+    FeedEnd {
+        /// The feed's number.
+        feed: u32,
+        /// Its session.
+        session: u64,
+    },
     /// Drain at this level.
     Drain(Drain),
     /// End the thread.
@@ -139,6 +156,8 @@ pub struct Drive {
     feeding: bool,
     /// and without waiting for an event.
     feed_soon: bool,
+    /// Sessions of feeds.
+    feeds: feed::Sources,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -188,6 +207,7 @@ impl Drive {
             followers: VecDeque::new(),
             feeding: false,
             feed_soon: false,
+            feeds: feed::Sources::default(),
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
@@ -246,6 +266,7 @@ impl Drive {
             self.contained(None, Drive::tick);
         }
         self.feed_followers();
+        self.flush_feeds();
         self.flush_dirty();
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -285,6 +306,9 @@ impl Drive {
             Job::Changed(told) => self.directory_changed(&told),
             Job::Call(call) => self.remote_call(*call),
             Job::CancelCall(key) => self.cancel_remote(key),
+            Job::FeedAsk(ask) => self.feed_ask(*ask),
+            Job::FeedOn { feed, session } => self.feed_on(feed, session),
+            Job::FeedEnd { feed, session } => self.feed_end(feed, session),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }

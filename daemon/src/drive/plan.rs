@@ -23,6 +23,8 @@ use crate::net::tls;
 const BIND_IDLE_SECS: u64 = 60;
 /// Longer than a request to a service can take.
 const DAY_SECS: u64 = 2 * 24 * 60 * 60;
+/// Feeds of one directory, beyond which there is none that could be meant.
+const FEEDS_MAX: u32 = 1024;
 /// Operations packed onto one connection before the next is used, so that their writes coalesce.
 const PACK: u32 = 8;
 
@@ -107,7 +109,7 @@ impl Drive {
         Some((place, hosts.len()))
     }
 
-    fn find_directory(&self, name: &str) -> Option<usize> {
+    pub(super) fn find_directory(&self, name: &str) -> Option<usize> {
         self.pools.iter().position(|state| {
             state.as_ref().is_some_and(|state| {
                 !state.leaving && matches!(&state.target, Target::Directory(directory) if directory.plan.name == name)
@@ -415,7 +417,8 @@ fn lanes() -> Vec<LaneConfig> {
         idle_timeout: None,
         ..shared
     };
-    vec![shared, bind, own]
+    // A feed's connection is asked by its feed whether it lives.
+    vec![shared, bind, own, own]
 }
 
 /// This worker's share of a server's bounds.
@@ -445,6 +448,7 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
             lane(minimum, maximum, per_connection),
             lane(0, binds, 0),
             lane(0, own, 0),
+            lane(0, FEEDS_MAX, 0),
         ],
     }
 }

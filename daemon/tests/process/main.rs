@@ -16,6 +16,8 @@ mod commands;
 mod dbus;
 mod deaths;
 mod fake;
+mod feed;
+mod feed_sinks;
 mod helpers;
 mod helpers_crash;
 mod helpers_dbus;

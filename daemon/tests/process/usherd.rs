@@ -95,6 +95,12 @@ impl Setup {
         self
     }
 
+    /// Sections that nothing else here writes.
+    pub(crate) fn extra(mut self, text: &str) -> Self {
+        self.rest.push_str(text);
+        self
+    }
+
     fn text(&self) -> String {
         let workers = if self.server.contains("workers") {
             ""

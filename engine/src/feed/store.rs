@@ -80,6 +80,12 @@ pub trait Content {
     /// Why the store did not do it.
     type Error;
 
+    /// The row of this entry, if there is one.
+    ///
+    /// # Errors
+    /// The store's.
+    fn find(&mut self, uuid: &Uuid) -> Result<Option<Id>, Self::Error>;
+
     /// Reads the whole row of this entry; whether there is one.
     ///
     /// # Errors
