@@ -196,7 +196,7 @@ fn one_line_forms() {
     let path = fixture.0.join("feed").display().to_string();
     let read = |text: &str| {
         let mut p = Problems::new(None);
-        let plan = super::super::check_sink::one_line(&mut p, "--sink", text, None);
+        let plan = check_sink::one_line(&mut p, "--sink", text, None);
         plan.map(|plan| plan.kind).ok_or_else(|| render(&p.into_list(), false))
     };
     assert_eq!(read("ndjson"), Ok(SinkKind::Ndjson));

@@ -195,12 +195,20 @@ impl Shared {
 }
 
 /// The last message of a subject.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Newest {
     /// Its number in the stream; 0: there is none.
     position: u64,
     /// Our number in it, where it is ours.
     seq: Option<u64>,
+    /// What it says, in a word: see [`mark`].
+    mark: String,
+}
+
+/// What tells one event from another of the same number, which another daemon may have given.
+fn mark(headers: &HeaderMap) -> String {
+    let text = |name: &str| headers.get(name).map_or("", |value| value.as_str());
+    format!("{} {} {}", text(OP), text(UUID), text(STATE))
 }
 
 /// A stream, for one shard.
@@ -257,26 +265,28 @@ impl Nats {
                 Err(error) => Err(error),
             };
             match acknowledged {
-                Ok(acknowledged) => {
+                Ok(acknowledged) if !acknowledged.duplicate => {
                     self.newest = Newest {
                         position: acknowledged.sequence,
                         seq: Some(event.seq),
+                        mark: mark(&headers),
                     };
                     return Ok(());
                 }
-                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                    let found = self.read_newest().await?;
-                    let before = std::mem::replace(&mut self.newest, found);
-                    if self.newest.seq == Some(event.seq) {
-                        // It is there: only its acknowledgement was lost.
-                        return Ok(());
-                    }
-                    if self.newest.position != 0 && self.newest != before {
-                        let text = format!("{}: somebody else has written to {}", self.shared.peer(), self.subject);
-                        return Err(SinkError::new(Failure::Fenced, text));
-                    }
-                }
+                // The server has had a message of this number: ours, or another daemon's.
+                Ok(_) => {}
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
                 Err(error) => return Err(self.publish_error(event.seq, &error)),
+            }
+            let found = self.read_newest().await?;
+            let before = std::mem::replace(&mut self.newest, found);
+            if self.newest.seq == Some(event.seq) && self.newest.mark == mark(&headers) {
+                // It is there: only its acknowledgement was lost.
+                return Ok(());
+            }
+            if self.newest.position != 0 && self.newest != before {
+                let text = format!("{}: somebody else has written to {}", self.shared.peer(), self.subject);
+                return Err(SinkError::new(Failure::Fenced, text));
             }
         }
         let text = format!(
@@ -319,6 +329,7 @@ impl Nats {
             Ok(message) => Ok(Newest {
                 position: message.sequence,
                 seq: message.headers.get(SEQ).and_then(|seq| seq.as_str().parse().ok()),
+                mark: mark(&message.headers),
             }),
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Newest::default()),
             Err(error) => Err(SinkError::retry(format!(

@@ -6,7 +6,7 @@
 mod follow;
 mod lease;
 
-pub use follow::{Follow, Published};
+pub use follow::Follow;
 pub use lease::{Leadership, LeasePlan};
 
 use super::{Shared, SinkError, Sinks, nats};

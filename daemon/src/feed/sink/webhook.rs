@@ -238,25 +238,25 @@ mod tests {
             seq: 7,
             ..Event::new(Op::Delete, [1; 16], "cn=a", 0)
         }];
-        let judge = |status: u16, after: Option<&str>| {
+        let judged = |status: u16, after: Option<&str>| {
             let mut headers = HeaderMap::new();
             if let Some(after) = after {
                 headers.insert(RETRY_AFTER, after.parse().unwrap());
             }
             let status = StatusCode::from_u16(status).unwrap();
-            super::judge("a:80", status, &headers, b"", &events).map_err(|error| error.failure)
+            judge("a:80", status, &headers, b"", &events).map_err(|error| error.failure)
         };
-        assert_eq!(judge(204, None), Ok(()));
-        assert_eq!(judge(422, None), Err(Failure::Refused { seq: 7 }));
-        assert_eq!(judge(401, None), Err(Failure::Setting));
-        assert_eq!(judge(302, None), Err(Failure::Setting));
+        assert_eq!(judged(204, None), Ok(()));
+        assert_eq!(judged(422, None), Err(Failure::Refused { seq: 7 }));
+        assert_eq!(judged(401, None), Err(Failure::Setting));
+        assert_eq!(judged(302, None), Err(Failure::Setting));
         let seconds = |n| Failure::Retry {
             after: Some(Duration::from_secs(n)),
         };
-        assert_eq!(judge(429, Some("3")), Err(seconds(3)));
-        assert_eq!(judge(503, Some("999999")), Err(seconds(3600)));
-        assert_eq!(judge(503, Some("Sun, 06 Nov 1994 08:49:37 GMT")), Err(seconds(0)));
-        assert_eq!(judge(503, Some("soon")), Err(Failure::Retry { after: None }));
+        assert_eq!(judged(429, Some("3")), Err(seconds(3)));
+        assert_eq!(judged(503, Some("999999")), Err(seconds(3600)));
+        assert_eq!(judged(503, Some("Sun, 06 Nov 1994 08:49:37 GMT")), Err(seconds(0)));
+        assert_eq!(judged(503, Some("soon")), Err(Failure::Retry { after: None }));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use engine::feed::event::Op;
 use futures_util::StreamExt;
 
 use super::{Folder, add, adds, attribute, batch, plan, run};
@@ -157,8 +158,17 @@ fn who_does_not_know_the_last_message_is_fenced() {
         new.deliver(&batch(&adds(2..=2, 0))).await.unwrap();
         let error = old.deliver(&batch(&adds(3..=3, 0))).await.unwrap_err();
         assert_eq!(error.failure, Failure::Fenced);
-        assert_eq!(new.deliver(&batch(&adds(3..=3, 0))).await.unwrap().upto, 3);
-        assert_eq!(messages(server.port).await.len(), 3);
+        // Not even where the server, which knows a message of this number, would call it a duplicate.
+        let mut other = add(2, 0, b"");
+        other.op = Op::Delete;
+        let mut old = connect(nats(server.port), 0).await;
+        assert_eq!(old.last(), Some(2));
+        new.deliver(&batch(&adds(3..=3, 0))).await.unwrap();
+        other.seq = 3;
+        let error = old.deliver(&batch(&[other])).await.unwrap_err();
+        assert_eq!(error.failure, Failure::Fenced);
+        assert_eq!(new.deliver(&batch(&adds(4..=4, 0))).await.unwrap().upto, 4);
+        assert_eq!(messages(server.port).await.len(), 4);
     });
 }
 

@@ -1,4 +1,4 @@
-//! The stock `Listener` of the Python at hand, and scripted ones of both dialects that behave badly.
+//! The stock `Listener` of the Python at hand (or of the one that USHERD_TEST_PYTHON names), and scripted ones of both dialects that behave badly.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -42,7 +42,7 @@ struct Listener {
 impl Listener {
     fn start(address: &str, ack: bool, key: &[u8]) -> Listener {
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut child = Command::new("/usr/bin/python3")
+        let mut child = Command::new(std::env::var("USHERD_TEST_PYTHON").unwrap_or("/usr/bin/python3".into()))
             .args(["-c", LISTENER, address, if ack { "ack" } else { "" }, &key])
             .stdout(Stdio::piped())
             .spawn()
