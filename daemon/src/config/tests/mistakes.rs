@@ -57,7 +57,7 @@ fn mistakes_of_the_server_section() {
                 "outbox_bytes_total = 1",
                 "8:22 `outbox_bytes_total` is out of bounds in [server]",
             ),
-            ("state_dir = 5", "8:13 `state_dir` in [server] must be a text"),
+            ("state_dir = 5", "8:13 `state_dir` in [server] must be text in quotes"),
             ("search_timeout = 3", "8:1 unknown setting `search_timeout` in [server]"),
         ],
     );
