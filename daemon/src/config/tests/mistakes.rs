@@ -71,7 +71,13 @@ fn mistakes_of_the_server_section() {
         &format!("[[server]]\n{DIRECTORY}{LISTEN}"),
         "1:1 `server` in the file must be one table",
     );
-    one(&fixture, &format!("[feed.x]\n{DIRECTORY}{LISTEN}"), "1:2 X");
+    one(
+        &fixture,
+        &format!(
+            "[feed.x]\nbase = \"dc=x\"\ndirectory = \"corp\"\nmode = \"polled\"\nsink = {{ type = \"ndjson\" }}\n{DIRECTORY}{LISTEN}"
+        ),
+        "4:8 unknown mode \"polled\" in [feed.x]",
+    );
     one(
         &fixture,
         &format!("[sever]\n{DIRECTORY}{LISTEN}"),
