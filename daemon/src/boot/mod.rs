@@ -5,9 +5,10 @@
 //! way: everything that could fail is done first, then the difference is applied.
 
 pub mod demo;
+mod feeds;
 mod snapshot;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,12 +24,13 @@ use crate::config::plan::{Address, Behind, Face, Listener, Plan, Target, Upstrea
 use crate::config::{self, render};
 use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
-use crate::feed::{self, Feeds};
+use crate::feed;
 use crate::net::listen::{self, Acceptor, Bound};
 use crate::net::resolve::Resolver;
 use crate::net::tls;
 use crate::shared::Shared;
 use crate::worker::{Kill, Signal, Worker};
+use feeds::Followed;
 
 /// Jobs that wait for one worker: clients being handed over, mostly.
 const INBOX_MAX: usize = 65_536;
@@ -74,9 +76,7 @@ struct Daemon {
     source: Option<PathBuf>,
     /// Started when the configuration first asks for D-Bus.
     dbus: Option<dbus::Running>,
-    feeds: Feeds,
-    /// What the admin side asks of them.
-    lines: Arc<Mutex<Vec<feed::Line>>>,
+    feeds: Followed,
     reporter: Arc<snapshot::Reporter>,
     drain_started: Option<Instant>,
     stopping: bool,
@@ -177,9 +177,8 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         silent: AtomicU64::new(0),
         feeds: Arc::clone(&lines),
     });
-    let mut feeds = Feeds::new(reporter.inboxes.clone(), when_ended(&to_main, source.is_none()));
-    feeds.apply(&wanted, locks)?;
-    *lines.lock().unwrap_or_else(PoisonError::into_inner) = feeds.lines();
+    let ended = feeds::when_ended(&to_main, source.is_none());
+    let feeds = Followed::begin(&wanted, locks, reporter.inboxes.clone(), ended, &lines)?;
     let own = Arc::clone(&reporter);
     let asked = Arc::clone(&lines);
     let handle = admin::Handle {
@@ -202,7 +201,6 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         source,
         dbus: None,
         feeds,
-        lines,
         reporter,
         drain_started: None,
         stopping: false,
@@ -210,18 +208,6 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     };
     daemon.offer_dbus(&wanted);
     Ok((daemon, events, admin))
-}
-
-/// What is done when a sink has ended for good: what was started for that feed alone ends, too.
-fn when_ended(to_main: &Sender<Event>, alone: bool) -> Arc<dyn Fn() + Send + Sync> {
-    let to_main = Mutex::new(to_main.clone());
-    Arc::new(move || {
-        if alone {
-            let (answer, _) = sync_channel(1);
-            let to_main = to_main.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = to_main.send(Event::Command(Command::Stop, answer));
-        }
-    })
 }
 
 fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
@@ -472,9 +458,7 @@ impl Daemon {
         self.apply(&old, &new, &fresh, sockets);
         self.offer_dbus(&new);
         // A state folder that cannot be used is that feed's trouble alone.
-        let begun = self.feeds.apply(&new, BTreeMap::new());
-        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = self.feeds.lines();
-        begun.map_err(|why| why.join("; "))
+        self.feeds.apply(&new)
     }
 
     fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Bound)>) {

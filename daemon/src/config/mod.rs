@@ -23,6 +23,7 @@ mod limits;
 pub mod one_line;
 pub mod plan;
 mod plan_feed;
+mod plan_service;
 pub mod raw;
 pub mod raw_feed;
 pub mod raw_nss;
