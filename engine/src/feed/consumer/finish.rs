@@ -43,6 +43,11 @@ impl Consumer {
                 self.leave(content, id, Leaves::Doomed, time_ms)?;
             }
         }
+        // Where every entry is in the content, a name that nobody bears is the sign of a container that was renamed while
+        // its neighbours were sent; or it is hidden from us, which the next refresh will show again.
+        let glue = self.tree.glue();
+        self.unsure |= self.settings.whole && glue > self.facts.glue;
+        self.facts.glue = glue;
         let unsure = self.unsure;
         self.facts.cookie = mem::take(&mut self.gathered);
         if unsure {
