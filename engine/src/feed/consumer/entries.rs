@@ -51,7 +51,7 @@ impl Consumer {
     }
 
     fn new_entry<C: Content>(&mut self, content: &mut C, told: &Told<'_>) -> Result<(), C::Error> {
-        self.unsure |= told.asides.has_below && !self.all_below_is_told(&told.asides);
+        self.comes_in(&told.asides);
         let who = Who {
             not: None,
             named: &self.named,
@@ -71,6 +71,11 @@ impl Consumer {
         self.out.emit(content, &event)
     }
 
+    /// An entry comes into the content, perhaps with others below it.
+    fn comes_in(&mut self, asides: &Asides<'_>) {
+        self.unsure |= asides.has_below && !self.all_below_is_told(asides);
+    }
+
     /// Whether all that is below an entry which was not known is told too: in a full content; and where it was made after
     /// all that is known, for what is below is younger still. Else it moved here, and what is below came along silently.
     fn all_below_is_told(&self, asides: &Asides<'_>) -> bool {
@@ -82,6 +87,10 @@ impl Consumer {
     }
 
     fn known<C: Content>(&mut self, content: &mut C, told: &Told<'_>, row: &Row) -> Result<(), C::Error> {
+        if self.phase == Phase::Held && !self.seen.has(row.id) {
+            // It was gone, its delete waits for an operator, and it is back.
+            self.comes_in(&told.asides);
+        }
         let spot = self.spot(content, told.dn, row)?;
         let differs = self.diff.compare(&row.attributes, told.attributes);
         if differs {
