@@ -22,7 +22,8 @@
 
 use wire::ldap::message::Entry;
 use wire::ldap::result::{LdapResult, code};
-use wire::ldap::sync::{Mode, State, SyncDone, SyncInfo, SyncMessage, SyncRequest, SyncState, cookie};
+use wire::ldap::sync::cookie::{self, OpenLdap};
+use wire::ldap::sync::{Mode, State, SyncDone, SyncInfo, SyncMessage, SyncRequest, SyncState};
 
 use super::diff::Diff;
 use super::emitter::Emitter;
@@ -121,6 +122,8 @@ pub struct Consumer {
     listed: bool,
     /// Whether only a full comparison can tell the truth.
     unsure: bool,
+    /// The second of the youngest change that the cookie tells of (`YYYYMMDDhhmmss`).
+    cookie_second: String,
     /// What the cookie will be when the refresh counts.
     gathered: Vec<u8>,
     /// Entries there were when it began.
@@ -169,6 +172,7 @@ impl Consumer {
             present: false,
             listed: false,
             unsure: false,
+            cookie_second: String::new(),
             gathered: Vec::new(),
             entries_before: 0,
             seen: Marks::default(),
@@ -187,6 +191,7 @@ impl Consumer {
         self.phase = Phase::Refresh;
         self.resumed = !self.facts.cookie.is_empty();
         self.gathered.clone_from(&self.facts.cookie);
+        self.cookie_second = youngest_second(&self.facts.cookie);
         self.entries_before = self.facts.entries;
         self.out.silent = !self.settings.initial && self.facts.refreshes == 0;
         self.out.counts = Counts::default();
@@ -474,6 +479,16 @@ impl Consumer {
         self.doomed.clear(id);
         self.outside.clear(id);
     }
+}
+
+/// A cookie that cannot be read is younger than everything: then nothing is believed to be told that need not be.
+fn youngest_second(cookie: &[u8]) -> String {
+    let parsed = OpenLdap::parse(cookie);
+    let youngest = parsed.as_ref().and_then(|cookie| {
+        let seconds = cookie.csns().iter().filter_map(|csn| csn.text.get(..14));
+        seconds.max()
+    });
+    youngest.unwrap_or("~").to_string()
 }
 
 /// OpenLDAP: "consumer state is newer than provider!". A provider that says nothing is believed to mean it too: the next

@@ -1,8 +1,7 @@
 //! What is made of the attributes that a server sends, before they are kept: some are left out, renamed or redacted.
 //!
 //! Nothing is chosen by name here that the server chose already: which attributes an entry has is what the search asked
-//! for. Left out is only what we asked for ourselves and the user did not: entryCSN, which becomes the event's `csn`, and
-//! entryUUID, which is the event's uuid. In the plain case the kept bytes are copies of whole encoded attributes.
+//! for. Left out is only what we ask for ourselves ([`Shape::asked`]), and entryUUID, which is the event's uuid. In the plain case the kept bytes are copies of whole encoded attributes.
 //!
 //! A redacted attribute is kept as a digest, so that its changes are seen and its values are nowhere on disk.
 
@@ -12,8 +11,10 @@ use wire::ldap::message::{PartialAttribute, PartialAttributes};
 
 use super::event::{REDACTED, Uuid};
 
-const ENTRY_CSN: &[u8] = b"entryCSN";
-const ENTRY_UUID: &[u8] = b"entryUUID";
+const ENTRY_CSN: &str = "entryCSN";
+const ENTRY_UUID: &str = "entryUUID";
+const CREATED: &str = "createTimestamp";
+const HAS_BELOW: &str = "hasSubordinates";
 /// Octets of a digest that stands for redacted values.
 const DIGEST_BYTES: usize = 16;
 
@@ -23,8 +24,19 @@ pub struct Shape {
     wanted: Vec<Box<str>>,
     rename: Vec<(Box<str>, Box<str>)>,
     redact: Vec<Box<str>>,
-    keeps_csn: bool,
-    keeps_uuid: bool,
+    /// Attributes that are asked for and not kept.
+    asides: Vec<&'static str>,
+}
+
+/// What an entry says beside its content.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asides<'a> {
+    /// entryCSN: the number of its last change.
+    pub(super) csn: Option<&'a str>,
+    /// createTimestamp.
+    pub(super) created: Option<&'a str>,
+    /// hasSubordinates: whether there are entries below it.
+    pub(super) has_below: bool,
 }
 
 impl Shape {
@@ -46,14 +58,15 @@ impl Shape {
                 }
             }
         }
-        let asked = |name: &[u8]| {
+        let is_wanted = |name: &&str| {
             wanted
                 .iter()
-                .any(|asked| asked == "+" || asked.as_bytes().eq_ignore_ascii_case(name))
+                .any(|wanted| wanted == "+" || wanted.eq_ignore_ascii_case(name))
         };
+        let mut asides = vec![ENTRY_CSN, ENTRY_UUID, CREATED, HAS_BELOW];
+        asides.retain(|name| !is_wanted(name));
         Ok(Self {
-            keeps_csn: asked(ENTRY_CSN),
-            keeps_uuid: asked(ENTRY_UUID),
+            asides,
             wanted: wanted.iter().map(|name| name.as_str().into()).collect(),
             rename: rename
                 .iter()
@@ -63,16 +76,16 @@ impl Shape {
         })
     }
 
-    /// The attributes to ask the server for.
+    /// The attributes to ask the server for: beside those that are wanted entryCSN, for the events' `csn`, and
+    /// createTimestamp and hasSubordinates, by which a container is noticed that moves into the content with others below
+    /// it, of which the provider says nothing.
     #[must_use]
     pub fn asked(&self) -> Vec<&str> {
         let mut asked: Vec<&str> = self.wanted.iter().map(AsRef::as_ref).collect();
         if asked.is_empty() {
             asked.push("*");
         }
-        if !self.keeps_csn {
-            asked.push("entryCSN");
-        }
+        asked.extend(self.asides.iter().filter(|name| **name != ENTRY_UUID));
         asked
     }
 
@@ -82,26 +95,29 @@ impl Shape {
         format!("{:?} {:?} {:?}", self.wanted, self.rename, self.redact)
     }
 
-    /// Appends what is kept of an entry's attributes, and says its entryCSN.
-    pub(super) fn apply<'a>(&self, uuid: &Uuid, sent: PartialAttributes<'a>, out: &mut Vec<u8>) -> Option<&'a str> {
-        let mut csn = None;
+    /// Appends what is kept of an entry's attributes, and says what it says beside them.
+    pub(super) fn apply<'a>(&self, uuid: &Uuid, sent: PartialAttributes<'a>, out: &mut Vec<u8>) -> Asides<'a> {
+        let mut asides = Asides::default();
         for attribute in sent {
-            if attribute.name.eq_ignore_ascii_case(ENTRY_CSN) {
-                csn = attribute
-                    .values
-                    .clone()
-                    .next()
-                    .and_then(|value| std::str::from_utf8(value).ok());
-                if !self.keeps_csn {
-                    continue;
-                }
+            // All that are looked for are of 8 to 15 letters; most others are not.
+            if !(8..=15).contains(&attribute.name.len()) || !self.is_aside(&attribute, &mut asides) {
+                self.keep(uuid, &attribute, out);
             }
-            if !self.keeps_uuid && attribute.name.eq_ignore_ascii_case(ENTRY_UUID) {
-                continue;
-            }
-            self.keep(uuid, &attribute, out);
         }
-        csn
+        asides
+    }
+
+    /// Whether the attribute is only asked for and not kept; what it says is noted.
+    fn is_aside<'a>(&self, attribute: &PartialAttribute<'a>, asides: &mut Asides<'a>) -> bool {
+        let is = |name: &str| attribute.name.eq_ignore_ascii_case(name.as_bytes());
+        if is(ENTRY_CSN) {
+            asides.csn = text(attribute);
+        } else if is(CREATED) {
+            asides.created = text(attribute);
+        } else if is(HAS_BELOW) {
+            asides.has_below = text(attribute).is_some_and(|value| value.eq_ignore_ascii_case("TRUE"));
+        }
+        self.asides.iter().any(|name| is(name))
     }
 
     fn keep(&self, uuid: &Uuid, attribute: &PartialAttribute<'_>, out: &mut Vec<u8>) {
@@ -123,6 +139,15 @@ impl Shape {
             }
         });
     }
+}
+
+/// An attribute's first value, as text.
+fn text<'a>(attribute: &PartialAttribute<'a>) -> Option<&'a str> {
+    attribute
+        .values
+        .clone()
+        .next()
+        .and_then(|value| std::str::from_utf8(value).ok())
 }
 
 /// A digest of everything that decides what the content is: base, scope, filter, [`Shape::describe`], identity.

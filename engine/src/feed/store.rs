@@ -189,6 +189,8 @@ pub struct Facts {
     pub entries: u64,
     /// Refreshes that were completed, ever. The content was complete once when this is above 0.
     pub refreshes: u64,
+    /// Rows of glue that were left at the end of a refresh.
+    pub glue: u64,
     /// What the last completed refresh came to.
     pub last: Counts,
     /// A refresh that would delete too much, and waits for an operator.
@@ -216,7 +218,7 @@ impl Facts {
         out.extend_from_slice(&[FACTS_VERSION, u8::from(self.held.is_some())]);
         put_bytes(out, &self.cookie);
         out.extend_from_slice(&self.fingerprint);
-        for number in [self.entries, self.refreshes, self.may_delete] {
+        for number in [self.entries, self.refreshes, self.may_delete, self.glue] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         self.last.encode(out);
@@ -243,6 +245,7 @@ impl Facts {
             entries: from.number()?,
             refreshes: from.number()?,
             may_delete: from.number()?,
+            glue: from.number()?,
             last: Counts::decode(&mut from)?,
             held: from.optional(held != 0, |from| {
                 Ok(Held {

@@ -134,6 +134,11 @@ impl Tree {
         }
     }
 
+    /// How much glue there is; not counting the base, which a search below it does not give.
+    pub(super) fn glue(&self) -> u64 {
+        self.glue.iter().filter(|(parent, _)| *parent != Id::ROOT).count() as u64
+    }
+
     /// Whether this name lies in the base.
     pub(super) fn is_within(&mut self, dn: &[u8]) -> bool {
         self.normal.clear();

@@ -8,6 +8,7 @@ use wire::ldap::message::Entry;
 use super::{Consumer, Phase};
 use crate::feed::emitter::{attributes, names};
 use crate::feed::event::{Event, Op, Uuid};
+use crate::feed::shape::Asides;
 use crate::feed::store::{Content, Row};
 use crate::feed::tree::{Spot, Who};
 
@@ -17,7 +18,7 @@ struct Told<'a> {
     uuid: &'a Uuid,
     dn: &'a [u8],
     attributes: &'a [u8],
-    csn: Option<&'a str>,
+    asides: Asides<'a>,
     time_ms: i64,
 }
 
@@ -31,12 +32,12 @@ impl Consumer {
     ) -> Result<(), C::Error> {
         let (mut row, mut fresh) = (mem::take(&mut self.row), mem::take(&mut self.fresh));
         fresh.clear();
-        let csn = self.settings.shape.apply(uuid, entry.attributes, &mut fresh);
+        let asides = self.settings.shape.apply(uuid, entry.attributes, &mut fresh);
         let told = Told {
             uuid,
             dn: entry.dn,
             attributes: &fresh,
-            csn,
+            asides,
             time_ms,
         };
         let is_known = content.by_uuid(uuid, &mut row)?;
@@ -50,6 +51,7 @@ impl Consumer {
     }
 
     fn new_entry<C: Content>(&mut self, content: &mut C, told: &Told<'_>) -> Result<(), C::Error> {
+        self.comes_in(&told.asides);
         let who = Who {
             not: None,
             named: &self.named,
@@ -63,13 +65,32 @@ impl Consumer {
         let dn = String::from_utf8_lossy(told.dn);
         let event = Event {
             attributes: attributes(told.attributes),
-            csn: told.csn,
+            csn: told.asides.csn,
             ..Event::new(Op::Add, *told.uuid, &dn, told.time_ms)
         };
         self.out.emit(content, &event)
     }
 
+    /// An entry comes into the content, perhaps with others below it.
+    fn comes_in(&mut self, asides: &Asides<'_>) {
+        self.unsure |= asides.has_below && !self.all_below_is_told(asides);
+    }
+
+    /// Whether all that is below an entry which was not known is told too: in a full content; and where it was made after
+    /// all that is known, for what is below is younger still. Else it moved here, and what is below came along silently.
+    fn all_below_is_told(&self, asides: &Asides<'_>) -> bool {
+        let created = second(asides.created);
+        match self.phase {
+            Phase::Refresh => !self.resumed || created.is_some_and(|created| *created > *self.cookie_second),
+            Phase::Persist | Phase::Held | Phase::Idle => created.is_some() && created == second(asides.csn),
+        }
+    }
+
     fn known<C: Content>(&mut self, content: &mut C, told: &Told<'_>, row: &Row) -> Result<(), C::Error> {
+        if self.phase == Phase::Held && !self.seen.has(row.id) {
+            // It was gone, its delete waits for an operator, and it is back.
+            self.comes_in(&told.asides);
+        }
         let spot = self.spot(content, told.dn, row)?;
         let differs = self.diff.compare(&row.attributes, told.attributes);
         if differs {
@@ -154,7 +175,7 @@ impl Consumer {
             attributes: attributes(told.attributes),
             changed: names(&self.diff.changed),
             before: self.out.before(&self.diff.before),
-            csn: told.csn,
+            csn: told.asides.csn,
             ..Event::new(op, *told.uuid, &dn, told.time_ms)
         };
         self.out.emit(content, &event)
@@ -176,6 +197,11 @@ impl Consumer {
         self.tree.absorb(content, row.id, spot)?;
         self.tree.prune(content, row.parent)
     }
+}
+
+/// The second of a GeneralizedTime or a CSN.
+fn second(time: Option<&str>) -> Option<&str> {
+    time?.get(..14)
 }
 
 /// The first RDN as written: names that differ in its case alone are told as a move, for whoever shows names.

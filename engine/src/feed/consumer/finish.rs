@@ -40,9 +40,14 @@ impl Consumer {
             let mut after = Id::ROOT;
             while let Some(id) = self.doomed.next(after) {
                 after = id;
-                self.leave(content, id, Leaves::Doomed, time_ms)?;
+                self.leave(content, id, None, Leaves::Doomed, time_ms)?;
             }
         }
+        // Where every entry is in the content, a name that nobody bears is the sign of a container that was renamed while
+        // its neighbours were sent; or it is hidden from us, which the next refresh will show again.
+        let glue = self.tree.glue();
+        self.unsure |= self.settings.whole && glue > self.facts.glue;
+        self.facts.glue = glue;
         let unsure = self.unsure;
         self.facts.cookie = mem::take(&mut self.gathered);
         if unsure {
@@ -127,7 +132,7 @@ impl Consumer {
             for (uuid, id) in page.drain(..) {
                 // One that left with another of this page may have given its id away.
                 if !self.seen.has(id) && content.find(&uuid)? == Some(id) {
-                    self.leave(content, id, Leaves::Unseen, time_ms)?;
+                    self.leave(content, id, None, Leaves::Unseen, time_ms)?;
                 }
             }
         }

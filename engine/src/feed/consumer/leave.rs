@@ -66,8 +66,10 @@ impl Consumer {
     ) -> Result<(), C::Error> {
         let mut row = mem::take(&mut self.row);
         if content.place(id, &mut row)? {
-            let leaves = self.below(content, &row, dn, is_outside, time_ms)?;
-            self.leave(content, id, leaves, time_ms)?;
+            let mut told_dn = Vec::new();
+            self.tree.name(content, row.parent, &row.rdn, &mut told_dn)?;
+            let leaves = self.below(content, &row, &told_dn, dn, is_outside, time_ms)?;
+            self.leave(content, id, Some(told_dn), leaves, time_ms)?;
         }
         self.row = row;
         Ok(())
@@ -78,6 +80,7 @@ impl Consumer {
         &mut self,
         content: &mut C,
         row: &Row,
+        told_dn: &[u8],
         dn: Option<&[u8]>,
         is_outside: bool,
         time_ms: i64,
@@ -95,9 +98,7 @@ impl Consumer {
             self.unsure |= !self.settings.whole;
             return Ok(if self.settings.whole { Leaves::All } else { Leaves::None });
         };
-        let mut old_dn = Vec::new();
-        self.tree.name(content, row.parent, &row.rdn, &mut old_dn)?;
-        if !self.tree.is_same(&old_dn, dn) {
+        if !self.tree.is_same(told_dn, dn) {
             // It was renamed within the base, and by that or at once left the filter: what is below moved along.
             self.carry(content, row, dn, time_ms)?;
             return Ok(Leaves::None);
@@ -106,11 +107,13 @@ impl Consumer {
         Ok(if is_silent { Leaves::All } else { Leaves::None })
     }
 
-    /// An entry leaves, and of what is below it who is meant to.
+    /// An entry leaves, and of what is below it who is meant to. `told_dn` is the name it was last told with, where the row
+    /// has another by now.
     pub(super) fn leave<C: Content>(
         &mut self,
         content: &mut C,
         id: Id,
+        told_dn: Option<Vec<u8>>,
         leaves: Leaves,
         time_ms: i64,
     ) -> Result<(), C::Error> {
@@ -123,7 +126,7 @@ impl Consumer {
         let mut levels = vec![Level {
             children: Children::new(id),
             row,
-            dn,
+            dn: told_dn.unwrap_or(dn),
             stays: false,
         }];
         let cascades = self.cascades(id);
