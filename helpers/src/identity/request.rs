@@ -83,6 +83,13 @@ pub enum Request {
         /// The user's.
         sid: String,
     },
+    /// The SIDs of the aliases (local groups) of one domain that a SID is in.
+    SidAliases {
+        /// The user's or group's.
+        sid: String,
+        /// The domain's; none: those of every machine (`S-1-5-32`).
+        domain: Option<String>,
+    },
     /// Names of all users.
     Users {
         /// None: of every domain.
@@ -289,6 +296,10 @@ fn request(what: &str, from: &mut Members) -> Result<Request, Invalid> {
             _ => return Err(Invalid("`id-to-sid` needs one of `uid` and `gid`".into())),
         }),
         "user-sids" => Request::UserSids { sid: from.text("sid")? },
+        "sid-aliases" => Request::SidAliases {
+            sid: from.text("sid")?,
+            domain: from.optional_text("domain")?,
+        },
         "users" => Request::Users {
             domain: from.optional_text("domain")?,
         },

@@ -42,6 +42,8 @@ pub trait Backend {
     fn id_to_sid(&mut self, id: UnixId) -> Result<String, Failure>;
     /// The SIDs of a user's groups.
     fn user_sids(&mut self, sid: &str) -> Result<Vec<String>, Failure>;
+    /// The aliases of the domain with this SID that `sid` is in.
+    fn sid_aliases(&mut self, sid: &str, domain: &str) -> Result<Vec<String>, Failure>;
     /// Is this the password, or the response?
     fn authenticate(&mut self, name: &str, domain: &str, proof: &Proof<'_>) -> Result<Account, Failure>;
     /// Changes a password.

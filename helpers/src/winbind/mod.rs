@@ -31,6 +31,8 @@ use crate::identity::{
 };
 use crate::{Caller, Reply};
 
+/// The domain of the local groups that every machine has.
+const BUILTIN: &str = "S-1-5-32";
 /// What the session of a winbind user is: nothing is kept open for it.
 const SESSION: &str = "winbind";
 
@@ -197,6 +199,13 @@ impl<B: Backend> Winbind<B> {
             }
             Request::UserSids { sid } => {
                 let sids = self.backend.user_sids(&sid);
+                Body::Sids {
+                    sids: sids.map_err(|failure| self.not_found_sid(&failure, &sid))?,
+                }
+            }
+            Request::SidAliases { sid, domain } => {
+                let domain = domain.unwrap_or_else(|| BUILTIN.to_owned());
+                let sids = self.backend.sid_aliases(&sid, &domain);
                 Body::Sids {
                     sids: sids.map_err(|failure| self.not_found_sid(&failure, &sid))?,
                 }

@@ -108,6 +108,9 @@ impl Backend for Fake {
     fn user_sids(&mut self, sid: &str) -> Result<Vec<String>, Failure> {
         self.result(sid.into(), Some(vec![]))
     }
+    fn sid_aliases(&mut self, sid: &str, domain: &str) -> Result<Vec<String>, Failure> {
+        self.result(format!("{sid} in {domain}"), Some(vec![format!("{domain}-545")]))
+    }
     fn authenticate(&mut self, name: &str, domain: &str, proof: &Proof<'_>) -> Result<Account, Failure> {
         let proof = match proof {
             Proof::Password(password) => format!("password {password}"),

@@ -198,6 +198,21 @@ impl Backend for Library {
         self.sid_texts(unsafe { slice(sids.as_ref(), count) })
     }
 
+    fn sid_aliases(&mut self, sid: &str, domain: &str) -> Result<Vec<String>, Failure> {
+        let context = self.context()?;
+        let (mut sid, of) = (self.sid(sid)?, self.sid(domain)?);
+        let (mut count, mut rids) = (0, ptr::null_mut());
+        // SAFETY: a live context and two SIDs, one of them a list of one; writes a pointer and a number.
+        let code = unsafe {
+            (self.functions.sid_aliases)(context, &raw const of, &raw mut sid, 1, &raw mut rids, &raw mut count)
+        };
+        let rids = self.owned(rids);
+        self.check(code)?;
+        // SAFETY: on success `count` numbers stand there, until `rids` is dropped.
+        let numbers = unsafe { slice(rids.as_ref(), count) };
+        Ok(numbers.iter().map(|rid| format!("{domain}-{rid}")).collect())
+    }
+
     fn authenticate(&mut self, name: &str, domain: &str, proof: &Proof<'_>) -> Result<Account, Failure> {
         let context = self.context()?;
         let (name, domain) = (bounded(name, "name")?, bounded(domain, "domain")?);

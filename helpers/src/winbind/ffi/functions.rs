@@ -46,6 +46,8 @@ pub(super) struct Functions {
     pub(super) lookup_sid:
         unsafe extern "C" fn(*mut Context, *const Sid, *mut *mut c_char, *mut *mut c_char, *mut c_int) -> Code,
     pub(super) lookup_user_sids: unsafe extern "C" fn(*mut Context, *const Sid, bool, *mut u32, *mut *mut Sid) -> Code,
+    pub(super) sid_aliases:
+        unsafe extern "C" fn(*mut Context, *const Sid, *mut Sid, u32, *mut *mut u32, *mut u32) -> Code,
     pub(super) list_users: unsafe extern "C" fn(*mut Context, *const c_char, *mut u32, *mut Names) -> Code,
     pub(super) list_groups: unsafe extern "C" fn(*mut Context, *const c_char, *mut u32, *mut Names) -> Code,
     pub(super) sids_to_unix_ids: unsafe extern "C" fn(*mut Context, *const Sid, u32, *mut UnixId) -> Code,
@@ -107,6 +109,7 @@ impl Functions {
                 lookup_name: symbol(&library, "wbcCtxLookupName")?,
                 lookup_sid: symbol(&library, "wbcCtxLookupSid")?,
                 lookup_user_sids: symbol(&library, "wbcCtxLookupUserSids")?,
+                sid_aliases: symbol(&library, "wbcCtxGetSidAliases")?,
                 list_users: symbol(&library, "wbcCtxListUsers")?,
                 list_groups: symbol(&library, "wbcCtxListGroups")?,
                 sids_to_unix_ids: symbol(&library, "wbcCtxSidsToUnixIds")?,
