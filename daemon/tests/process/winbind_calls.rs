@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::proc::{run_with, shown};
 use crate::usherd::BINARY;
 use crate::winbind::{DOMAIN, PASSWORD, Winbind};
+use crate::winbind_sids::{aliases, logons_begin_and_end, many_at_once};
 
 /// The response to this challenge by [`PASSWORD`] (RFC 2433), and the key of that session: MD4 of the NT hash.
 const CHALLENGE: &str = "0123456789abcdef";
@@ -85,17 +86,6 @@ pub(crate) fn responses_bring_a_session_key(ask: Ask<'_>) {
     assert_eq!(status(ask, &response("0123456789abcdee")), "wrong-password");
 }
 
-/// Domain Users are in one alias of the machine's domain; a user's own SID is in none.
-fn aliases(ask: Ask<'_>, user: &str) {
-    let (domain, _) = user.rsplit_once('-').expect("a SID");
-    let of = |sid: &str, domain: &str| ask(&json!({"do": "sid-aliases", "sid": sid, "domain": domain}));
-    let found = of(&format!("{domain}-513"), domain);
-    assert_eq!(found, json!({"status": "ok", "sids": [format!("{domain}-3000")]}));
-    assert_eq!(of(user, domain), json!({"status": "ok", "sids": []}));
-    assert_eq!(of("no SID", domain)["status"], "invalid");
-    assert_eq!(ask(&json!({"do": "sid-aliases", "sid": user}))["status"], "ok");
-}
-
 pub(crate) fn look_ups_answer(ask: Ask<'_>) {
     let name = format!("{DOMAIN}\\alice");
     let alice = json!({
@@ -120,7 +110,9 @@ pub(crate) fn look_ups_answer(ask: Ask<'_>) {
         sids["sids"].as_array().is_some_and(|all| all.contains(&json!(sid))),
         "{sids}"
     );
+    many_at_once(ask, &sid);
     aliases(ask, &sid);
+    logons_begin_and_end(ask, &sid);
     let group = found(json!({"do": "group", "gid": 100}));
     assert_eq!(
         (&group["name"], &group["gid"]),
