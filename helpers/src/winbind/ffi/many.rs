@@ -3,8 +3,8 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use super::layout::{Sid, UnixId as WbcUnixId};
-use super::{Failure, Ids, Library, optional_text, slice};
+use super::layout::{DomainInfo, Sid, UnixId as WbcUnixId};
+use super::{ENTRIES_MAX, Failure, Ids, Library, Owned, optional_text, slice};
 use crate::identity::UnixId;
 
 /// `enum wbcIdType`.
@@ -18,7 +18,7 @@ impl Library {
         let context = self.context()?;
         let sids = self.sids(sids)?;
         let asked = c_int::try_from(sids.len()).map_err(|_| Failure::TooLong { what: "sids" })?;
-        let (mut domains, mut known, mut names) = (ptr::null_mut(), 0, ptr::null_mut());
+        let (mut domains, mut unsaid, mut names) = (ptr::null_mut(), 0, ptr::null_mut());
         // SAFETY: a live context and `asked` SIDs of ours; writes two pointers and a number.
         let code = unsafe {
             ask(
@@ -26,19 +26,15 @@ impl Library {
                 sids.as_ptr(),
                 asked,
                 &raw mut domains,
-                &raw mut known,
+                &raw mut unsaid,
                 &raw mut names,
             )
         };
         let (domains, names) = (self.owned(domains), self.owned(names));
         self.check(code)?;
-        // SAFETY: on success `known` domains and, for each SID, one name stand there until they are dropped.
-        let (domains, names) = unsafe {
-            (
-                slice(domains.as_ref(), u32::try_from(known).unwrap_or(0)),
-                slice(names.as_ref(), asked.unsigned_abs()),
-            )
-        };
+        // SAFETY: on success there is one name for each SID, and a list of domains that ends with one without a name, until
+        // they are dropped.
+        let (domains, names) = unsafe { (ended(domains.as_ref()), slice(names.as_ref(), asked.unsigned_abs())) };
         if names.len() != sids.len() {
             return Err(Failure::Unreadable("fewer names than SIDs"));
         }
@@ -115,6 +111,24 @@ impl Library {
 
     fn sids(&self, texts: &[String]) -> Result<Vec<Sid>, Failure> {
         texts.iter().map(|text| self.sid(text)).collect()
+    }
+}
+
+/// The library has a place for the number of domains and leaves it as it was (4.17); it knows the end of the list as here.
+///
+/// # Safety
+///
+/// `domains` is none, or a list that ends with an entry whose `short_name` is null.
+unsafe fn ended(domains: Option<&Owned<DomainInfo>>) -> &[DomainInfo] {
+    let Some(domains) = domains else { return &[] };
+    let first = domains.as_ptr();
+    let mut count: u32 = 0;
+    // SAFETY: reads no further than the end that the caller promises.
+    unsafe {
+        while (count as usize) < ENTRIES_MAX && !(*first.add(count as usize)).short_name.is_null() {
+            count += 1;
+        }
+        slice(Some(domains), count)
     }
 }
 
