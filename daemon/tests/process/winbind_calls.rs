@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::proc::{run_with, shown};
 use crate::usherd::BINARY;
 use crate::winbind::{DOMAIN, PASSWORD, Winbind};
+use crate::winbind_sids::{aliases, logons_begin_and_end, many_at_once};
 
 /// The response to this challenge by [`PASSWORD`] (RFC 2433), and the key of that session: MD4 of the NT hash.
 const CHALLENGE: &str = "0123456789abcdef";
@@ -109,6 +110,9 @@ pub(crate) fn look_ups_answer(ask: Ask<'_>) {
         sids["sids"].as_array().is_some_and(|all| all.contains(&json!(sid))),
         "{sids}"
     );
+    many_at_once(ask, &sid);
+    aliases(ask, &sid);
+    logons_begin_and_end(ask, &sid);
     let group = found(json!({"do": "group", "gid": 100}));
     assert_eq!(
         (&group["name"], &group["gid"]),

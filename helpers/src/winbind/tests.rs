@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::sids::nothing;
 use super::*;
 use crate::CannotAsk;
 use crate::identity::{Trust, UnixId};
@@ -13,6 +14,7 @@ use crate::identity::{Trust, UnixId};
 struct Fake {
     users: Vec<User>,
     fails: Option<Failure>,
+    listing_fails: Option<Failure>,
     trusts: Vec<Trust>,
     account: Option<Account>,
     sids: BTreeMap<String, (String, i32)>,
@@ -75,6 +77,9 @@ impl Backend for Fake {
     }
     fn next_user(&mut self) -> Result<Option<User>, Failure> {
         self.at += 1;
+        if let Some(failure) = &self.listing_fails {
+            return Err(failure.clone());
+        }
         Ok(self.users.get(self.at - 1).cloned())
     }
     fn next_group(&mut self) -> Result<Option<Group>, Failure> {
@@ -99,14 +104,36 @@ impl Backend for Fake {
     fn sid_to_name(&mut self, sid: &str) -> Result<(String, String, i32), Failure> {
         self.result(sid.into(), None)
     }
-    fn sid_to_id(&mut self, sid: &str) -> Result<(Option<u32>, Option<u32>), Failure> {
-        self.result(sid.into(), Some((None, None)))
+    fn sids_to_names(&mut self, sids: &[String]) -> Result<Vec<(String, String, i32)>, Failure> {
+        let named = sids.iter().map(|sid| match self.sids.get(sid) {
+            Some((name, kind)) => ("CORP".into(), name.clone(), *kind),
+            None => (String::new(), "500".into(), 8),
+        });
+        let named = named.collect();
+        self.result(format!("names of {}", sids.join(" ")), Some(named))
+    }
+    fn sids_to_ids(&mut self, sids: &[String]) -> Result<Vec<Ids>, Failure> {
+        let ids = sids.iter().map(|sid| match self.sids.get(sid) {
+            Some(_) => (Some(5), Some(5)),
+            None => (None, None),
+        });
+        let ids = ids.collect();
+        self.result(format!("ids of {}", sids.join(" ")), Some(ids))
+    }
+    fn ids_to_sids(&mut self, ids: &[UnixId]) -> Result<Vec<Option<String>>, Failure> {
+        let sids = ids
+            .iter()
+            .map(|id| (*id != UnixId::Uid(9)).then(|| "S-1-22-1-5".into()));
+        self.result(format!("{ids:?}"), Some(sids.collect()))
     }
     fn id_to_sid(&mut self, id: UnixId) -> Result<String, Failure> {
         self.result(format!("{id:?}"), Some("S-1-22-1-5".into()))
     }
     fn user_sids(&mut self, sid: &str) -> Result<Vec<String>, Failure> {
         self.result(sid.into(), Some(vec![]))
+    }
+    fn sid_aliases(&mut self, sid: &str, domain: &str) -> Result<Vec<String>, Failure> {
+        self.result(format!("{sid} in {domain}"), Some(vec![format!("{domain}-545")]))
     }
     fn authenticate(&mut self, name: &str, domain: &str, proof: &Proof<'_>) -> Result<Account, Failure> {
         let proof = match proof {
@@ -115,6 +142,17 @@ impl Backend for Fake {
         };
         let account = self.account.take();
         self.result(format!("{domain}/{name} {proof}"), account)
+    }
+    fn log_on(&mut self, name: &str, password: &str, wanted: &Wanted) -> Result<LoggedOn, Failure> {
+        let logged_on = self.account.take().map(|account| LoggedOn {
+            account,
+            krb5_cache: wanted.ticket.map(|(_, uid)| format!("FILE:/tmp/krb5cc_{uid}")),
+            cached: wanted.cached,
+        });
+        self.result(format!("{name} {password} {wanted:?}"), logged_on)
+    }
+    fn log_off(&mut self, name: &str, uid: u32, krb5_cache: Option<&str>) -> Result<(), Failure> {
+        self.result(format!("log off {name} {uid} {krb5_cache:?}"), Some(()))
     }
     fn change_password(&mut self, name: &str, _: &str, _: &str) -> Result<(), Failure> {
         self.result(format!("change {name}"), Some(()))
@@ -438,4 +476,123 @@ fn refusals_keep_their_names_and_unavailable_forgets_the_connections() {
         matches!(interrupted, Reply::Interrupted),
         "what comes after an interrupt is no verdict"
     );
+}
+
+#[test]
+fn many_sids_and_ids_are_answered_in_their_order() {
+    let trusts = vec![Trust {
+        short_name: "FAR".into(),
+        dns_name: String::new(),
+        sid: "S-1-5-21-2".into(),
+        offline: true,
+    }];
+    let mut helper = fresh(Fake {
+        trusts,
+        sids: BTreeMap::from([("S-1-5-21-1-512".to_owned(), ("admins".to_owned(), 2))]),
+        ..Fake::default()
+    });
+    let sids = ["S-1-5-21-1-512", "S-1-5-21-1-999"];
+    assert_eq!(
+        say(&mut helper, json!({"do": "sids-to-names", "sids": sids})),
+        json!({"status": "ok", "entries": [
+            {"sid": sids[0], "domain": "CORP", "name": "admins", "type": "group"},
+            {"sid": sids[1], "domain": "", "name": "", "type": "unknown"},
+        ]})
+    );
+    assert_eq!(
+        say(&mut helper, json!({"do": "sids-to-ids", "sids": sids})),
+        json!({"status": "ok", "entries": [{"sid": sids[0], "uid": 5, "gid": 5}, {"sid": sids[1]}]})
+    );
+    assert_eq!(
+        say(&mut helper, json!({"do": "ids-to-sids", "gids": [7], "uids": [5, 9]})),
+        json!({"status": "ok", "entries": [{"sid": "S-1-22-1-5", "uid": 5}, {"uid": 9}, {"sid": "S-1-22-1-5", "gid": 7}]})
+    );
+    let far = json!(["S-1-5-21-1-512", "S-1-5-21-2-500"]);
+    for what in ["sids-to-names", "sids-to-ids"] {
+        let answer = say(&mut helper, json!({"do": what, "sids": far}));
+        assert_eq!(answer["status"], "unavailable", "one domain is out of reach: {answer}");
+    }
+    assert_eq!(
+        say(&mut helper, json!({"do": "sid-aliases", "sid": "S-1-5-21-1-513"}))["sids"],
+        json!(["S-1-5-32-545"])
+    );
+    helper.backend.fails = Some(Failure::Missing("wbcCtxUnixIdsToSids"));
+    let answer = say(&mut helper, json!({"do": "ids-to-sids", "uids": [5]}));
+    assert_eq!(answer["status"], "unsupported");
+    assert!(
+        answer["message"].as_str().unwrap().contains("wbcCtxUnixIdsToSids"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_logon_keeps_a_ticket_for_winbinds_own_uid_and_who_may_not_log_on_keeps_none() {
+    let account = || {
+        Some(Account {
+            name: "user5".into(),
+            domain: "CORP".into(),
+            sids: vec!["S-1-5-21-1-1005".into()],
+            ..Account::default()
+        })
+    };
+    let mut helper = fresh(Fake {
+        users: vec![user(5)],
+        account: account(),
+        ..Fake::default()
+    });
+    let request = json!({
+        "do": "logon", "name": "CORP\\user5", "password": "secret", "kerberos": true, "krb5_cache": "FILE",
+    });
+    assert_eq!(
+        say(&mut helper, &request),
+        json!({"status": "ok", "name": "CORP+user5", "sid": "S-1-5-21-1-1005", "krb5_cache": "FILE:/tmp/krb5cc_5"})
+    );
+    assert_eq!(
+        helper.backend.asked[1],
+        "CORP+user5 secret Wanted { kerberos: true, cached: false, ticket: Some((File, 5)) }"
+    );
+    helper.backend.account = account();
+    let cached = json!({"do": "logon", "name": "CORP\\user5", "password": "secret", "cached": true});
+    assert_eq!(
+        say(&mut helper, &cached),
+        json!({"status": "ok", "name": "CORP+user5", "sid": "S-1-5-21-1-1005", "cached": true})
+    );
+    let off = json!({"do": "logoff", "name": "CORP\\user5", "krb5_cache": "FILE:/tmp/krb5cc_5"});
+    assert_eq!(say(&mut helper, off), json!({"status": "ok"}));
+    let ended = "log off CORP+user5 5 Some(\"FILE:/tmp/krb5cc_5\")";
+    assert_eq!(helper.backend.asked.pop().as_deref(), Some(ended));
+    helper.options.require_membership = vec!["S-1-5-21-1-512".into()];
+    helper.backend.account = account();
+    assert_eq!(say(&mut helper, &request)["status"], "restricted");
+    assert_eq!(
+        helper.backend.asked.pop().as_deref(),
+        Some(ended),
+        "its ticket is taken away"
+    );
+    let nobody = json!({"do": "logoff", "name": "CORP\\nobody"});
+    assert_eq!(say(&mut helper, nobody)["status"], "not-found");
+    helper.backend.fails = logon(0xC000_0022);
+    assert_eq!(say(&mut helper, cached)["status"], "unavailable");
+}
+
+#[test]
+fn a_listing_that_fails_is_ended_and_one_that_winbindd_leaves_is_forgotten() {
+    let fails = |code| {
+        Some(Failure::Library {
+            code,
+            text: String::new(),
+        })
+    };
+    let mut helper = fresh(Fake {
+        users: (1..=7).map(user).collect(),
+        ..Fake::default()
+    });
+    say(&mut helper, json!({"do": "passwd"}));
+    helper.backend.listing_fails = fails(1);
+    let next = json!({"do": "passwd", "cursor": "3"});
+    assert_eq!(say(&mut helper, &next)["status"], "unsupported");
+    assert_eq!(helper.backend.asked, ["begin Users", "end"]);
+    helper.backend.listing_fails = fails(6);
+    assert_eq!(say(&mut helper, &next)["status"], "unavailable");
+    assert_eq!((helper.backend.asked.len(), helper.backend.forgotten), (3, 1));
 }
