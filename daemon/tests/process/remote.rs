@@ -174,6 +174,17 @@ fn descriptors_of(usherd: &Usherd) -> usize {
         .count()
 }
 
+/// Their number once it stays: whoever asked whether the daemon is ready has hung up.
+fn settled_descriptors_of(usherd: &Usherd) -> usize {
+    let mut last = [0; 5];
+    wait_for("the daemon is at rest", Duration::from_secs(10), || {
+        last.rotate_left(1);
+        last[4] = descriptors_of(usherd);
+        std::thread::sleep(Duration::from_millis(50));
+        last.iter().all(|one| *one == last[0]).then_some(last[0])
+    })
+}
+
 fn pipe() -> (File, OwnedFd) {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
     (reader.into(), writer)
@@ -189,7 +200,7 @@ fn closed(mut reader: File) -> Vec<u8> {
 #[test]
 fn a_descriptor_that_comes_with_a_call_is_taken_or_closed_and_never_kept() {
     let usherd = Setup::new().listen("rpc", "unix:rpc", "").section(UPPER).start();
-    let before = descriptors_of(&usherd);
+    let before = settled_descriptors_of(&usherd);
     let mut stream = UnixStream::connect(usherd.unix("rpc")).expect("the listener");
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
