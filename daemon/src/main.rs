@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod dbus;
 mod drive;
+mod feed;
 mod local_files;
 mod log;
 mod metrics;

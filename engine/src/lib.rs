@@ -6,5 +6,6 @@
 pub mod ask;
 pub mod core;
 pub mod directory;
+pub mod feed;
 pub mod session;
 pub mod upstream;

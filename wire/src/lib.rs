@@ -11,6 +11,7 @@ pub mod helper;
 pub mod ldap;
 pub mod ldif;
 pub mod nslcd;
+pub mod python_connection;
 pub mod rpc;
 pub mod saslauthd;
 pub mod wipe;

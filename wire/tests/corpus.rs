@@ -32,6 +32,8 @@ mod helper_body;
 mod ldif_body;
 #[path = "../../fuzz/bodies/nslcd.rs"]
 mod nslcd_body;
+#[path = "../../fuzz/bodies/python_connection.rs"]
+mod python_connection_body;
 #[path = "../../fuzz/bodies/rpc.rs"]
 mod rpc_body;
 #[path = "../../fuzz/bodies/saslauthd.rs"]
@@ -77,6 +79,11 @@ fn dbus_streams() {
 #[test]
 fn rpc_frames() {
     replay("rpc", &frames(), rpc_body::run);
+}
+
+#[test]
+fn python_connection() {
+    replay("python_connection", &[], python_connection_body::run);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::{Command, Drain, Handle, command, ended, snapshot};
+use crate::feed::command::Verb;
 
 /// Longest request line.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
@@ -166,6 +167,28 @@ enum Request {
         level: Level,
     },
     Stop,
+    Feed {
+        #[serde(default)]
+        name: Option<String>,
+        verb: Word,
+        #[serde(default)]
+        from: Option<u64>,
+        #[serde(default)]
+        seq: Option<u64>,
+    },
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Word {
+    Confirm,
+    Reject,
+    Reset,
+    Pause,
+    Resume,
+    Replay,
+    ReplayDead,
+    Dead,
 }
 
 #[derive(Default, Deserialize)]
@@ -189,9 +212,35 @@ async fn answer(line: &[u8], handle: &Arc<Handle>) -> Value {
         Request::Drain { level: Level::Firm } => Command::Drain(Drain::Firm),
         Request::Drain { level: Level::Now } => Command::Drain(Drain::Now),
         Request::Stop => Command::Stop,
+        Request::Feed { name, verb, from, seq } => return told_feed(handle, name, verb, from, seq).await,
     };
     match command(handle, told).await {
         Ok(()) => json!({ "ok": true }),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn told_feed(
+    handle: &Arc<Handle>,
+    name: Option<String>,
+    word: Word,
+    from: Option<u64>,
+    seq: Option<u64>,
+) -> Value {
+    let verb = match word {
+        Word::Confirm => Verb::Confirm,
+        Word::Reject => Verb::Reject,
+        Word::Reset => Verb::Reset,
+        Word::Pause => Verb::Pause,
+        Word::Resume => Verb::Resume,
+        Word::Replay => Verb::Replay {
+            from: from.unwrap_or_default(),
+        },
+        Word::ReplayDead => Verb::ReplayDead { seq },
+        Word::Dead => Verb::Dead,
+    };
+    match super::feed(handle, name, verb).await {
+        Ok(answer) => json!({ "ok": true, "answer": answer }),
         Err(error) => refused(&error),
     }
 }

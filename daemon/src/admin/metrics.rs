@@ -1,6 +1,8 @@
 //! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
 
-use super::snapshot::{Count, Helper, Seconds, Server, Service, Snapshot};
+mod feeds;
+
+use super::snapshot::{Count, Helper, Local, Seconds, Server, Service, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
 const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
@@ -12,7 +14,9 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     listeners(&mut page, snapshot);
     directories(&mut page, snapshot);
     upstreams(&mut page, snapshot);
+    local(&mut page, snapshot);
     services(&mut page, snapshot);
+    feeds::write(&mut page, snapshot);
     page.0
 }
 
@@ -95,6 +99,48 @@ fn listeners(page: &mut Page, s: &Snapshot) {
             ("directory", &one.directory),
         ];
         page.line("usherd_listener_clients", &labels, one.clients);
+    }
+}
+
+fn local(page: &mut Page, s: &Snapshot) {
+    type Figure = fn(&Local) -> u64;
+    let families: [(&str, &str, &str, Figure); 5] = [
+        (
+            "usherd_local_entries",
+            "gauge",
+            "Entries of a local directory.",
+            |one| one.entries,
+        ),
+        (
+            "usherd_local_changes_total",
+            "counter",
+            "Changes made to a local directory since its file was loaded.",
+            |one| one.changes,
+        ),
+        (
+            "usherd_local_unsaved_changes",
+            "gauge",
+            "Changes of a local directory that are not in its file yet.",
+            |one| one.unsaved,
+        ),
+        (
+            "usherd_local_file_writes_total",
+            "counter",
+            "Times that changes were written to a local directory's file.",
+            |one| one.writes,
+        ),
+        (
+            "usherd_local_file_write_failures_total",
+            "counter",
+            "Times that changes could not be written to a local directory's file.",
+            |one| one.failures,
+        ),
+    ];
+    for (name, kind, help, figure) in families {
+        page.family(name, kind, help);
+        for one in &s.local {
+            page.line(name, &[("file", &one.file)], figure(one));
+        }
     }
 }
 

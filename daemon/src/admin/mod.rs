@@ -22,6 +22,8 @@ use tokio::sync::watch;
 pub use engine::core::Drain;
 pub use snapshot::Snapshot;
 
+use crate::feed::command::Verb;
+
 /// What can be told to the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -39,7 +41,12 @@ pub struct Handle {
     pub snapshot: Box<dyn Fn() -> Snapshot + Send + Sync>,
     /// Does it, or says why not; returns when it is accepted, not when it is finished.
     pub command: Box<dyn Fn(Command) -> Result<(), String> + Send + Sync>,
+    /// Says something to a feed, by name or the only one; its answer. May take as long as the feed does.
+    pub feed: FeedCommand,
 }
+
+/// See [`Handle::feed`].
+pub type FeedCommand = Box<dyn Fn(Option<&str>, Verb) -> Result<serde_json::Value, String> + Send + Sync>;
 
 /// Both doors, listening but not answering yet: a busy address is found before anything else starts.
 pub struct Bound {
@@ -147,6 +154,13 @@ async fn snapshot(handle: &Arc<Handle>) -> Option<Snapshot> {
 async fn command(handle: &Arc<Handle>, command: Command) -> Result<(), String> {
     let handle = handle.clone();
     let done = tokio::task::spawn_blocking(move || (handle.command)(command)).await;
+    done.unwrap_or_else(|_| Err("the command failed inside the daemon; its log says why".into()))
+}
+
+/// Says something to a feed away from the event loop.
+async fn feed(handle: &Arc<Handle>, name: Option<String>, verb: Verb) -> Result<serde_json::Value, String> {
+    let handle = handle.clone();
+    let done = tokio::task::spawn_blocking(move || (handle.feed)(name.as_deref(), verb)).await;
     done.unwrap_or_else(|_| Err("the command failed inside the daemon; its log says why".into()))
 }
 

@@ -28,8 +28,12 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// Directories by name.
     pub directories: Vec<Directory>,
+    /// LDIF files that are served.
+    pub local: Vec<Local>,
     /// Services by name.
     pub services: Vec<Service>,
+    /// Feeds by name.
+    pub feeds: Vec<Feed>,
     /// Everything else that is counted.
     pub counters: Counters,
 }
@@ -100,6 +104,24 @@ pub struct Server {
     pub pinned: u64,
     /// Why the last attempt at a connection failed; empty where none did.
     pub last_error: String,
+}
+
+/// An LDIF file that is served.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Local {
+    /// The file.
+    pub file: String,
+    /// Entries now.
+    pub entries: u64,
+    /// Changes since it was loaded.
+    pub changes: u64,
+    /// Changes that are to be in the file and are not yet, now.
+    pub unsaved: u64,
+    /// How often changes were written to the file.
+    pub writes: u64,
+    /// How often that failed.
+    pub failures: u64,
 }
 
 /// Operations of one class that ended alike.
@@ -202,6 +224,76 @@ pub struct Helper {
     pub caller: String,
     /// Its name and version, as it says.
     pub software: String,
+}
+
+/// A feed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Feed {
+    /// Its name.
+    pub name: String,
+    /// The directory it follows.
+    pub directory: String,
+    /// What kind of sink it has.
+    pub sink: String,
+    /// `starting`, `connecting`, `refresh`, `persist`, `held` (too many deletes: an operator decides), `idle` (between two
+    /// polls), `waiting` (no session; it is tried again), `full` (the outbox is), `failed` (the state cannot be written).
+    pub phase: String,
+    /// Whether an operator has stopped its delivery.
+    pub paused: bool,
+    /// Whether source and sinks are as they should be.
+    pub ready: bool,
+    /// Entries in the content now.
+    pub entries: u64,
+    /// Whether the content was complete once.
+    pub complete: bool,
+    /// Entries that the refresh under way has mentioned so far.
+    pub refresh_entries: u64,
+    /// Up to where the content is the directory's.
+    pub cookie: String,
+    /// Events that wait now.
+    pub outbox_events: u64,
+    /// Their bytes.
+    pub outbox_bytes: u64,
+    /// The number of the last event.
+    pub last_seq: u64,
+    /// From usherd's learning of the last delivered change to its acknowledgement, milliseconds.
+    pub lag_ms: u64,
+    /// When the state was last written, milliseconds since 1970.
+    pub committed_ms: i64,
+    /// Deletes that wait for an operator now.
+    pub held: u64,
+    /// Refreshes completed.
+    pub refreshes: u64,
+    /// Refreshes held because they would delete too much.
+    pub refreshes_held: u64,
+    /// Events delivered, by what they say.
+    pub delivered: Vec<Count>,
+    /// Failed connections to, and deliveries of, sinks.
+    pub sink_failures: u64,
+    /// Events that became dead letters.
+    pub dead_letters: u64,
+    /// Times that the state could not be written.
+    pub store_failures: u64,
+    /// Why there is no session, or the state cannot be written; empty while all is well.
+    pub last_error: String,
+    /// Its shards.
+    pub shards: Vec<FeedShard>,
+}
+
+/// A shard of a feed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FeedShard {
+    /// Its number.
+    pub shard: u64,
+    /// `starting`, `connecting`, `ready`, `retrying`, `setting` (a person is needed), `fenced` (another daemon delivers),
+    /// `ended`, `closed`.
+    pub state: String,
+    /// Its sink has everything up to this number.
+    pub acknowledged: u64,
+    /// Why its sink failed last; empty while all is well.
+    pub last_error: String,
 }
 
 /// A count with a label.

@@ -6,8 +6,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
-use super::snapshot::{Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service};
+use super::snapshot::{Count, Counters, Directory, Helper, Listener, Local, Operations, Seconds, Server, Service};
 use super::*;
+
+fn local() -> Local {
+    Local {
+        file: "people.ldif".into(),
+        entries: 12,
+        unsaved: 1,
+        ..Local::default()
+    }
+}
 
 fn figures() -> Snapshot {
     Snapshot {
@@ -25,6 +34,7 @@ fn figures() -> Snapshot {
             clients: 3,
             state: "ready".into(),
         }],
+        local: vec![local()],
         directories: vec![Directory {
             name: "corp".into(),
             identity: "proxied".into(),
@@ -101,6 +111,7 @@ impl Daemon {
         let bound = Bound::bind(&folder.join("control.sock"), Some("127.0.0.1:0".parse().unwrap())).unwrap();
         let (record, show) = (told.clone(), shown.clone());
         let handle = Handle {
+            feed: Box::new(|name, verb| Ok(serde_json::json!({ "done": format!("{name:?} {verb:?}") }))),
             snapshot: Box::new(move || show.lock().unwrap().clone()),
             command: Box::new(move |command| {
                 record.lock().unwrap().push(command);

@@ -8,15 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::core::policy::Kind as Policy;
+use engine::directory::Writing;
 
 use crate::cli::Demo;
 use crate::config::one_line::{self, DIRECTORY};
-use crate::config::plan::{Address, Identity, Plan, Target};
+use crate::config::plan::{Address, Identity, LocalFile, Plan, Target};
 use crate::config::{self};
 use crate::drive::Job;
 use crate::worker::Worker;
 
 const BASE: &str = "dc=example,dc=com";
+/// Who may write, below the base; its password is [`ADMIN_PASSWORD`].
+const ADMIN: &str = "cn=usherd,ou=services";
+const ADMIN_PASSWORD: &str = "usherd-demo";
+/// How much may be added, and how many changes are kept for who follows them.
+const ENTRIES_MAX: usize = 100_000;
+const BYTES_MAX: usize = 1 << 30;
+const CHANGES_MAX: usize = 10_000;
 /// The service that is offered.
 const SERVICE: &str = "upper";
 const NAMES: [&str; 2] = ["north", "south"];
@@ -30,7 +38,7 @@ pub fn demo(args: &Demo) -> ExitCode {
             let text = welcome(args, &plan);
             let mut play = Play::new(args.every);
             // Whoever started it into a closed pipe does not read it.
-            let tell = |_: &[String]| {
+            let tell = |_: &super::Daemon| {
                 let _ = std::io::stdout().lock().write_all(text.as_bytes());
             };
             super::run_with(plan, None, tell, move |workers| play.act(workers))
@@ -65,14 +73,20 @@ fn plan(args: &Demo) -> Result<Plan, String> {
         for (server, name) in tier.servers.iter_mut().zip(NAMES) {
             let server = Arc::make_mut(server);
             server.name = name.to_owned();
-            let stamp = (0, text.len() as u64);
-            let (file, text) = (PathBuf::from(format!("{name} (demo)")), Some(Arc::clone(&text)));
-            server.target = Target::Local {
-                file,
-                stamp,
-                text,
+            // One and the same: what is written to one of them is in the other, as if they replicated.
+            server.target = Target::Local(LocalFile {
+                file: PathBuf::from("(demo)"),
+                stamp: (0, text.len() as u64),
                 base: Some(BASE.to_owned()),
-            };
+                text: Some(Arc::clone(&text)),
+                writing: Some(Writing {
+                    admins: vec![format!("{ADMIN},{BASE}")],
+                    entries_max: ENTRIES_MAX.max(people.saturating_mul(2)),
+                    bytes_max: BYTES_MAX,
+                    changes_max: CHANGES_MAX,
+                }),
+                write_back: false,
+            });
         }
     }
     offer(&mut plan)?;
@@ -127,6 +141,8 @@ fn welcome(args: &Demo, plan: &Plan) -> String {
          {}\n  ldapsearch -x -LLL -H {url} -b {BASE} '(sn=a*)' cn mail\n  \
          ldapsearch -x -LLL -H {url} -b {BASE} -s base '(objectClass=*)' '*' +\n  \
          ldapwhoami -x -H {url} -D uid={someone},ou=people,{BASE} -w {someone}-demo\n  \
+         printf 'dn: uid={someone},ou=people,{BASE}\\nchangetype: modify\\nreplace: title\\ntitle: Head\\n' |\n    \
+         ldapmodify -x -H {url} -D {ADMIN},{BASE} -w {ADMIN_PASSWORD}\n  \
          usherd bench ldap {url} --base {BASE} --filter '(uid=*a)' --duration 5s\n  \
          usherd call --connect {} {SERVICE} 'hello, world'\n  \
          usherd status --control {}\n  curl -s http://{}/metrics | grep usherd_\n\nCtrl-C ends it.\n",
@@ -142,7 +158,7 @@ fn welcome(args: &Demo, plan: &Plan) -> String {
 /// One of those who live in the directories.
 fn somebody(plan: &Plan) -> Option<String> {
     let server = plan.directories.get(DIRECTORY)?.tiers.first()?.servers.first()?;
-    let Target::Local { text: Some(text), .. } = &server.target else {
+    let Target::Local(LocalFile { text: Some(text), .. }) = &server.target else {
         return None;
     };
     text.lines()

@@ -5,6 +5,7 @@
 //! way: everything that could fail is done first, then the difference is applied.
 
 pub mod demo;
+mod feeds;
 mod snapshot;
 
 use std::collections::HashMap;
@@ -23,11 +24,13 @@ use crate::config::plan::{Address, Behind, Face, Listener, Plan, Target, Upstrea
 use crate::config::{self, render};
 use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
+use crate::feed;
 use crate::net::listen::{self, Acceptor, Bound};
 use crate::net::resolve::Resolver;
 use crate::net::tls;
 use crate::shared::Shared;
 use crate::worker::{Kill, Signal, Worker};
+use feeds::Followed;
 
 /// Jobs that wait for one worker: clients being handed over, mostly.
 const INBOX_MAX: usize = 65_536;
@@ -73,6 +76,7 @@ struct Daemon {
     source: Option<PathBuf>,
     /// Started when the configuration first asks for D-Bus.
     dbus: Option<dbus::Running>,
+    feeds: Followed,
     reporter: Arc<snapshot::Reporter>,
     drain_started: Option<Instant>,
     stopping: bool,
@@ -86,7 +90,12 @@ pub fn run(plan: Plan, source: Option<PathBuf>) -> ExitCode {
 
 /// As `run`, without a file; `tell` is given the listeners' real addresses, as one writes them, once it listens.
 pub fn run_and_tell(plan: Plan, tell: impl FnOnce(&[String])) -> ExitCode {
-    run_with(plan, None, tell, |_| None)
+    run_with(plan, None, |daemon| tell(&daemon.addresses()), |_| None)
+}
+
+/// As `run`, without a file; `watch` is given the feeds, to tell how they come along.
+pub fn run_feeds(plan: Plan, watch: impl FnOnce(Vec<feed::Line>)) -> ExitCode {
+    run_with(plan, None, |daemon| watch(daemon.feeds.lines()), |_| None)
 }
 
 /// As `run`; `tell` as in `run_and_tell`; `between` is called whenever nothing else happens, and says after how long it
@@ -94,7 +103,7 @@ pub fn run_and_tell(plan: Plan, tell: impl FnOnce(&[String])) -> ExitCode {
 fn run_with(
     plan: Plan,
     source: Option<PathBuf>,
-    tell: impl FnOnce(&[String]),
+    tell: impl FnOnce(&Daemon),
     between: impl FnMut(&[Worker]) -> Option<Duration>,
 ) -> ExitCode {
     // Whoever linked another provider: ours is there already.
@@ -102,7 +111,7 @@ fn run_with(
     raise_descriptor_limit();
     let control = plan.server.control.clone();
     let result = start(plan, source).map(|(daemon, events, admin)| {
-        tell(&daemon.addresses());
+        tell(&daemon);
         let code = daemon.serve(&events, between);
         drop(admin);
         code
@@ -124,6 +133,7 @@ type Started = (Daemon, Receiver<Event>, admin::Running);
 fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     let plan = Arc::new(plan);
     verify(&plan)?;
+    let locks = feed::lock(&plan)?;
     let admin = admin::Bound::bind(&plan.server.control, plan.server.admin).map_err(|why| vec![why])?;
     let sockets = bind_all(&plan.listeners)?;
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
@@ -155,6 +165,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         reloads_failed: 0,
     };
     let state = Arc::new(Mutex::new(state));
+    let lines = Arc::new(Mutex::new(Vec::new()));
     let (to_main, events) = channel();
     watch_signals(to_main.clone()).map_err(|error| vec![format!("signals cannot be watched: {error}")])?;
     let reporter = Arc::new(snapshot::Reporter {
@@ -164,11 +175,16 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         pauses: Arc::clone(&acceptor.pauses),
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
+        feeds: Arc::clone(&lines),
     });
+    let ended = feeds::when_ended(&to_main, source.is_none());
+    let feeds = Followed::begin(&wanted, locks, reporter.inboxes.clone(), ended, &lines)?;
     let own = Arc::clone(&reporter);
+    let asked = Arc::clone(&lines);
     let handle = admin::Handle {
         snapshot: Box::new(move || own.snapshot()),
         command: Box::new(move |command| tell_main(&to_main, command)),
+        feed: Box::new(move |name, verb| feed::tell(&asked, name, verb)),
     };
     let admin = admin
         .start(handle)
@@ -184,6 +200,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         shared,
         source,
         dbus: None,
+        feeds,
         reporter,
         drain_started: None,
         stopping: false,
@@ -284,10 +301,12 @@ impl Daemon {
             }
         }
         self.acceptor.stop();
+        self.feeds.stop();
         self.dbus = None;
         for worker in &mut self.workers {
             worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
         }
+        crate::local_files::finish();
         tracing::info!("ended");
         if self.late { DRAIN_LATE } else { CLEAN }
     }
@@ -438,7 +457,8 @@ impl Daemon {
         let sockets = bind_all(&fresh).map_err(|why| why.join("; "))?;
         self.apply(&old, &new, &fresh, sockets);
         self.offer_dbus(&new);
-        Ok(())
+        // A state folder that cannot be used is that feed's trouble alone.
+        self.feeds.apply(&new)
     }
 
     fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Bound)>) {
@@ -487,7 +507,7 @@ fn verify(plan: &Plan) -> Result<(), Vec<String>> {
     for (name, directory) in &plan.directories {
         for server in directory.tiers.iter().flat_map(|tier| &tier.servers) {
             let checked = match &server.target {
-                Target::Local { .. } => crate::local_files::check(&server.target),
+                Target::Local(file) => crate::local_files::check(file),
                 Target::Tcp { host, tls: tls_of, .. } => match tls_of {
                     UpstreamTls::None => Ok(()),
                     UpstreamTls::Ldaps(client)

@@ -9,11 +9,12 @@ use engine::core::{Health, Histogram, Stats};
 
 use super::{Lifecycle, State};
 use crate::admin::snapshot::{
-    Count, Counters, Directory, Helper, Listener, Operations, Seconds, Server, Service, Snapshot,
+    Count, Counters, Directory, Feed, Helper, Listener, Local, Operations, Seconds, Server, Service, Snapshot,
 };
 use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
 use crate::drive::{DirectoryReport, HelperLine, Job, ServiceReport, WorkerReport, listener_id};
+use crate::feed::Line;
 use crate::metrics::{BUCKETS_MICROS, Class, Counts, Outcome};
 use crate::shared::Shared;
 use crate::worker::Inbox;
@@ -30,6 +31,8 @@ pub(super) struct Reporter {
     pub(super) accepted: Arc<AtomicUsize>,
     /// Workers that did not answer the last time.
     pub(super) silent: AtomicU64,
+    /// The feeds.
+    pub(super) feeds: Arc<Mutex<Vec<Line>>>,
 }
 
 /// An address as it is written in configurations.
@@ -52,9 +55,22 @@ pub(super) fn protocol(listener: &plan::Listener) -> &'static str {
     }
 }
 
+fn local(figures: crate::local_files::Figures) -> Local {
+    Local {
+        file: figures.file,
+        entries: figures.entries,
+        changes: figures.changes,
+        unsaved: figures.unsaved,
+        writes: figures.writes,
+        failures: figures.failures,
+    }
+}
+
 impl Reporter {
     pub(super) fn snapshot(&self) -> Snapshot {
         let reports = self.reports();
+        let lines = self.feeds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let feeds: Vec<Feed> = lines.iter().map(Line::snapshot).collect();
         let silent = self.inboxes.len().saturating_sub(reports.len());
         self.silent.store(silent as u64, Ordering::Relaxed);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +100,8 @@ impl Reporter {
             && reports
                 .iter()
                 .flat_map(|report| &report.services)
-                .all(|service| service.populated);
+                .all(|service| service.populated)
+            && feeds.iter().all(|feed| feed.ready);
         let lifecycle = match state.lifecycle {
             Lifecycle::Running if ready && silent == 0 => "ready",
             Lifecycle::Running => "starting",
@@ -117,7 +134,9 @@ impl Reporter {
                 reloads: vec![count("applied", state.reloads), count("refused", state.reloads_failed)],
             },
             directories,
+            local: crate::local_files::figures().into_iter().map(local).collect(),
             services,
+            feeds,
         }
     }
 

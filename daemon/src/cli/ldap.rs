@@ -93,11 +93,11 @@ pub(super) fn run(args: &Run) -> ExitCode {
 }
 
 /// The words of the configuration file are those of the flags.
-fn words<T>(pairs: &[(&'static str, T)]) -> PossibleValuesParser {
+pub(super) fn words<T>(pairs: &[(&'static str, T)]) -> PossibleValuesParser {
     PossibleValuesParser::new(pairs.iter().map(|(word, _)| *word))
 }
 
-fn meaning<T: Copy>(pairs: &[(&'static str, T)], written: Option<&str>) -> Option<T> {
+pub(super) fn meaning<T: Copy>(pairs: &[(&'static str, T)], written: Option<&str>) -> Option<T> {
     let written = written?;
     pairs
         .iter()

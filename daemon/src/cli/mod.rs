@@ -7,6 +7,7 @@ mod call;
 mod check;
 mod check_helpers;
 mod client;
+mod feed;
 mod helper;
 mod helper_sql;
 mod ldap;
@@ -41,6 +42,8 @@ How to begin:
                                    a balancer in one line
   usherd service run upper -- tr a-z A-Z
                                    a program as a service in one line; prints how to call it
+  usherd feed run ldap://ldap1 --state people --base dc=example,dc=com
+                                   every change of a directory as a line of JSON
   usherd check -c usherd.toml      is my file right? every mistake at once
   usherd run -c usherd.toml        the daemon
   usherd status                    what it is doing now
@@ -96,6 +99,9 @@ pub enum Command {
     /// Offer a program as a service; size a pool of helpers
     #[command(subcommand)]
     Service(service::Service),
+    /// Follow a directory's changes
+    #[command(subcommand)]
+    Feed(feed::Feed),
     /// Send one request to a service and print the answer
     Call(call::Call),
     /// Make load, and report rate, latencies, faults and the CPU time of a process
@@ -213,9 +219,14 @@ pub fn main() -> ExitCode {
             log::start(log, log_level);
             return service::run::run(&args);
         }
+        Command::Feed(feed::Feed::Run(args)) => {
+            log::start(log, log_level);
+            return feed::run::run(&args);
+        }
         Command::HelperExec { description } => return trampoline::run(&description),
         Command::Check(check) => return check::run(&check),
         Command::Service(service::Service::Size(size)) => service::size::run(&size),
+        Command::Feed(command) => feed(&command),
         Command::Call(call) => call::run(&call),
         Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),
@@ -233,6 +244,21 @@ pub fn main() -> ExitCode {
             say(&format!("usherd: {message}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+fn feed(command: &feed::Feed) -> Result<ExitCode, String> {
+    let nothing = serde_json::json!({});
+    match command {
+        feed::Feed::Run(args) => Ok(feed::run::run(args)),
+        feed::Feed::Status(status) => feed::status(status),
+        feed::Feed::Reset(which) => feed::ask(which, "reset", &nothing),
+        feed::Feed::Replay(replay) => replay.run(),
+        feed::Feed::Dead(which) => feed::ask(which, "dead", &nothing),
+        feed::Feed::Confirm(which) => feed::ask(which, "confirm", &nothing),
+        feed::Feed::Reject(which) => feed::ask(which, "reject", &nothing),
+        feed::Feed::Pause(which) => feed::ask(which, "pause", &nothing),
+        feed::Feed::Resume(which) => feed::ask(which, "resume", &nothing),
     }
 }
 

@@ -85,7 +85,7 @@ fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
     let until = Instant::now() + directory.limits.connect_timeout;
     let mut said = Vec::new();
     let stream: Box<dyn Stream> = match &server.target {
-        Target::Local { .. } => return Ok("a local directory, read and found right".into()),
+        Target::Local(_) => return Ok("a local directory, read and found right".into()),
         Target::Unix(path) => {
             let stream = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
             let left = Some(left(until)?);

@@ -12,7 +12,7 @@ use super::files::Folder;
 use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
-use super::{check_dbus, check_directory, check_nss, check_rpc, check_service, check_tls};
+use super::{check_dbus, check_directory, check_feed, check_nss, check_rpc, check_service, check_tls};
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
 pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
@@ -24,6 +24,13 @@ pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
     let services = check_service::services(p, &raw.services, folder);
     let listeners = listeners(p, raw, folder, server.as_ref());
     let buses = check_dbus::buses(p, raw);
+    let around = check_feed::Around {
+        folder,
+        state_dir: raw.server.state_dir.as_ref(),
+        directories: &directories,
+        sinks: &raw.sinks,
+    };
+    let feeds = check_feed::feeds(p, &raw.feeds, &around);
     if p.has_errors() {
         return None;
     }
@@ -33,6 +40,7 @@ pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
         server,
         directories,
         services,
+        feeds,
         listeners,
         buses,
     })
@@ -72,7 +80,7 @@ fn check_server(p: &mut Problems, raw: &super::raw::Server, folder: &Folder) -> 
 }
 
 /// 0: one per CPU that this process may use; negative: that many fewer; never less than one.
-fn workers(p: &mut Problems, written: Option<&At<i64>>) -> usize {
+pub(super) fn workers(p: &mut Problems, written: Option<&At<i64>>) -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let Some(written) = written else { return cpus };
     match usize::try_from(written.value) {
@@ -146,7 +154,7 @@ fn listeners(
     folder: &Folder,
     server: Option<&(plan::Server, Control)>,
 ) -> Vec<Arc<plan::Listener>> {
-    if raw.listeners.is_empty() && p.absent(&Place::Nowhere, "listen") {
+    if raw.listeners.is_empty() && raw.feeds.is_empty() && p.absent(&Place::Nowhere, "listen") {
         p.error(&Place::Nowhere, "nothing listens")
             .help("add a listener:\n[[listen]]\nprotocol = \"ldap\"\naddress = \"[::]:389\"\ndirectory = \"NAME\"");
     }
@@ -455,7 +463,14 @@ fn unused(p: &mut Problems, raw: &Raw) {
             let ldap = |at: &At<Protocol>| matches!(at.value, Protocol::Ldap | Protocol::Ldaps);
             only && listen.directory.is_none() && listen.protocol.as_ref().is_none_or(ldap)
         };
-        if !raw.listeners.is_empty() && !raw.listeners.iter().any(|listen| named(listen) || implied(listen)) {
+        let is_followed = raw
+            .feeds
+            .iter()
+            .any(|(_, feed)| feed.directory.as_ref().is_some_and(|at| at.value == name.value));
+        if !raw.listeners.is_empty()
+            && !is_followed
+            && !raw.listeners.iter().any(|listen| named(listen) || implied(listen))
+        {
             p.warning(
                 &name.place,
                 format!("no listener serves the directory `{}`", name.value),

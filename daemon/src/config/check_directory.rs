@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::core::policy::Kind as Policy;
+use engine::directory::Writing;
 
 use super::check::{Named, check_name};
 use super::check_tls;
 use super::diagnostic::{At, Place, Problems};
 use super::files::{self, Folder};
-use super::plan::{self, Identity, Target, UpstreamTls};
+use super::plan::{self, Identity, LocalFile, Target, UpstreamTls};
 use super::raw::{self, StartTls};
 use super::values::{self, Scheme, ServerPlace};
 
@@ -242,13 +243,62 @@ fn local(
                 .help("remove it");
         }
     }
+    let writing = writing(p, &raw.writing);
     let stamp = files::version(p, folder, ldif, "the LDIF file")?;
     files::ldif(p, folder, ldif, base)?;
-    Some(Target::Local {
-        file: folder.path(&ldif.value),
-        stamp,
+    let file = folder.path(&ldif.value);
+    Some(Target::Local(LocalFile {
+        stamp: crate::local_files::identity(&file, stamp),
+        file,
         base: base.map(ToOwned::to_owned),
         text: None,
+        write_back: writing.is_some() && raw.writing.write_back.as_ref().is_some_and(|at| at.value),
+        writing,
+    }))
+}
+
+/// Entries that a local directory may have, unless said otherwise.
+const ENTRIES_MAX: usize = 1_000_000;
+/// Octets that they may take.
+const BYTES_MAX: usize = 1 << 30;
+/// Changes that are kept for consumers.
+const CHANGES_MAX: usize = 10_000;
+
+/// The settings that say how an LDIF file may be written to.
+fn writing_settings(raw: &raw::Writing) -> [(&'static str, Option<&Place>); 5] {
+    [
+        ("admins", raw.admins.as_ref().map(|at| &at.place)),
+        ("write_back", raw.write_back.as_ref().map(|at| &at.place)),
+        ("entries_max", raw.entries_max.as_ref().map(|at| &at.place)),
+        ("bytes_max", raw.bytes_max.as_ref().map(|at| &at.place)),
+        ("sync_log_max", raw.sync_log_max.as_ref().map(|at| &at.place)),
+    ]
+}
+
+fn writing(p: &mut Problems, raw: &raw::Writing) -> Option<Writing> {
+    if raw.writable.as_ref().is_none_or(|at| !at.value) {
+        for (key, place) in writing_settings(raw) {
+            if let Some(place) = place {
+                p.error(place, format!("`{key}` is for a local directory that is written to"))
+                    .help("add writable = true, or remove it");
+            }
+        }
+        return None;
+    }
+    let admins = raw.admins.iter().flat_map(|at| &at.value);
+    for admin in admins.clone() {
+        if wire::ldap::dn::avas(admin.value.as_bytes()).any(|ava| ava.is_err()) || admin.value.is_empty() {
+            p.error(&admin.place, "`admins` is a list of distinguished names")
+                .label(format!("found \"{}\"", admin.value))
+                .help("as in admins = [\"cn=admin,dc=example,dc=com\"]");
+        }
+    }
+    let count = |at: &Option<At<usize>>, default| at.as_ref().map_or(default, |at| at.value);
+    Some(Writing {
+        admins: admins.map(|admin| admin.value.clone()).collect(),
+        entries_max: count(&raw.entries_max, ENTRIES_MAX),
+        bytes_max: count(&raw.bytes_max, BYTES_MAX),
+        changes_max: count(&raw.sync_log_max, CHANGES_MAX),
     })
 }
 
@@ -278,6 +328,14 @@ fn remote(
             .label(why)
             .help("remove `starttls`");
         return None;
+    }
+    let written_to = raw.writing.writable.as_ref().map(|at| ("writable", Some(&at.place)));
+    for (key, place) in written_to.into_iter().chain(writing_settings(&raw.writing)) {
+        if let Some(place) = place {
+            p.error(place, format!("`{key}` is for a local directory"))
+                .label("an LDAP server decides itself who may write")
+                .help("remove it");
+        }
     }
     let (host, port) = match parsed.place {
         ServerPlace::Unix(path) => {
@@ -377,7 +435,7 @@ fn check_bind(p: &mut Problems, section: &Place, raw: &raw::Bind, folder: &Folde
 }
 
 /// The form of a DN only: servers know their schema better.
-fn check_dn(p: &mut Problems, key: &str, dn: &At<String>) -> bool {
+pub(super) fn check_dn(p: &mut Problems, key: &str, dn: &At<String>) -> bool {
     let mut normal = Vec::new();
     let why = match wire::ldap::dn::normalize(dn.value.as_bytes(), &wire::ldap::dn::CaseIgnore, &mut normal) {
         Ok(()) if !normal.is_empty() => return true,

@@ -61,6 +61,23 @@ pub fn token(p: &mut Problems, folder: &Folder, file: &At<String>) -> Option<Zer
     Some(content)
 }
 
+/// A secret that is taken as the file has it, newline and all; not empty.
+pub fn verbatim(
+    p: &mut Problems,
+    folder: &Folder,
+    file: &At<String>,
+    what: &str,
+    secret: &str,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let content = content(p, folder, file, what)?;
+    warn_if_open(p, folder, file, secret);
+    if content.is_empty() {
+        p.error(&file.place, format!("{what} is empty"));
+        return None;
+    }
+    Some(content)
+}
+
 fn one_line(
     p: &mut Problems,
     folder: &Folder,
@@ -164,12 +181,7 @@ pub fn version(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str)
     let opened = std::fs::File::open(&path).and_then(|opened| opened.metadata());
     let failure = match opened {
         Ok(metadata) if metadata.is_file() => {
-            let modified = metadata
-                .modified()
-                .ok()
-                .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            let modified = modified.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-            return Some((modified, metadata.len()));
+            return Some(stamp_of(&metadata));
         }
         Ok(_) => "it is not a file".to_owned(),
         Err(error) => plain(&error),
@@ -177,6 +189,17 @@ pub fn version(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str)
     p.error(&file.place, format!("{what} {} cannot be read", path.display()))
         .label(failure);
     None
+}
+
+/// What a file's content is known by: when it was modified (nanoseconds since 1970), and its length.
+pub type Stamp = (u64, u64);
+
+/// A file's stamp.
+pub fn stamp_of(metadata: &std::fs::Metadata) -> Stamp {
+    let modified = metadata.modified().ok();
+    let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified = modified.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    (modified, metadata.len())
 }
 
 /// Whether an LDIF file would be served: it is read whole, because a mistake in it should not wait for the start.

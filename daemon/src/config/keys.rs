@@ -46,11 +46,15 @@ pub enum Kind {
     SqlStatement,
     /// `[service.NAME.sql.transaction.NAME]`.
     SqlTransaction,
+    /// `[feed.NAME]`.
+    Feed,
+    /// `sink` of a feed.
+    Sink,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -71,6 +75,8 @@ impl Kind {
         Kind::Sql,
         Kind::SqlStatement,
         Kind::SqlTransaction,
+        Kind::Feed,
+        Kind::Sink,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -96,6 +102,8 @@ impl Kind {
             Kind::Sql => "[service.NAME.sql]",
             Kind::SqlStatement => "[service.NAME.sql.statement.NAME]",
             Kind::SqlTransaction => "[service.NAME.sql.transaction.NAME]",
+            Kind::Feed => "[feed.NAME]",
+            Kind::Sink => "`sink` of a feed",
         }
     }
 
@@ -122,16 +130,19 @@ impl Kind {
             Kind::Sql => SQL,
             Kind::SqlStatement => SQL_STATEMENT,
             Kind::SqlTransaction => SQL_TRANSACTION,
+            Kind::Feed => FEED,
+            Kind::Sink => SINK,
         }
     }
 
     /// Settings of the design that this version does not have: refused by name, with what to do instead.
     pub fn not_yet(self, key: &str) -> Option<&'static str> {
         let instead = match (self, key) {
-            (Kind::Root, "feed") => "feeds of a directory's changes are to come; remove this section",
-            (Kind::Server, "state_dir") => "nothing keeps state on disk yet (it comes with the feed); remove it",
             (Kind::Upstream, "bind_connections") => {
                 "connections for binds are opened on demand; bound them with `bind_connections_max`"
+            }
+            (Kind::Sink, "lease" | "lease_ttl") => {
+                "one daemon delivers a feed; that several share one is to come (docs/feed-high-availability.md)"
             }
             (Kind::Upstream, "srv") => "servers are named one by one, with `url`",
             (Kind::Listen, "proxy_protocol") => "the PROXY protocol is to come",
@@ -155,9 +166,10 @@ impl Kind {
     }
 }
 
-const ROOT: &[&str] = &["server", "directory", "service", "listen"];
+const ROOT: &[&str] = &["server", "directory", "service", "feed", "listen"];
 const SERVER: &[&str] = &[
     "workers",
+    "state_dir",
     "control",
     "admin",
     "clients_max",
@@ -196,6 +208,12 @@ const TIER: &[&str] = &["policy", "server"];
 const UPSTREAM: &[&str] = &[
     "url",
     "ldif",
+    "writable",
+    "admins",
+    "write_back",
+    "entries_max",
+    "bytes_max",
+    "sync_log_max",
     "name",
     "weight",
     "connections",
@@ -319,3 +337,64 @@ const SQL: &[&str] = &[
 ];
 const SQL_STATEMENT: &[&str] = &["sql", "parameters", "result", "rows_max", "rows_min", "read_only"];
 const SQL_TRANSACTION: &[&str] = &["statements"];
+const FEED: &[&str] = &[
+    "directory",
+    "base",
+    "scope",
+    "filter",
+    "attributes",
+    "rename",
+    "redact",
+    "before",
+    "initial",
+    "heartbeat",
+    "workers",
+    "partitions",
+    "max_deletes",
+    "max_deletes_percent",
+    "outbox_events_max",
+    "outbox_bytes_max",
+    "retry_min",
+    "retry_max",
+    "dead_letter_after",
+    "profile",
+    "mode",
+    "interval",
+    "state",
+    "sink",
+];
+/// `sink` of a feed, of whatever type.
+pub(super) const SINK: &[&str] = &[
+    "type",
+    "path",
+    "fsync",
+    "rotate_size",
+    "rotate_age",
+    "rotate_keep",
+    "program",
+    "directory",
+    "environment",
+    "ack",
+    "address",
+    "family",
+    "authkey_file",
+    "tls",
+    "url",
+    "format",
+    "signature_file",
+    "token_file",
+    "stream",
+    "subject",
+    "create",
+    "replicas",
+    "storage",
+    "stream_bytes_max",
+    "stream_age_max",
+    "credentials_file",
+    "user",
+    "password_file",
+    "connect_timeout",
+    "handshake_timeout",
+    "deliver_timeout",
+    "grace",
+];

@@ -2,17 +2,22 @@
 //!
 //! They have no admin address unless one is given, and their control socket stands in a private run-time folder.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use super::diagnostic::{At, Diagnostic, Place, Problems};
 use super::plan::{Identity, Plan, Transport};
 use super::raw::{self, Raw, StartTls};
-use super::{files, limits, run_dir};
+use super::{files, limits, raw_feed, run_dir};
 use engine::core::policy::Kind as Policy;
+use engine::feed::settings::Profile;
+use wire::ldap::grammar::Scope;
 
 /// The name of the directory that a one-line balancer makes.
 pub const DIRECTORY: &str = "ldap";
+/// The control socket in a feed's state folder.
+pub const CONTROL: &str = "control.sock";
 /// The rpc socket in a private folder, beside the control socket.
 const SOCKET: &str = "rpc.sock";
 
@@ -63,6 +68,8 @@ pub fn ldap(args: &Ldap) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         },
         directories: vec![(files::nowhere(DIRECTORY.to_owned()), directory(args))],
         services: Vec::new(),
+        feeds: Vec::new(),
+        sinks: BTreeMap::new(),
         listeners: args.listen.iter().map(|address| listener(args, address)).collect(),
     };
     finish(problems, &raw, args.control.is_some())
@@ -127,9 +134,121 @@ pub fn service(args: &Service) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic
         },
         directories: Vec::new(),
         services: vec![(At::new(args.name.clone(), Place::Flag("NAME")), pool(args))],
+        feeds: Vec::new(),
+        sinks: BTreeMap::new(),
         listeners: listen.iter().map(|address| rpc_listener(args, address)).collect(),
     };
     finish(problems, &raw, args.control.is_some())
+}
+
+/// What `usherd feed run` was told; where nothing was said, the defaults of `[feed.NAME]` hold.
+#[derive(Clone, Debug, Default)]
+pub struct Feed {
+    /// `URL`, at least one; all in one tier.
+    pub server: Vec<String>,
+    /// `--state`.
+    pub state: String,
+    /// `--name`.
+    pub name: String,
+    /// `--bind-dn`.
+    pub bind_dn: Option<String>,
+    /// `--bind-password-file`.
+    pub bind_password_file: Option<String>,
+    /// `--base`.
+    pub base: Option<String>,
+    /// `--scope`.
+    pub scope: Option<Scope>,
+    /// `--filter`.
+    pub filter: Option<String>,
+    /// `--attributes`.
+    pub attributes: Vec<String>,
+    /// `--before`.
+    pub before: bool,
+    /// `--no-initial`.
+    pub no_initial: bool,
+    /// `--profile`.
+    pub profile: Option<Profile>,
+    /// `--max-deletes`.
+    pub max_deletes: Option<usize>,
+    /// `--partitions`; else one, so that lines come in the order of their numbers.
+    pub partitions: Option<usize>,
+    /// `--sink`; else lines on standard output.
+    pub sink: Option<String>,
+    /// `--authkey-file`.
+    pub authkey_file: Option<String>,
+    /// `--ca-file`.
+    pub ca_file: Option<String>,
+    /// `--starttls`.
+    pub starttls: Option<StartTls>,
+    /// `--control`; else a socket in the state folder.
+    pub control: Option<String>,
+    /// `--admin`.
+    pub admin: Option<String>,
+}
+
+/// The plan of `usherd feed run`.
+///
+/// # Errors
+/// Everything that is wrong with the flags.
+pub fn feed(args: &Feed) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut problems = Problems::new(None);
+    let text = args.sink.as_deref().unwrap_or("ndjson");
+    let sink = super::check_sink::one_line(&mut problems, "--sink", text, args.authkey_file.as_deref());
+    let control = args.control.clone().unwrap_or_else(|| {
+        let path = Path::new(&args.state).join(CONTROL);
+        path.display().to_string()
+    });
+    let name = At::new(args.name.clone(), Place::Flag("--name"));
+    let mut directory = directory(&Ldap {
+        server: args.server.clone(),
+        bind_dn: args.bind_dn.clone(),
+        bind_password_file: args.bind_password_file.clone(),
+        identity: Some(Identity::Pinned),
+        ca_file: args.ca_file.clone(),
+        starttls: args.starttls,
+        ..Ldap::default()
+    });
+    for server in &mut directory.servers {
+        // Beside the feed's own, one that tells whether the server lives.
+        server.connections = Some(files::nowhere(1));
+        server.url = server.url.take().map(|url| At::new(url.value, Place::Flag("URL")));
+    }
+    let raw = Raw {
+        server: raw::Server {
+            workers: Some(files::nowhere(1)),
+            control: Some(At::new(control, Place::Flag("--state"))),
+            admin: flag("--admin", &args.admin),
+            ..raw::Server::default()
+        },
+        directories: vec![(files::nowhere(DIRECTORY.to_owned()), directory)],
+        services: Vec::new(),
+        feeds: vec![(name, followed(args))],
+        sinks: sink.into_iter().map(|sink| (args.name.clone(), sink)).collect(),
+        listeners: Vec::new(),
+    };
+    finish(problems, &raw, true)
+}
+
+fn followed(args: &Feed) -> raw_feed::Feed {
+    let count = |name: &'static str, value: Option<usize>| value.map(|value| At::new(value, Place::Flag(name)));
+    let attributes = args.attributes.iter();
+    let attributes: Vec<_> = attributes
+        .map(|name| At::new(name.clone(), Place::Flag("--attributes")))
+        .collect();
+    let mut feed = raw_feed::Feed::nothing(Place::Nowhere);
+    feed.directory = Some(files::nowhere(DIRECTORY.to_owned()));
+    feed.base = flag("--base", &args.base);
+    feed.scope = args.scope.map(|scope| At::new(scope, Place::Flag("--scope")));
+    feed.filter = flag("--filter", &args.filter);
+    feed.attributes = (!attributes.is_empty()).then(|| At::new(attributes, Place::Flag("--attributes")));
+    feed.before = args.before.then(|| At::new(true, Place::Flag("--before")));
+    feed.initial = args.no_initial.then(|| At::new(false, Place::Flag("--no-initial")));
+    feed.profile = args.profile.map(|profile| At::new(profile, Place::Flag("--profile")));
+    feed.max_deletes = count("--max-deletes", args.max_deletes);
+    feed.partitions = Some(At::new(args.partitions.unwrap_or(1), Place::Flag("--partitions")));
+    feed.workers = Some(files::nowhere(0));
+    feed.state = Some(At::new(args.state.clone(), Place::Flag("--state")));
+    feed
 }
 
 fn pool(args: &Service) -> raw::Service {

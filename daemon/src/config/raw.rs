@@ -11,6 +11,7 @@ use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
 use super::plan::{ClientCert, DirectoryLimits, Identity};
+use super::raw_feed;
 use super::raw_service;
 pub use super::raw_service::{Helper, Service};
 use super::reader::Section;
@@ -25,6 +26,10 @@ pub struct Raw {
     pub directories: Vec<(At<String>, Directory)>,
     /// `[service.NAME]`.
     pub services: Vec<(At<String>, Service)>,
+    /// `[feed.NAME]`.
+    pub feeds: Vec<(At<String>, raw_feed::Feed)>,
+    /// Sinks of feeds that were given on a command line, by feed.
+    pub sinks: std::collections::BTreeMap<String, crate::feed::sink::SinkPlan>,
     /// `[[listen]]`.
     pub listeners: Vec<Listen>,
 }
@@ -34,6 +39,8 @@ pub struct Raw {
 pub struct Server {
     /// 0: one per CPU; negative: CPUs minus that many.
     pub workers: Option<At<i64>>,
+    /// Where feeds keep their state.
+    pub state_dir: Option<At<String>>,
     /// Path of the control socket.
     pub control: Option<At<String>>,
     /// Address of the HTTP side.
@@ -100,6 +107,23 @@ pub enum StartTls {
     Tried,
 }
 
+/// How an LDIF file may be written to.
+#[derive(Debug, Default)]
+pub struct Writing {
+    /// Whether at all.
+    pub writable: Option<At<bool>>,
+    /// Who may.
+    pub admins: Option<At<Vec<At<String>>>>,
+    /// Whether changes go to the file.
+    pub write_back: Option<At<bool>>,
+    /// See `engine::directory::Writing`.
+    pub entries_max: Option<At<usize>>,
+    /// See `engine::directory::Writing`.
+    pub bytes_max: Option<At<usize>>,
+    /// See `engine::directory::Writing`.
+    pub sync_log_max: Option<At<usize>>,
+}
+
 /// One server.
 #[derive(Debug, Default)]
 pub struct Upstream {
@@ -111,6 +135,8 @@ pub struct Upstream {
     pub ldif: Option<At<String>>,
     /// Shown instead of the URL.
     pub name: Option<At<String>>,
+    /// `writable` and what goes with it, for `ldif`.
+    pub writing: Writing,
     /// See `plan::Upstream`.
     pub weight: Option<At<i64>>,
     /// See `plan::Upstream`.
@@ -287,6 +313,7 @@ pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
         .unwrap_or_default();
     let directories = root.named(p, "directory", Kind::Directory);
     let services = root.named(p, "service", Kind::Service);
+    let feeds = root.named(p, "feed", Kind::Feed);
     let listeners = root.sections(p, "listen", Kind::Listen);
     let raw = Raw {
         server,
@@ -298,6 +325,11 @@ pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
             .into_iter()
             .map(|(name, section)| (name, raw_service::read(p, section)))
             .collect(),
+        feeds: feeds
+            .into_iter()
+            .map(|(name, section)| (name, raw_feed::read(p, section)))
+            .collect(),
+        sinks: std::collections::BTreeMap::new(),
         listeners: listeners.into_iter().map(|section| read_listen(p, section)).collect(),
     };
     root.finish(p);
@@ -307,6 +339,7 @@ pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
 fn read_server(p: &mut Problems, mut section: Section<'_>) -> Server {
     let server = Server {
         workers: section.integer(p, "workers", -1024, 1024),
+        state_dir: section.string(p, "state_dir"),
         control: section.string(p, "control"),
         admin: section.string(p, "admin"),
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
@@ -362,6 +395,14 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
         url: section.string(p, "url"),
         ldif: section.string(p, "ldif"),
         name: section.string(p, "name"),
+        writing: Writing {
+            writable: section.boolean(p, "writable"),
+            admins: section.strings(p, "admins"),
+            write_back: section.boolean(p, "write_back"),
+            entries_max: section.count(p, "entries_max", 1, 100_000_000),
+            bytes_max: section.size(p, "bytes_max", 4096, 64 * GIB),
+            sync_log_max: section.count(p, "sync_log_max", 1, 10_000_000),
+        },
         weight: section.integer(p, "weight", 0, 1_000_000),
         connections: section.count(p, "connections", 1, 10_000),
         connections_max: section.count(p, "connections_max", 1, 10_000),
@@ -376,7 +417,8 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
     upstream
 }
 
-fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
+/// Reads `tls` towards a server.
+pub(super) fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> TlsClient {
     let tls = TlsClient {
         place: section.place.clone(),
         ca_file: section.string(p, "ca_file"),

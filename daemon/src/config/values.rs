@@ -250,7 +250,28 @@ fn place_url(text: &str) -> Result<Url, String> {
     )
 }
 
-fn unix_path(path: &str) -> Result<PathBuf, String> {
+/// `HOST:PORT`, `ADDRESS:PORT`, `[ADDRESS]:PORT`; without a port where there is one to assume.
+///
+/// # Errors
+/// What would be right.
+pub fn host_and_port(text: &str, assumed: Option<u16>) -> Result<(String, u16), String> {
+    if text.is_empty() || text.contains(['/', '?']) {
+        return Err("a host and a port are meant here".into());
+    }
+    let url = place_url(&format!("ldap://{text}"))?;
+    let port = url.port.or(assumed).ok_or("the port is missing")?;
+    match url.host {
+        Some(Host::Address(ip)) => Ok((ip.to_string(), port)),
+        Some(Host::Name(name)) => Ok((name, port)),
+        None => Err("the host is missing".into()),
+    }
+}
+
+/// A path that a unix socket can have.
+///
+/// # Errors
+/// What would be right.
+pub fn unix_path(path: &str) -> Result<PathBuf, String> {
     if path.is_empty() {
         return Err("the path of the socket is missing".into());
     }

@@ -148,6 +148,7 @@ impl Drive {
                 let next = client.session.drain(level, conn.stream.outbox(&mut self.spares));
                 self.mark_dirty(at);
                 self.after(at, next);
+                self.end_followers_of(at);
             }
             Kind::Rpc(_) => self.rpc_drain(at),
             // With a question it has its answer and goes; without one it is gone.

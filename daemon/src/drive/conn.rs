@@ -25,6 +25,11 @@ impl ConnRef {
         at: u32::MAX,
         generation: 0,
     };
+    /// None either: a feed's session.
+    pub const FEED: ConnRef = ConnRef {
+        at: u32::MAX,
+        generation: 1,
+    };
 }
 
 /// What is spoken on a connection, and by whom.

@@ -1,10 +1,10 @@
 //! A directory on one worker: its servers, and what is counted for it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::core::time::{Instant, Span};
 use engine::core::{Reason, Ticket};
+use engine::session::ldap::lane;
 use engine::upstream::ldap::Security;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -12,12 +12,10 @@ use wire::ldap::envelope::tag;
 
 use super::Drive;
 use super::conn::Kind;
+use super::names::{Identity, Names};
 use super::pools::{Caller, Target as Serves};
-use crate::config::plan::{self, Bind, Identity, Target, UpstreamTls};
+use crate::config::plan::{self, Bind, Target, UpstreamTls};
 use crate::metrics::{Class, Counts};
-
-/// Names whose identity is kept.
-const NAMES_MAX: usize = 50_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,14 +28,7 @@ pub struct Directory {
     pub counts: Counts,
     /// Keys are never used again.
     pub next_key: u64,
-    whoami: HashMap<Box<[u8]>, Known, foldhash::fast::RandomState>,
-}
-
-/// Who a name stands for, as the servers said.
-#[derive(Debug)]
-struct Known {
-    identity: Box<[u8]>,
-    until: Instant,
+    names: Names,
 }
 
 /// One server.
@@ -52,7 +43,7 @@ pub struct Server {
     /// TLS towards it.
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// The LDIF file in memory.
-    pub local: Option<Arc<engine::directory::Directory>>,
+    pub local: Option<Arc<crate::local_files::Store>>,
     /// False while the demo has taken it away.
     pub alive: bool,
     /// Which of its addresses is tried next.
@@ -90,18 +81,19 @@ impl Directory {
             servers: Vec::new(),
             counts: Counts::default(),
             next_key: 0,
-            whoami: HashMap::default(),
+            names: Names::default(),
         }
     }
 
     /// Whether operations carry their client's identity.
     pub fn is_proxied(&self) -> bool {
-        self.plan.identity == Identity::Proxied
+        self.plan.identity == plan::Identity::Proxied
     }
 
-    /// Our own bind to a server, on this lane: shared connections of a pinned directory and clients' own stay anonymous.
+    /// Our own bind to a server, on this lane: shared connections of a pinned directory and clients' own stay anonymous. A
+    /// feed asks as the daemon, whatever the clients do.
     pub fn own_bind(&self, server: usize, lane: u8) -> Option<&Bind> {
-        if !self.is_proxied() || lane == engine::session::ldap::lane::PINNED {
+        if lane != lane::FEED && (!self.is_proxied() || lane == lane::PINNED) {
             return None;
         }
         self.servers
@@ -122,34 +114,10 @@ impl Directory {
         Some(number)
     }
 
-    /// The identity that the servers gave for this name, where it is known still.
-    pub fn whoami(&self, name: &[u8], now: Instant) -> Option<&[u8]> {
-        let known = self.whoami.get(name)?;
-        (now < known.until).then_some(&*known.identity)
-    }
-
-    /// Keeps what the servers said.
+    /// Keeps what the servers said of a name.
     pub fn learn_whoami(&mut self, name: &[u8], identity: &[u8], now: Instant) {
         let keep = Span::from_micros(u64::try_from(self.plan.limits.whoami_cache.as_micros()).unwrap_or(u64::MAX));
-        if keep.is_zero() {
-            return;
-        }
-        if self.whoami.len() >= NAMES_MAX {
-            self.whoami.retain(|_, known| now < known.until);
-            if self.whoami.len() >= NAMES_MAX {
-                // Any half will do: who is asked for again is learned again.
-                let mut keep = false;
-                self.whoami.retain(|_, _| {
-                    keep = !keep;
-                    keep
-                });
-            }
-        }
-        let known = Known {
-            identity: identity.into(),
-            until: now + keep,
-        };
-        self.whoami.insert(name.into(), known);
+        self.names.learn(name, identity, now, keep);
     }
 
     /// An operation that the pool ended.
@@ -175,8 +143,8 @@ pub fn class(request_tag: u8) -> Class {
 }
 
 impl Drive {
-    /// Whether the server is to be asked who this client is binding as. Where that is known it is noted with the ticket, so that
-    /// the table, too large for the caches, is looked into once for each bind.
+    /// Whether the server is to be asked who this client is binding as. Where that is known, and another than
+    /// its name as typed, it is noted with the ticket: the table is looked into once for each bind.
     pub(super) fn ask_whoami(&mut self, index: usize, ticket: Ticket, caller: Caller) -> bool {
         let now = self.now;
         let conn = self.conns.get(caller.conn.at as usize);
@@ -197,11 +165,13 @@ impl Drive {
         let Serves::Directory(directory) = &state.target else {
             return false;
         };
-        let Some(identity) = directory.whoami(name, now) else {
+        let Some(known) = directory.names.get(name, now) else {
             return true;
         };
         let flight = state.flights.get_mut(ticket.index());
-        if let Some(flight) = flight.filter(|flight| flight.ticket == Some(ticket)) {
+        if let Identity::As(identity) = known
+            && let Some(flight) = flight.filter(|flight| flight.ticket == Some(ticket))
+        {
             flight.identify(identity);
         }
         false

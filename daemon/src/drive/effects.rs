@@ -106,7 +106,7 @@ impl Drive {
     ) {
         let Some(lane) = self.lane_of(to) else { return };
         self.set_control(index, caller, lane);
-        if lane == lane::PINNED {
+        if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }
         let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && self.ask_whoami(index, ticket, caller);
@@ -134,6 +134,9 @@ impl Drive {
 
     /// This connection to a server is the caller's own from now on.
     fn pinned(&mut self, caller: Caller, upstream: UpstreamId) {
+        if caller.conn == ConnRef::FEED {
+            return self.feed_pinned(caller, upstream);
+        }
         match self.conn(caller.conn).map(|conn| &mut conn.kind) {
             Some(Kind::Ldap(client)) => client.session.pinned(upstream),
             Some(Kind::Ask(client)) => client.pinned(upstream),
@@ -176,6 +179,9 @@ impl Drive {
         if let Some(directory) = state.directory() {
             directory.count_failure(caller.tag, reason, sent, now.since(since));
         }
+        if caller.conn == ConnRef::FEED {
+            return self.feed_failed(caller, reason);
+        }
         let at = caller.conn.at as usize;
         let Some(conn) = self
             .conns
@@ -216,8 +222,12 @@ impl Drive {
         let Some(wire_id) = state.flight(ticket).map(|flight| flight.wire_id) else {
             return;
         };
-        let Some(Place::Conn(to)) = state.place(upstream) else {
-            return;
+        let to = match state.place(upstream) {
+            Some(Place::Conn(to)) => *to,
+            Some(Place::Local(_)) => {
+                return self.forget_followers(|pool, other, _| pool == index && other == ticket);
+            }
+            _ => return,
         };
         let at = to.at as usize;
         // A number that the ticket had on another connection may be somebody else's here.
@@ -276,7 +286,8 @@ impl Drive {
                 }
             }
             Place::Runner(Some(run)) => self.kill_program(run),
-            Place::Local(_) | Place::Resolving { .. } | Place::Runner(None) | Place::Helper(_) | Place::Nowhere => {}
+            Place::Local(_) => self.forget_followers(|pool, _, other| pool == index && other == upstream),
+            Place::Resolving { .. } | Place::Runner(None) | Place::Helper(_) | Place::Nowhere => {}
         }
     }
 
@@ -294,12 +305,13 @@ impl Drive {
         }) else {
             return;
         };
-        if lane == lane::PINNED {
+        if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }
         self.set_control(index, caller, lane);
         let mut out = self.spares.take();
         let mut request = self.spares.take();
+        let mut following = None;
         let control = std::mem::take(&mut self.control);
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return;
@@ -314,13 +326,16 @@ impl Drive {
         };
         if let Some(env) = &env {
             envelope::write(&mut request, caller.id, env.op, env.controls, &control);
-            local::answer(state, upstream, &request, &mut out);
+            following = local::answer(state, upstream, &request, &mut out);
         }
         if let Some(flight) = state.flight(ticket) {
             flight.bytes = stored;
         }
         self.control = control;
         self.deliver_local(index, ticket, upstream, &out);
+        if let Some(following) = following {
+            self.followed(index, ticket, upstream, caller, following);
+        }
         zeroize::Zeroize::zeroize(&mut request);
         self.spares.give(request);
         self.spares.give(out);

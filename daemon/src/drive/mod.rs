@@ -19,8 +19,10 @@ mod contained_tests;
 mod directory;
 mod effects;
 pub mod exec;
+pub mod feed;
 pub mod helper;
 mod local;
+mod names;
 pub mod places;
 mod plan;
 pub mod pools;
@@ -90,10 +92,28 @@ pub enum Job {
         /// Whether it answers.
         alive: bool,
     },
+    /// A local directory whose content is followed here has changed.
+    Changed(crate::local_files::Told),
     /// A call from another thread.
     Call(Box<RemoteCall>),
     /// The caller of this one no longer waits.
     CancelCall(u32),
+    /// A feed begins a session.
+    FeedAsk(Box<feed::FeedAsk>),
+    /// A feed's writer has room again.
+    FeedOn {
+        /// The feed's number.
+        feed: u32,
+        /// Its session.
+        session: u64,
+    },
+    /// A feed ends its session.
+    FeedEnd {
+        /// The feed's number.
+        feed: u32,
+        /// Its session.
+        session: u64,
+    },
     /// Drain at this level.
     Drain(Drain),
     /// End the thread.
@@ -130,6 +150,14 @@ pub struct Drive {
     spawner: Option<Spawner>,
     /// Calls that came from other threads.
     remote: remote::Remote,
+    /// Searches that follow a local directory's content.
+    followers: VecDeque<local::Follower>,
+    /// Some of them are to be looked at,
+    feeding: bool,
+    /// and without waiting for an event.
+    feed_soon: bool,
+    /// Sessions of feeds.
+    feeds: feed::Sources,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -176,6 +204,10 @@ impl Drive {
             helpers_due: None,
             spawner: None,
             remote: remote::Remote::default(),
+            followers: VecDeque::new(),
+            feeding: false,
+            feed_soon: false,
+            feeds: feed::Sources::default(),
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
@@ -233,6 +265,8 @@ impl Drive {
         if self.wake_at.is_some_and(|at| at <= self.now) {
             self.contained(None, Drive::tick);
         }
+        self.feed_followers();
+        self.flush_feeds();
         self.flush_dirty();
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -243,7 +277,7 @@ impl Drive {
         let mut timeout = self
             .wake_at
             .map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
-        if !self.again.is_empty() || !self.inbox.sleep() {
+        if !self.again.is_empty() || self.feed_soon || !self.inbox.sleep() {
             timeout = Some(Duration::ZERO);
         }
         if let Err(error) = self.poll.poll(events, timeout)
@@ -269,8 +303,12 @@ impl Drive {
                 server,
                 alive,
             } => self.set_alive(&directory, &server, alive),
+            Job::Changed(told) => self.directory_changed(&told),
             Job::Call(call) => self.remote_call(*call),
             Job::CancelCall(key) => self.cancel_remote(key),
+            Job::FeedAsk(ask) => self.feed_ask(*ask),
+            Job::FeedOn { feed, session } => self.feed_on(feed, session),
+            Job::FeedEnd { feed, session } => self.feed_end(feed, session),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }

@@ -23,6 +23,8 @@ use crate::net::tls;
 const BIND_IDLE_SECS: u64 = 60;
 /// Longer than a request to a service can take.
 const DAY_SECS: u64 = 2 * 24 * 60 * 60;
+/// Feeds of one directory, beyond which there is none that could be meant.
+const FEEDS_MAX: u32 = 1024;
 /// Operations packed onto one connection before the next is used, so that their writes coalesce.
 const PACK: u32 = 8;
 
@@ -44,7 +46,7 @@ pub struct ListenerState {
 /// Which workers a directory lives on, of `workers`: all, or as many as its server with the fewest connections has.
 pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
     let servers = directory.tiers.iter().flat_map(|tier| &tier.servers);
-    let remote = servers.filter(|server| !matches!(server.target, plan::Target::Local { .. }));
+    let remote = servers.filter(|server| !matches!(server.target, plan::Target::Local(_)));
     let fewest = remote.map(|server| server.connections.max(1)).min().unwrap_or(workers);
     let count = fewest.clamp(1, workers.max(1));
     let first = directory
@@ -107,7 +109,7 @@ impl Drive {
         Some((place, hosts.len()))
     }
 
-    fn find_directory(&self, name: &str) -> Option<usize> {
+    pub(super) fn find_directory(&self, name: &str) -> Option<usize> {
         self.pools.iter().position(|state| {
             state.as_ref().is_some_and(|state| {
                 !state.leaving && matches!(&state.target, Target::Directory(directory) if directory.plan.name == name)
@@ -258,6 +260,7 @@ impl Drive {
             return;
         };
         tracing::error!(pool = index, "a pool is begun anew");
+        self.forget_followers(|pool, _, _| pool == index);
         let waiting: Vec<_> = old
             .flights
             .iter()
@@ -359,7 +362,7 @@ impl Server {
                 self.tls = Some((tls::client(client)?, tls::server_name(client, host)?));
             }
             plan::Target::Unix(_) => {}
-            plan::Target::Local { .. } => self.local = Some(crate::local_files::load(&self.plan.target)?),
+            plan::Target::Local(_) => self.local = Some(crate::local_files::load(&self.plan.target)?),
         }
         Ok(())
     }
@@ -414,13 +417,14 @@ fn lanes() -> Vec<LaneConfig> {
         idle_timeout: None,
         ..shared
     };
-    vec![shared, bind, own]
+    // A feed's connection is asked by its feed whether it lives.
+    vec![shared, bind, own, own]
 }
 
 /// This worker's share of a server's bounds.
 fn server_config(server: &Server, directory: &plan::Directory, share: (usize, usize)) -> ServerConfig {
     let plan = &server.plan;
-    let local = matches!(plan.target, plan::Target::Local { .. });
+    let local = matches!(plan.target, plan::Target::Local(_));
     let (minimum, maximum) = if local {
         (1, 1)
     } else {
@@ -444,6 +448,7 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
             lane(minimum, maximum, per_connection),
             lane(0, binds, 0),
             lane(0, own, 0),
+            lane(0, FEEDS_MAX, 0),
         ],
     }
 }

@@ -135,6 +135,7 @@ impl Drive {
             return self.close(at);
         }
         let (listener, choking, pending) = match &conn.kind {
+            Kind::Upstream(upstream) if upstream.machine.is_ready() => return self.feed_due(at),
             Kind::Upstream(_) => return self.upstream_lost(at, "it took too long to connect"),
             Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
             Kind::Rpc(client) => (client.listener, false, client.session.pending()),

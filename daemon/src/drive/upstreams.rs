@@ -49,11 +49,11 @@ impl Drive {
         };
         let target = server.plan.target.clone();
         match target {
-            Target::Local { .. } => match server.local.clone().filter(|_| server.alive) {
-                Some(directory) => {
+            Target::Local(_) => match server.local.clone().filter(|_| server.alive) {
+                Some(store) => {
                     let session = engine::directory::LocalSession::default();
                     let local = LocalUpstream {
-                        directory,
+                        store,
                         session,
                         lane,
                         server: number,
@@ -189,7 +189,9 @@ impl Drive {
             return;
         };
         // Clients bind on bind connections themselves.
-        let own = directory.own_bind(number, lane).filter(|_| lane == lane::SHARED);
+        let own = directory
+            .own_bind(number, lane)
+            .filter(|_| matches!(lane, lane::SHARED | lane::FEED));
         let bind = own.map(|bind| (bind.dn.as_bytes(), bind.password.as_slice()));
         let step = step(&mut upstream.machine, bind, conn.stream.outbox(&mut self.spares));
         conn.stream.mark_sensitive();
@@ -286,6 +288,11 @@ impl Drive {
         };
         let (index, id) = (upstream.pool, upstream.id);
         let now = self.now;
+        if upstream.lane == lane::FEED
+            && let Some(conn) = self.conns.get_mut(at)
+        {
+            conn.active_at = now;
+        }
         let bytes_max = {
             let state = self.pool(index)?;
             state.pool.heard(id, now);
@@ -446,6 +453,9 @@ impl Drive {
         };
         if last {
             state.land(ticket);
+        }
+        if caller.conn == ConnRef::FEED {
+            return self.feed_message(caller, env, last);
         }
         let Some(conn) = self
             .conns

@@ -101,6 +101,75 @@ fn the_demo_answers_while_its_directories_die_in_turn_and_ends_with_0_on_ctrl_c(
 }
 
 #[test]
+fn what_is_written_to_the_demo_is_in_both_of_its_directories() {
+    let (port, admin) = (free_port(), free_port());
+    let folder = Folder::new("demo");
+    let (listen, at) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{admin}"));
+    let control = folder.file("control");
+    let args = [
+        "demo",
+        "--listen",
+        &listen,
+        "--admin",
+        &at,
+        "--every",
+        "0s",
+        "--people",
+        "20",
+        "--control",
+        &control,
+    ];
+    let mut demo = Process::start(BINARY, &args, &folder.path().join("log"));
+    wait_for("the demo is ready", Duration::from_secs(10), || {
+        get(admin, "/readyz").filter(|(ready, _)| *ready)
+    });
+    // As it says itself.
+    let said = demo.output();
+    let words = |before: &str| {
+        let at = said.find(before).unwrap_or_else(|| panic!("no `{before}`\n{said}")) + before.len();
+        said[at..]
+            .split_whitespace()
+            .next()
+            .expect("a word")
+            .trim_matches('\'')
+            .to_owned()
+    };
+    let administrator = said
+        .lines()
+        .find(|line| line.trim_start().starts_with("ldapmodify"))
+        .expect("a line");
+    let word = |flag: &str| {
+        let mut words = administrator.split_whitespace().skip_while(|word| *word != flag);
+        words.nth(1).expect("a word").to_owned()
+    };
+    let someone = words("uid=").split(',').next().expect("a name").to_owned();
+    let dn = format!("uid={someone},ou=people,{BASE}");
+    let mut client = Client::bound(&Target::plain(port), &word("-D"), &word("-w"));
+    assert_eq!(
+        client
+            .one(&ops::modify(&dn, &[(ops::REPLACE, "title", &["Head"])]))
+            .code(),
+        0
+    );
+    for _ in 0..10 {
+        let found = client.call(&ops::search(&dn, ops::BASE, &present("uid"), &["title"]));
+        assert_eq!(found[0].values("title"), ["Head"]);
+    }
+    let mut own = Client::bound(&Target::plain(port), &dn, &format!("{someone}-demo"));
+    assert_eq!(
+        own.one(&ops::modify(&dn, &[(ops::REPLACE, "title", &["Chief"])]))
+            .code(),
+        50
+    );
+    assert_eq!(own.one(&ops::password_modify(None, None, Some("mine"))).code(), 0);
+    for _ in 0..4 {
+        Client::bound(&Target::plain(port), &dn, "mine");
+    }
+    demo.signal("INT");
+    assert_eq!(demo.wait(Duration::from_secs(5)).code(), Some(0), "{}", demo.output());
+}
+
+#[test]
 fn the_demo_on_a_busy_port_says_so() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();

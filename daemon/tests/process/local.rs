@@ -8,8 +8,13 @@ use crate::ops::{self, Search, and, at_least, at_most, equal, extensible, not, o
 use crate::slapd::{BASE, PEOPLE, Slapd, ldif, password, user};
 use crate::usherd::{Setup, Usherd};
 
-/// The same data, but for what only a server with access rules and referrals makes sense of.
 fn local() -> Usherd {
+    served("")
+}
+
+/// The same data, but for what only a server with access rules and referrals makes sense of; `settings` are more of the
+/// file's.
+pub(crate) fn served(settings: &str) -> Usherd {
     let keep = |block: &&str| !block.contains("ou=elsewhere") && !block.contains("ou=secret");
     let text: Vec<&str> = ldif().leak().split("\n\n").filter(keep).collect();
     let lines = |line: &&str| !line.starts_with("authzTo:");
@@ -17,7 +22,7 @@ fn local() -> Usherd {
     let setup = Setup::new();
     setup.folder.write("people.ldif", text);
     let directory = format!(
-        "[directory.corp]\nbase = \"{BASE}\"\nidentity = \"proxied\"\nserver = [{{ ldif = \"people.ldif\" }}]\n"
+        "[directory.corp]\nbase = \"{BASE}\"\nidentity = \"proxied\"\nserver = [{{ ldif = \"people.ldif\"{settings} }}]\n"
     );
     setup
         .section(&directory)
@@ -153,7 +158,7 @@ fn combinations_and_rules() -> Vec<Named> {
 }
 
 /// DN and sorted attributes of each entry; then code and matched DN.
-fn normalised(messages: &[Message]) -> (BTreeSet<Vec<u8>>, i64, String) {
+pub(crate) fn normalised(messages: &[Message]) -> (BTreeSet<Vec<u8>>, i64, String) {
     let entries = messages
         .iter()
         .filter(|message| message.tag == ops::SEARCH_ENTRY)

@@ -16,6 +16,8 @@ mod commands;
 mod dbus;
 mod deaths;
 mod fake;
+mod feed;
+mod feed_sinks;
 mod helpers;
 mod helpers_crash;
 mod helpers_dbus;
@@ -27,6 +29,8 @@ mod identity;
 mod lifecycle;
 mod load;
 mod local;
+mod local_sync;
+mod local_write;
 #[path = "../../../helpers/tests/sql/mariadb.rs"]
 mod mariadb;
 mod nss;

@@ -268,7 +268,7 @@ fn configuration(folder: &Folder, server_id: usize, port: u16, database: &str) -
     text.push_str(database);
     let _ = writeln!(
         text,
-        "overlay syncprov\noverlay retcode\nretcode-parent \"ou=codes,{BASE}\""
+        "overlay syncprov\nsyncprov-sessionlog 10000\nsyncprov-reloadhint TRUE\noverlay retcode\nretcode-parent \"ou=codes,{BASE}\""
     );
     for (name, code, seconds, rest) in codes() {
         let sleep = if seconds > 0 {

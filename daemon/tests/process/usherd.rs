@@ -95,6 +95,12 @@ impl Setup {
         self
     }
 
+    /// Sections that nothing else here writes.
+    pub(crate) fn extra(mut self, text: &str) -> Self {
+        self.rest.push_str(text);
+        self
+    }
+
     fn text(&self) -> String {
         let workers = if self.server.contains("workers") {
             ""
@@ -273,6 +279,15 @@ impl Usherd {
             &[args, &["--control", &control]].concat(),
             Duration::from_secs(60),
         )
+    }
+
+    /// Kills it, if it has not ended, and starts it again with the file as it is now.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        let (file, log) = (self.folder.file("usherd.toml"), self.folder.path().join("log"));
+        let args = ["run", "-c", &file, "--log", "human", "--log-level", "info"];
+        self.process = Process::start(BINARY, &args, &log);
+        self.until("ready", |status| status["lifecycle"] == "ready");
     }
 
     /// Its end will not be a surprise.

@@ -8,6 +8,7 @@
 
 pub(crate) mod arena;
 pub mod backoff;
+pub mod calendar;
 mod crash;
 pub mod erlang;
 mod histogram;

@@ -17,7 +17,7 @@ use super::search::{End, Place};
 use super::{Bounds, Directory, LocalSession, Outcome};
 
 /// What writes are answered with.
-const READ_ONLY: &str = "this directory is read-only (writes come with the feed)";
+const READ_ONLY: &str = "this directory is read-only";
 
 impl Directory {
     /// Answers one request message (`frame` is exactly one) completely: appends responses with its id to `out`.
@@ -42,6 +42,8 @@ impl Directory {
         session.scratch.trim();
         let end = match end {
             Ok(Answer::Written(code)) => return Outcome::Answered { code },
+            Ok(Answer::Write) => return Outcome::Write,
+            Ok(Answer::Follow) => return Outcome::Follow,
             Ok(Answer::End(end)) => end,
             Err(_) => End::new(code::PROTOCOL_ERROR, "the request is malformed"),
         };
@@ -58,6 +60,7 @@ impl Directory {
         bounds: &Bounds,
     ) -> Result<Answer<'a>, Malformed> {
         Ok(Answer::End(match envelope.tag {
+            tag::SEARCH_REQUEST if sync_request(envelope.controls).is_some() => return Ok(Answer::Follow),
             tag::SEARCH_REQUEST => {
                 let request = grammar::search(envelope.op)?;
                 self.search(&mut session.scratch, &request, envelope.id, bounds, out)?
@@ -70,7 +73,7 @@ impl Directory {
                     return Ok(self.who_am_i(session, envelope.id, request.value, asker, out));
                 }
                 if request.oid == operation::PASSWORD_MODIFY.as_bytes() {
-                    End::new(code::UNWILLING_TO_PERFORM, READ_ONLY)
+                    return Ok(self.to_be_written());
                 } else {
                     End::new(
                         code::PROTOCOL_ERROR,
@@ -79,10 +82,17 @@ impl Directory {
                 }
             }
             tag::ADD_REQUEST | tag::MODIFY_REQUEST | tag::DELETE_REQUEST | tag::MODIFY_DN_REQUEST => {
-                End::new(code::UNWILLING_TO_PERFORM, READ_ONLY)
+                return Ok(self.to_be_written());
             }
             _ => End::new(code::PROTOCOL_ERROR, "this directory does not know that operation"),
         }))
+    }
+
+    fn to_be_written<'a>(&self) -> Answer<'a> {
+        match self.writing {
+            Some(_) => Answer::Write,
+            None => end(code::UNWILLING_TO_PERFORM, READ_ONLY),
+        }
     }
 
     fn bind(&self, session: &mut LocalSession, envelope: &Envelope<'_>) -> Result<End<'_>, Malformed> {
@@ -124,7 +134,7 @@ impl Directory {
         }
     }
 
-    fn has_password(&self, stored: &[Vec<u8>], offered: &[u8]) -> bool {
+    pub(super) fn has_password(&self, stored: &[Vec<u8>], offered: &[u8]) -> bool {
         stored.iter().any(|stored| match password::verify(stored, offered) {
             Verdict::Match => true,
             Verdict::NoMatch => false,
@@ -198,12 +208,8 @@ impl Directory {
         let mut authzid = Vec::new();
         let dn = match asker.proxied {
             Some(dn) => dn,
-            None => match self
-                .by_dn
-                .get(session.bound_dn.as_slice())
-                .and_then(|id| self.entry(*id))
-            {
-                Some(entry) => &*entry.dn,
+            None => match self.find(&session.bound_dn) {
+                Some((_, node)) => &*node.entry.dn,
                 None => b"",
             },
         };
@@ -216,7 +222,7 @@ impl Directory {
     }
 
     /// Takes the controls that are known; a critical one that is not ends the operation.
-    fn read_controls<'a>(
+    pub(super) fn read_controls<'a>(
         &'a self,
         envelope: &Envelope<'a>,
         bounds: &Bounds,
@@ -228,7 +234,10 @@ impl Directory {
             };
             if control.oid == oid::PROXIED_AUTHORIZATION.as_bytes() {
                 asker.proxied = Some(self.proxied(envelope.tag, &control, bounds, asker)?);
-            } else if control.critical && control.oid != oid::MANAGE_DSA_IT.as_bytes() {
+                continue;
+            }
+            let is_sync = control.oid == oid::SYNC_REQUEST.as_bytes() && envelope.tag == tag::SEARCH_REQUEST;
+            if control.critical && !is_sync && control.oid != oid::MANAGE_DSA_IT.as_bytes() {
                 return Err(end(
                     code::UNAVAILABLE_CRITICAL_EXTENSION,
                     "this directory does not know a critical control",
@@ -265,7 +274,7 @@ impl Directory {
             return Ok(b"");
         }
         if let Some(dn) = authzid.strip_prefix(b"dn:") {
-            return match dn::normalize(dn, &self.schema, &mut Vec::new()) {
+            return match dn::normalize(dn, &*self.schema, &mut Vec::new()) {
                 Ok(()) => Ok(dn),
                 Err(_) => Err(end(code::AUTHORIZATION_DENIED, "the authorization identity is no name")),
             };
@@ -307,16 +316,27 @@ impl Directory {
 }
 
 /// Who asks, when it is not who has bound.
-struct Asker<'a> {
+pub(super) struct Asker<'a> {
     /// The name of a proxied authorization; empty is anonymous.
-    proxied: Option<&'a [u8]>,
+    pub(super) proxied: Option<&'a [u8]>,
 }
 
-enum Answer<'a> {
+pub(super) enum Answer<'a> {
     /// The final response is written; its code.
     Written(u32),
+    /// It is a write, of which nothing has been done.
+    Write,
+    /// It is a search with the Sync Request control.
+    Follow,
     /// It is to be written.
     End(End<'a>),
+}
+
+/// The value of the Sync Request control (RFC 4533), where there is one; empty where it has none.
+pub(super) fn sync_request(controls: &[u8]) -> Option<&[u8]> {
+    let mut all = control::controls(controls).flatten();
+    let sync = all.find(|control| control.oid == oid::SYNC_REQUEST.as_bytes())?;
+    Some(sync.value.unwrap_or_default())
 }
 
 fn end(code: u32, diagnostic: &'static str) -> Answer<'static> {

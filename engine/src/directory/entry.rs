@@ -9,7 +9,9 @@
 use wire::ber;
 use zeroize::Zeroizing;
 
-use super::schema::{Schema, TypeId, has_options, split_description};
+use super::csn::Csn;
+use super::rules::Part;
+use super::schema::{Schema, Type, TypeId, has_options, split_description};
 
 /// A place in the directory; entries keep theirs as long as they live.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -28,8 +30,10 @@ pub(super) struct Entry {
     pub(super) dn: Box<[u8]>,
     /// The name in normal form.
     pub(super) normal_dn: Box<[u8]>,
-    pub(super) parent: Option<EntryId>,
-    pub(super) children: Vec<EntryId>,
+    /// `entryUUID`, as octets.
+    pub(super) uuid: [u8; 16],
+    /// `entryCSN`.
+    pub(super) csn: Csn,
     encoded: Box<[u8]>,
     user_end: u32,
     forms: Box<[u8]>,
@@ -138,6 +142,15 @@ impl Entry {
             || (attribute.has_options && has_options(split_description(self.description(attribute)).1, wanted))
     }
 
+    /// Octets that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        // Names, encoded attributes and forms; and what stands around them.
+        const AROUND: usize = 320;
+        let values = self.values.len() * size_of::<Span>() + self.attributes.len() * size_of::<Attribute>();
+        let passwords: usize = self.passwords.iter().map(Vec::len).sum();
+        AROUND + self.dn.len() + self.normal_dn.len() + self.encoded.len() + self.forms.len() + values + passwords
+    }
+
     /// The stored passwords. They go to [`super::password::verify`] and nowhere else.
     #[must_use]
     pub(super) fn passwords(&self) -> &[Vec<u8>] {
@@ -167,6 +180,18 @@ pub(super) fn build(
     passwords: Vec<Vec<u8>>,
 ) -> Result<Entry, std::num::TryFromIntError> {
     drafts.sort_by_key(|draft| draft.operational);
+    let first = |kind| {
+        drafts
+            .iter()
+            .find(|draft| draft.kind == kind)
+            .and_then(|draft| draft.values.first())
+    };
+    let uuid = first(Schema::ENTRY_UUID)
+        .and_then(|text| uuid_octets(text))
+        .unwrap_or_default();
+    let csn = first(Schema::ENTRY_CSN)
+        .and_then(|text| Csn::parse(text))
+        .unwrap_or_default();
     let mut encoded = Vec::new();
     let mut forms = Vec::new();
     let mut values = Vec::new();
@@ -208,8 +233,8 @@ pub(super) fn build(
     Ok(Entry {
         dn: dn.into(),
         normal_dn: normal_dn.into(),
-        parent: None,
-        children: Vec::new(),
+        uuid,
+        csn,
         encoded: encoded.into(),
         user_end: u32::try_from(user_end)?,
         forms: forms.into(),
@@ -233,10 +258,10 @@ pub(super) fn push_made(drafts: &mut Vec<Draft>, schema: &Schema, name: &str, va
     let Some(kind) = schema.find(name.as_bytes()) else {
         return;
     };
-    let operational = schema.get(kind).is_some_and(super::schema::Type::is_operational);
+    let operational = schema.get(kind).is_some_and(Type::is_operational);
     let form = |value: &Vec<u8>| {
         let mut form = Vec::new();
-        let made = schema.normalize(kind, value, super::rules::Part::Whole, &mut form);
+        let made = schema.normalize(kind, value, Part::Whole, &mut form);
         debug_assert!(made.is_ok(), "{name} has a value of its syntax");
         form
     };
@@ -248,4 +273,29 @@ pub(super) fn push_made(drafts: &mut Vec<Draft>, schema: &Schema, name: &str, va
         values,
         forms,
     });
+}
+
+/// A UUID's octets, from its text.
+pub(super) fn uuid_octets(text: &[u8]) -> Option<[u8; 16]> {
+    let mut digits = text.iter().filter(|byte| **byte != b'-');
+    let mut digit = || char::from(*digits.next()?).to_digit(16);
+    let mut octets = [0; 16];
+    for octet in &mut octets {
+        *octet = u8::try_from(digit()? << 4 | digit()?).ok()?;
+    }
+    digits.next().is_none().then_some(octets)
+}
+
+/// A UUID as text.
+pub(super) fn uuid_text(octets: &[u8; 16]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(36);
+    for (at, octet) in octets.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{octet:02x}");
+    }
+    text
 }

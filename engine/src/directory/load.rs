@@ -9,18 +9,22 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use foldhash::fast::FixedState;
 use sha1::{Digest as _, Sha1};
 use wire::ldap::dn;
 use wire::ldif::{Content, Field, LdifError, Reader};
 
+use super::csn::Csn;
 use super::entry::{self, Draft, EntryId, push_made};
+use super::export::Mark;
 use super::index::Index;
+use super::layers::Layers;
+use super::log::Log;
 use super::rules::{Part, Rule};
 use super::schema::{Schema, split_description};
-use super::{Directory, root, time};
+use super::{CHANGES_MAX, Directory, Node, Trust, root, time};
 
 /// Why a file does not become a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,9 +56,9 @@ pub(super) fn load(
     ldif: &[u8],
     file_name: &str,
     base: Option<&str>,
-    loaded_at_unix: u64,
+    loaded_at_micros: u64,
 ) -> Result<Directory, LoadError> {
-    build(ldif, base, loaded_at_unix).map_err(|error| LoadError {
+    build(ldif, base, loaded_at_micros).map_err(|error| LoadError {
         file: file_name.to_owned(),
         line: (error.line > 0).then_some(error.line),
         found: error.found,
@@ -76,9 +80,12 @@ struct Pending<'n, 'a> {
     passwords: Vec<Vec<u8>>,
 }
 
+/// Values that an entry has, about: for the size of the index.
+const VALUES_OF_AN_ENTRY: usize = 16;
+
 // The file is read twice: first the names, because an entry says whether it has children, then entry by entry, so that
 // only one is in memory in a form other than its last.
-fn build(ldif: &[u8], base: Option<&str>, loaded_at_unix: u64) -> Result<Directory, LdifError> {
+fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Directory, LdifError> {
     let mut schema = Schema::new();
     let names = read_names(&schema, ldif)?;
     let suffix = suffix(&schema, base, &names)?;
@@ -89,33 +96,69 @@ fn build(ldif: &[u8], base: Option<&str>, loaded_at_unix: u64) -> Result<Directo
             siblings.push(id(at)?);
         }
     }
-    let loaded_at = time::format(loaded_at_unix);
-    let mut entries = Vec::with_capacity(names.len());
-    let mut by_dn = HashMap::with_capacity_and_hasher(names.len(), FixedState::default());
-    let mut index = Index::default();
+    // Only what was ended in order tells all that had been done; after anything else no older cookie is believed, and
+    // every entry counts as changed: a consumer may have seen a newer one that was lost.
+    let clean = Mark::read(ldif).filter(|mark| mark.clean);
+    let mut made = Made {
+        loaded_at: time::format(loaded_at_micros / 1_000_000),
+        csn: Csn::at(loaded_at_micros),
+        keep_csn: clean.is_some(),
+    };
+    let mut nodes: Layers<Option<Node>> = Layers::default();
+    let mut suffix_id = EntryId(0);
+    let mut bytes = 0;
     let tree = names.iter().zip(children.into_iter().zip(parents));
     for ((at, record), (name, (children, parent))) in Reader::new(ldif).enumerate().zip(tree) {
         let (Content::Entry(fields) | Content::Add(fields)) = record?.content else {
             continue;
         };
         let mut new = read_entry(&mut schema, name, &fields)?;
-        add_made(&mut new, &schema, &loaded_at, !children.is_empty());
-        let mut entry = entry::build(&name.dn, &name.normal_dn, new.drafts, new.passwords)
+        add_made(&mut new, &schema, &mut made, !children.is_empty());
+        let entry = entry::build(&name.dn, &name.normal_dn, new.drafts, new.passwords)
             .map_err(|_| error(name.line, "an entry of more than 4 GiB", "less"))?;
-        entry.children = children;
-        entry.parent = parent.map(id).transpose()?;
-        index.add(id(at)?, &entry);
-        by_dn.insert(entry.normal_dn.clone(), id(at)?);
-        entries.push(entry);
+        bytes += entry.bytes();
+        if parent.is_none() {
+            suffix_id = id(at)?;
+        }
+        nodes.push(Some(Node {
+            entry: Arc::new(entry),
+            parent: parent.map(id).transpose()?,
+            children: children.into(),
+        }));
     }
+    // Not while the entries are made: what is looked at together, one entry after the other, is to lie together.
+    let mut index = Index::new(names.len().saturating_mul(VALUES_OF_AN_ENTRY));
+    for (at, node) in nodes.iter().enumerate() {
+        if let Some(node) = node {
+            index.add(id(at)?, &node.entry);
+        }
+    }
+    let of_entries = nodes
+        .iter()
+        .flatten()
+        .map(|node| node.entry.csn)
+        .max()
+        .unwrap_or_default();
+    let start = of_entries.max(made.csn).next(0);
+    let newest = clean.map_or(start, |mark| mark.newest.max(of_entries));
+    let trust = Trust {
+        before: clean.map(|mark| (mark.floor, newest)),
+        start: start.max(newest),
+    };
     Ok(Directory {
-        root_dse: root::root_dse(&schema, &suffix.dn),
-        subschema: root::subschema(&schema, &loaded_at),
-        schema,
-        entries,
-        by_dn,
+        root_dse: Arc::new(root::root_dse(&schema, &suffix.dn, false)),
+        subschema: Arc::new(root::subschema(&schema, &made.loaded_at)),
+        schema: Arc::new(schema),
+        entries: nodes.len(),
+        nodes,
+        free: Arc::default(),
+        bytes,
+        suffix: suffix_id,
         index,
-        unknown_passwords: AtomicU64::new(0),
+        unknown_passwords: Arc::new(AtomicU64::new(0)),
+        writing: None,
+        log: Log::new(newest, CHANGES_MAX),
+        trust,
     })
 }
 
@@ -185,6 +228,13 @@ fn read_entry<'n, 'a>(
             "at least one `objectClass:`",
         ));
     };
+    add_superclasses(schema, classes);
+    check_naming(schema, &new)?;
+    Ok(new)
+}
+
+/// An entry belongs to the superclasses of its classes, too: their forms stand behind those of the values.
+pub(super) fn add_superclasses(schema: &Schema, classes: &mut Draft) {
     for class in &classes.values {
         for superior in schema.superclasses(class) {
             if !classes.forms.iter().any(|form| form == superior.as_bytes()) {
@@ -192,8 +242,6 @@ fn read_entry<'n, 'a>(
             }
         }
     }
-    check_naming(schema, &new)?;
-    Ok(new)
 }
 
 fn read_field(
@@ -272,7 +320,7 @@ fn read_field(
 }
 
 /// `;a;b` in lower case and in order.
-fn ordered_options(options: &[u8]) -> String {
+pub(super) fn ordered_options(options: &[u8]) -> String {
     let text = String::from_utf8_lossy(options).to_ascii_lowercase();
     let mut all: Vec<_> = text.split(';').filter(|option| !option.is_empty()).collect();
     all.sort_unstable();
@@ -363,20 +411,40 @@ fn parents(names: &[Name<'_>], suffix: &Name<'_>) -> Result<Vec<Option<usize>>, 
     names.iter().map(parent).collect()
 }
 
+/// What is made for entries while they are loaded.
+struct Made {
+    /// The time of loading, for timestamps.
+    loaded_at: String,
+    /// The last number given.
+    csn: Csn,
+    /// The file's own numbers are ours, and none is missing.
+    keep_csn: bool,
+}
+
 /// The operational attributes that every entry has; what the file gives stays.
-fn add_made(new: &mut Pending<'_, '_>, schema: &Schema, loaded_at: &str, has_subordinates: bool) {
+fn add_made(new: &mut Pending<'_, '_>, schema: &Schema, made: &mut Made, has_subordinates: bool) {
+    if !made.keep_csn {
+        new.drafts.retain(|draft| draft.kind != Schema::ENTRY_CSN);
+    }
+    let given = |new: &Pending<'_, '_>, name: &str| {
+        let kind = schema.find(name.as_bytes());
+        new.drafts.iter().any(|draft| Some(draft.kind) == kind)
+    };
+    if !given(new, "entryCSN") {
+        made.csn = made.csn.next(0);
+    }
     let flag: &[u8] = if has_subordinates { b"TRUE" } else { b"FALSE" };
-    let made: [(&str, Vec<u8>); 6] = [
+    let all: [(&str, Vec<u8>); 7] = [
         ("entryUUID", uuid_of_name(&new.name.normal_dn).into_bytes()),
-        ("createTimestamp", loaded_at.as_bytes().to_vec()),
-        ("modifyTimestamp", loaded_at.as_bytes().to_vec()),
+        ("entryCSN", made.csn.text().into_bytes()),
+        ("createTimestamp", made.loaded_at.as_bytes().to_vec()),
+        ("modifyTimestamp", made.loaded_at.as_bytes().to_vec()),
         ("entryDN", new.name.dn.to_vec()),
         ("hasSubordinates", flag.to_vec()),
         ("subschemaSubentry", root::SUBSCHEMA_DN.as_bytes().to_vec()),
     ];
-    for (name, value) in made {
-        let given = schema.find(name.as_bytes());
-        if !new.drafts.iter().any(|draft| Some(draft.kind) == given) {
+    for (name, value) in all {
+        if !given(new, name) {
             push_made(&mut new.drafts, schema, name, vec![value]);
         }
     }
@@ -392,19 +460,15 @@ fn uuid_of_name(normal_dn: &[u8]) -> String {
         .chain_update(NAMESPACE_X500)
         .chain_update(normal_dn)
         .finalize();
-    let mut text = String::with_capacity(36);
-    for (at, byte) in digest.iter().take(16).enumerate() {
-        let byte = match at {
+    let mut octets = [0; 16];
+    for (at, (octet, byte)) in octets.iter_mut().zip(digest).enumerate() {
+        *octet = match at {
             6 => byte & 0x0f | 0x50,
             8 => byte & 0x3f | 0x80,
-            _ => *byte,
+            _ => byte,
         };
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text += &format!("{byte:02x}");
     }
-    text
+    entry::uuid_text(&octets)
 }
 
 /// For messages: at most a line's worth.

@@ -58,6 +58,13 @@ pub fn ssha(password: &[u8], salt: [u8; 8]) -> String {
     format!("{{SSHA}}{}", STANDARD.encode([digest.as_slice(), &salt].concat()))
 }
 
+/// A `{SSHA512}` value: what a new password is stored as.
+#[must_use]
+pub(super) fn ssha512(password: &[u8], salt: &[u8]) -> String {
+    let digest = Sha512::new().chain_update(password).chain_update(salt).finalize();
+    format!("{{SSHA512}}{}", STANDARD.encode([digest.as_slice(), salt].concat()))
+}
+
 /// `{SCHEME}` and what is behind it.
 fn scheme(stored: &[u8]) -> Option<(&[u8], &[u8])> {
     let inside = stored.strip_prefix(b"{")?;

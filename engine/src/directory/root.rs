@@ -2,7 +2,7 @@
 //! and the subschema subentry (section 4.2), which says which types it knows.
 
 use wire::ldap::control::oid as control_oid;
-use wire::ldap::message::oid::WHO_AM_I;
+use wire::ldap::message::oid::{PASSWORD_MODIFY, WHO_AM_I};
 
 use super::entry::{self, Draft, Entry, push_made};
 use super::schema::Schema;
@@ -13,20 +13,33 @@ pub const SUBSCHEMA_DN: &str = "cn=Subschema";
 pub(super) const SUBSCHEMA_NORMAL_DN: &[u8] = b"cn=subschema";
 /// All operational attributes by `+` (RFC 3673), and true and false filters (RFC 4526).
 const FEATURES: [&str; 2] = ["1.3.6.1.4.1.4203.1.5.1", "1.3.6.1.4.1.4203.1.5.3"];
+/// Modify's increment (RFC 4525).
+const INCREMENT: &str = "1.3.6.1.1.14";
 
-pub(super) fn root_dse(schema: &Schema, suffix: &[u8]) -> Entry {
+pub(super) fn root_dse(schema: &Schema, suffix: &[u8], writable: bool) -> Entry {
     let mut drafts = Vec::new();
     push(&mut drafts, schema, "objectClass", &["top", "extensibleObject"]);
     push_made(&mut drafts, schema, "namingContexts", vec![suffix.to_vec()]);
     push(&mut drafts, schema, "supportedLDAPVersion", &["3"]);
-    push(&mut drafts, schema, "supportedExtension", &[WHO_AM_I]);
+    let extensions: &[&str] = if writable {
+        &[WHO_AM_I, PASSWORD_MODIFY]
+    } else {
+        &[WHO_AM_I]
+    };
+    push(&mut drafts, schema, "supportedExtension", extensions);
     push(
         &mut drafts,
         schema,
         "supportedControl",
-        &[control_oid::PROXIED_AUTHORIZATION, control_oid::MANAGE_DSA_IT],
+        &[
+            control_oid::PROXIED_AUTHORIZATION,
+            control_oid::MANAGE_DSA_IT,
+            control_oid::SYNC_REQUEST,
+        ],
     );
-    push(&mut drafts, schema, "supportedFeatures", &FEATURES);
+    let mut features = FEATURES.to_vec();
+    features.extend(writable.then_some(INCREMENT));
+    push(&mut drafts, schema, "supportedFeatures", &features);
     push(&mut drafts, schema, "vendorName", &["usherd"]);
     push(&mut drafts, schema, "vendorVersion", &[env!("CARGO_PKG_VERSION")]);
     push(&mut drafts, schema, "subschemaSubentry", &[SUBSCHEMA_DN]);

@@ -93,6 +93,12 @@ impl Default for Schema {
 impl Schema {
     /// `objectClass`
     pub(super) const OBJECT_CLASS: TypeId = TypeId(0);
+    /// `entryUUID`
+    pub(super) const ENTRY_UUID: TypeId = TypeId(1);
+    /// `entryCSN`
+    pub(super) const ENTRY_CSN: TypeId = TypeId(2);
+    /// `userPassword`
+    pub(super) const USER_PASSWORD: TypeId = TypeId(3);
 
     /// The built-in types.
     #[must_use]
@@ -234,6 +240,12 @@ impl Schema {
         std::iter::successors(first, |class| self.class(class.superior.as_bytes())).map(|c| c.name.to_ascii_lowercase())
     }
 
+    /// A built-in class's name, and whether it is structural (RFC 4512 section 2.4.2).
+    pub(super) fn class_kind(&self, class: &[u8]) -> Option<(&'static str, bool)> {
+        self.class(class.trim_ascii())
+            .map(|class| (class.name, class.kind == "STRUCTURAL"))
+    }
+
     /// The built-in attribute types as RFC 4512 descriptions.
     pub(super) fn attribute_descriptions() -> impl Iterator<Item = String> {
         table::ATTRIBUTES.iter().map(|known| {
@@ -360,7 +372,14 @@ mod tests {
         assert!(cn.is_some());
         assert_eq!(schema.find(b"COMMONNAME"), cn);
         assert_eq!(schema.find(b"2.5.4.3"), cn);
-        assert_eq!(schema.find(b"objectclass"), Some(Schema::OBJECT_CLASS));
+        for (name, id) in [
+            ("objectclass", Schema::OBJECT_CLASS),
+            ("entryUUID", Schema::ENTRY_UUID),
+            ("entryCSN", Schema::ENTRY_CSN),
+            ("userPassword", Schema::USER_PASSWORD),
+        ] {
+            assert_eq!(schema.find(name.as_bytes()), Some(id));
+        }
         assert!(schema.is_a(cn.unwrap(), schema.find(b"name").unwrap()));
         assert!(!schema.is_a(schema.find(b"name").unwrap(), cn.unwrap()));
         assert_eq!(schema.find(&b"x".repeat(1000)), None);

@@ -68,7 +68,7 @@ impl Directory {
     /// Finds the entry with this name; otherwise how the operation ends.
     pub(super) fn place(&self, dn: &[u8], normal_dn: &mut Vec<u8>) -> Result<Place<'_>, End<'_>> {
         normal_dn.clear();
-        if dn::normalize(dn, &self.schema, normal_dn).is_err() {
+        if dn::normalize(dn, &*self.schema, normal_dn).is_err() {
             return Err(End::new(
                 code::INVALID_DN_SYNTAX,
                 "the name is not a distinguished name (RFC 4514)",
@@ -77,26 +77,27 @@ impl Directory {
         if normal_dn.is_empty() {
             return Ok(Place::Alone(&self.root_dse));
         }
-        if let Some(id) = self.by_dn.get(normal_dn.as_slice())
-            && let Some(entry) = self.entry(*id)
-        {
-            return Ok(Place::Tree(*id, entry));
+        if let Some((id, node)) = self.find(normal_dn) {
+            return Ok(Place::Tree(id, &node.entry));
         }
         if normal_dn == root::SUBSCHEMA_NORMAL_DN {
             return Ok(Place::Alone(&self.subschema));
         }
-        let mut above = dn::normal_parent(normal_dn);
-        while let Some(name) = above {
-            if let Some(entry) = self.by_dn.get(name).and_then(|id| self.entry(*id)) {
-                return Err(End {
-                    code: code::NO_SUCH_OBJECT,
-                    matched_dn: &entry.dn,
-                    diagnostic: "",
-                });
-            }
-            above = dn::normal_parent(name);
-        }
-        Err(End::new(code::NO_SUCH_OBJECT, ""))
+        Err(End {
+            code: code::NO_SUCH_OBJECT,
+            matched_dn: self.matched(normal_dn),
+            diagnostic: "",
+        })
+    }
+
+    /// The name of the nearest entry above this name; empty when there is none.
+    pub(super) fn matched(&self, normal_dn: &[u8]) -> &[u8] {
+        let above = std::iter::successors(dn::normal_parent(normal_dn), |name| dn::normal_parent(name));
+        above
+            .filter_map(|name| self.find(name))
+            .map(|(_, node)| &*node.entry.dn)
+            .next()
+            .unwrap_or_default()
     }
 
     /// Appends the matching entries to `out`.
@@ -165,7 +166,7 @@ impl Directory {
     fn is_in_scope(&self, id: EntryId, base: EntryId, scope: Scope) -> bool {
         match scope {
             Scope::Base => id == base,
-            Scope::One => self.entry(id).is_some_and(|entry| entry.parent == Some(base)),
+            Scope::One => self.node(id).is_some_and(|node| node.parent == Some(base)),
             Scope::Subtree => id == base || self.is_below(id, base),
             Scope::Subordinate => self.is_below(id, base),
         }
@@ -173,7 +174,7 @@ impl Directory {
 
     fn is_below(&self, id: EntryId, base: EntryId) -> bool {
         let mut at = id;
-        while let Some(parent) = self.entry(at).and_then(|entry| entry.parent) {
+        while let Some(parent) = self.node(at).and_then(|node| node.parent) {
             if parent == base {
                 return true;
             }
@@ -220,12 +221,7 @@ impl<'a> Run<'a, '_> {
     /// Parents before children, in the order of the file.
     fn walked(&mut self, stack: &mut Vec<EntryId>, base: EntryId, scope: Scope) -> Result<(), End<'a>> {
         let directory = self.directory;
-        let children = |id| {
-            directory
-                .entry(id)
-                .map(|entry| entry.children.as_slice())
-                .unwrap_or_default()
-        };
+        let children = |id| directory.node(id).map(|node| &*node.children).unwrap_or_default();
         if scope == Scope::One {
             return children(base)
                 .iter()
@@ -239,9 +235,9 @@ impl<'a> Run<'a, '_> {
             stack.extend(children(base).iter().rev());
         }
         while let Some(id) = stack.pop() {
-            if let Some(entry) = directory.entry(id) {
-                self.try_entry(entry)?;
-                stack.extend(entry.children.iter().rev());
+            if let Some(node) = directory.node(id) {
+                self.try_entry(&node.entry)?;
+                stack.extend(node.children.iter().rev());
             }
         }
         Ok(())
@@ -273,39 +269,69 @@ impl<'a> Run<'a, '_> {
     }
 
     fn write(&mut self, entry: &Entry) {
-        if self.wanted.is_all_user() && !self.types_only {
-            return write_entry(self.out, self.id, &entry.dn, entry.user_attributes().len(), |out| {
-                out.extend_from_slice(entry.user_attributes());
-            });
-        }
-        let (schema, wanted) = (&self.directory.schema, self.wanted);
-        let all = entry.listed();
-        let taken = all.filter(|(kind, operational, attribute)| {
-            wanted.takes(schema, *kind, *operational, |options| {
-                entry.has_options(attribute, options)
-            })
+        let form = Form {
+            id: self.id,
+            wanted: self.wanted,
+            types_only: self.types_only,
+            name_only: false,
+            controls: b"",
+        };
+        write_found(&self.directory.schema, entry, &form, self.chosen, self.out);
+    }
+}
+
+/// How an entry is shown.
+pub(super) struct Form<'a> {
+    pub(super) id: i32,
+    pub(super) wanted: &'a Wanted,
+    pub(super) types_only: bool,
+    /// Without attributes.
+    pub(super) name_only: bool,
+    /// The content of Controls.
+    pub(super) controls: &'a [u8],
+}
+
+/// Appends a SearchResultEntry; `chosen` is room.
+pub(super) fn write_found(
+    schema: &Schema,
+    entry: &Entry,
+    form: &Form<'_>,
+    chosen: &mut Vec<Attribute>,
+    out: &mut Vec<u8>,
+) {
+    if form.name_only {
+        return write_entry(out, form, &entry.dn, 0, |_| {});
+    }
+    if form.wanted.is_all_user() && !form.types_only {
+        return write_entry(out, form, &entry.dn, entry.user_attributes().len(), |out| {
+            out.extend_from_slice(entry.user_attributes());
         });
-        self.chosen.clear();
-        self.chosen.extend(taken.map(|(_, _, attribute)| *attribute));
-        let chosen = &*self.chosen;
-        if self.types_only {
-            let len = |attribute| ber::element_len(type_only_len(entry.description(attribute)));
-            write_entry(self.out, self.id, &entry.dn, chosen.iter().map(len).sum(), |out| {
-                for attribute in chosen {
-                    let description = entry.description(attribute);
-                    ber::write_header(out, ber::tag::SEQUENCE, type_only_len(description));
-                    ber::write_bytes(out, ber::tag::OCTET_STRING, description);
-                    ber::write_header(out, ber::tag::SET, 0);
-                }
-            });
-        } else {
-            let len = chosen.iter().map(|attribute| entry.encoded(attribute).len()).sum();
-            write_entry(self.out, self.id, &entry.dn, len, |out| {
-                for attribute in chosen {
-                    out.extend_from_slice(entry.encoded(attribute));
-                }
-            });
-        }
+    }
+    let all = entry.listed();
+    let taken = all.filter(|(kind, operational, attribute)| {
+        form.wanted.takes(schema, *kind, *operational, |options| {
+            entry.has_options(attribute, options)
+        })
+    });
+    chosen.clear();
+    chosen.extend(taken.map(|(_, _, attribute)| *attribute));
+    if form.types_only {
+        let len = |attribute| ber::element_len(type_only_len(entry.description(attribute)));
+        write_entry(out, form, &entry.dn, chosen.iter().map(len).sum(), |out| {
+            for attribute in chosen.iter() {
+                let description = entry.description(attribute);
+                ber::write_header(out, ber::tag::SEQUENCE, type_only_len(description));
+                ber::write_bytes(out, ber::tag::OCTET_STRING, description);
+                ber::write_header(out, ber::tag::SET, 0);
+            }
+        });
+    } else {
+        let len = chosen.iter().map(|attribute| entry.encoded(attribute).len()).sum();
+        write_entry(out, form, &entry.dn, len, |out| {
+            for attribute in chosen.iter() {
+                out.extend_from_slice(entry.encoded(attribute));
+            }
+        });
     }
 }
 
@@ -314,22 +340,31 @@ fn type_only_len(description: &[u8]) -> usize {
 }
 
 /// Appends a SearchResultEntry whose attributes, `attributes_len` octets of them, `fill` appends.
-fn write_entry(out: &mut Vec<u8>, id: i32, dn: &[u8], attributes_len: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+fn write_entry(out: &mut Vec<u8>, form: &Form<'_>, dn: &[u8], attributes_len: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+    /// The tag of Controls in an LDAPMessage.
+    const CONTROLS: u8 = 0xA0;
     let op_len = ber::element_len(dn.len()) + ber::element_len(attributes_len);
-    let id_len = ber::element_len(ber::integer_octets(id));
-    let message_len = id_len + ber::element_len(op_len);
+    let id_len = ber::element_len(ber::integer_octets(form.id));
+    let controls_len = match form.controls.len() {
+        0 => 0,
+        len => ber::element_len(len),
+    };
+    let message_len = id_len + ber::element_len(op_len) + controls_len;
     out.reserve(ber::element_len(message_len));
     ber::write_header(out, ber::tag::SEQUENCE, message_len);
-    ber::write_integer(out, ber::tag::INTEGER, id);
+    ber::write_integer(out, ber::tag::INTEGER, form.id);
     ber::write_header(out, tag::SEARCH_ENTRY, op_len);
     ber::write_bytes(out, ber::tag::OCTET_STRING, dn);
     ber::write_header(out, ber::tag::SEQUENCE, attributes_len);
     fill(out);
+    if !form.controls.is_empty() {
+        ber::write_bytes(out, CONTROLS, form.controls);
+    }
 }
 
 /// The attributes that a search asks for (RFC 4511 section 4.5.1.8, RFC 3673).
 #[derive(Debug, Default)]
-struct Wanted {
+pub(super) struct Wanted {
     all_user: bool,
     all_operational: bool,
     names: Vec<Name>,
@@ -344,7 +379,7 @@ struct Name {
 }
 
 impl Wanted {
-    fn read(&mut self, schema: &Schema, attributes: Strings<'_>) {
+    pub(super) fn read(&mut self, schema: &Schema, attributes: Strings<'_>) {
         self.names.clear();
         self.options.clear();
         self.all_operational = false;

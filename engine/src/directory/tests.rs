@@ -13,6 +13,9 @@ use super::{Bounds, Directory, LocalSession, Outcome, people};
 mod load;
 mod model;
 mod search;
+mod sync;
+mod write;
+mod write_model;
 
 const FILE: &str = "\
 dn: dc=example,dc=com
@@ -69,7 +72,7 @@ fn directory() -> Directory {
     // The password is made here so that the file shows what it stands for.
     let hash = super::password::ssha(b"analytical", *b"NaCl5678");
     let file = FILE.replace("{SSHA}s2jpx7SoYFKKoWZ8EYKwhNwxzGNOYUNsNTY3OA==", &hash);
-    Directory::load(file.as_bytes(), "test.ldif", None, 1_795_233_600).unwrap_or_else(|e| panic!("{e}"))
+    Directory::load(file.as_bytes(), "test.ldif", None, 1_795_233_600_000_000).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// An entry as it came back: its name, and its attributes with their values.

@@ -273,6 +273,8 @@ pub struct PartialAttribute<'a> {
     pub name: &'a [u8],
     /// Its values.
     pub values: Strings<'a>,
+    /// The whole encoded attribute.
+    pub whole: &'a [u8],
 }
 
 /// The attributes of an entry, each seen to be whole when this was made, so that going through them cannot fail.
@@ -348,11 +350,19 @@ impl<'a> Iterator for PartialAttributes<'a> {
 }
 
 fn attribute<'a>(level: &mut Reader<'a>) -> Result<PartialAttribute<'a>, Malformed> {
-    let mut fields = Reader::new(level.take(ber::tag::SEQUENCE)?);
+    let outer = level.element()?;
+    if outer.tag != ber::tag::SEQUENCE {
+        return Err(Malformed::BadTag);
+    }
+    let mut fields = Reader::new(outer.content);
     let name = fields.take(ber::tag::OCTET_STRING)?;
     let values = Strings::new(fields.take(ber::tag::SET)?)?;
     fields.finish()?;
-    Ok(PartialAttribute { name, values })
+    Ok(PartialAttribute {
+        name,
+        values,
+        whole: outer.whole,
+    })
 }
 
 fn write_message(out: &mut Vec<u8>, id: i32, op: impl FnOnce(&mut Vec<u8>)) {

@@ -11,4 +11,5 @@ pub mod filter;
 pub mod grammar;
 pub mod message;
 pub mod result;
+pub mod sync;
 pub mod url;

@@ -57,10 +57,7 @@ fn mistakes_of_the_server_section() {
                 "outbox_bytes_total = 1",
                 "8:22 `outbox_bytes_total` is out of bounds in [server]",
             ),
-            (
-                "state_dir = \"/var/lib/usherd\"",
-                "8:1 `state_dir` is not part of this version",
-            ),
+            ("state_dir = 5", "8:13 `state_dir` in [server] must be text in quotes"),
             ("search_timeout = 3", "8:1 unknown setting `search_timeout` in [server]"),
         ],
     );
@@ -76,8 +73,10 @@ fn mistakes_of_the_server_section() {
     );
     one(
         &fixture,
-        &format!("[feed.x]\n{DIRECTORY}{LISTEN}"),
-        "1:2 `feed` is not part of this version",
+        &format!(
+            "[feed.x]\nbase = \"dc=x\"\ndirectory = \"corp\"\nmode = \"polled\"\nsink = {{ type = \"ndjson\" }}\n{DIRECTORY}{LISTEN}"
+        ),
+        "4:8 unknown mode \"polled\" in [feed.x]",
     );
     one(
         &fixture,

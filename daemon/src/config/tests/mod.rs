@@ -3,6 +3,7 @@
 mod mistakes;
 mod nss;
 mod services;
+mod sinks;
 mod sql;
 
 use super::*;

@@ -99,14 +99,16 @@ impl<T: Copy> Pool<T> {
         let idle_before = to.tickets.is_empty();
         to.tickets.push_back(&mut self.tickets, handle);
         to.idle_since = None;
-        if to.quiet_since.is_none() {
+        // Whoever sets no deadline waits for what may never come: nothing is owed.
+        let is_owed = deadline != Instant::MAX;
+        if to.quiet_since.is_none() && is_owed {
             to.quiet_since = Some(now);
         }
         let (server, lane) = (to.server, to.lane);
         if let Some(Some(server)) = self.servers.get_mut(server) {
             server.in_flight += 1;
             let check = now + self.health.suspect_after;
-            if server.check_at.is_none_or(|at| at > check) {
+            if is_owed && server.check_at.is_none_or(|at| at > check) {
                 server.check_at = Some(check);
             }
             if idle_before && let Some(fleet) = server.fleets.get_mut(lane as usize) {

@@ -93,11 +93,15 @@ impl<T: Copy> Pool<T> {
     /// After something became ready: the next look at its server's health is at rest's pace.
     pub(super) fn schedule_check(&mut self, upstream: Handle, now: Instant) {
         let config = self.health;
+        let Some(index) = self.upstreams.get(upstream).map(|upstream| upstream.server) else {
+            return;
+        };
+        let is_owed = self.owed_since(index).is_some();
         let Some(server) = self.server_of(upstream) else { return };
         let rest = config
             .probe_interval
             .map(|interval| server.heard_at.max(now) + interval);
-        let busy = (server.in_flight > 0).then(|| now + config.suspect_after);
+        let busy = is_owed.then(|| now + config.suspect_after);
         let at = match (rest, busy) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -176,7 +180,7 @@ impl<T: Copy> Pool<T> {
             return self.probe(index, through, now, effects);
         }
         let rest = config.probe_interval.map(|interval| server.heard_at + interval);
-        let busy = (server.in_flight > 0).then_some(doubt_at);
+        let busy = due.is_some().then_some(doubt_at);
         server.check_at = match (rest, busy) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -192,15 +196,16 @@ impl<T: Copy> Pool<T> {
 
     fn probe(&mut self, index: usize, through: Option<Handle>, now: Instant, effects: &mut Vec<Effect<T>>) {
         let (timeout, again) = (self.health.probe_timeout, self.health.probe_suspect_interval);
+        let is_owed = self.owed_since(index).is_some();
         let Some(Some(server)) = self.servers.get_mut(index) else {
             return;
         };
         let Some(upstream) = through else {
             // Nothing can carry a probe now; look again while something is owed.
-            server.check_at = (server.in_flight > 0 || server.health == Health::Ejected).then(|| now + again);
+            server.check_at = (is_owed || server.health == Health::Ejected).then(|| now + again);
             return;
         };
-        if server.health == Health::Up && server.in_flight > 0 {
+        if server.health == Health::Up && is_owed {
             server.health = Health::Suspect;
         }
         server.probe = Some(Probe { upstream, sent_at: now });

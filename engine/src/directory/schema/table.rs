@@ -61,7 +61,11 @@ const fn oc(oid: &'static str, name: &'static str, superior: &'static str, kind:
 #[rustfmt::skip]
 pub(super) const ATTRIBUTES: &[Attribute] = &[
     // RFC 4512
+    // The first four are known by their places.
     at("2.5.4.0", &["objectClass"], "", ObjectIdentifier, 0),
+    at("1.3.6.1.1.16.4", &["entryUUID"], "", Uuid, ORDERED | SINGLE | OPERATIONAL),
+    at("1.3.6.1.4.1.4203.666.1.7", &["entryCSN"], "", CaseExact, ORDERED | SINGLE | OPERATIONAL),
+    at("2.5.4.35", &["userPassword"], "", OctetString, 0),
     at("2.5.4.1", &["aliasedObjectName", "aliasedEntryName"], "", DistinguishedName, SINGLE),
     at("2.5.18.1", &["createTimestamp"], "", GeneralizedTime, ORDERED | SINGLE | OPERATIONAL),
     at("2.5.18.2", &["modifyTimestamp"], "", GeneralizedTime, ORDERED | SINGLE | OPERATIONAL),
@@ -83,9 +87,7 @@ pub(super) const ATTRIBUTES: &[Attribute] = &[
     at("1.3.6.1.4.1.4203.1.3.5", &["supportedFeatures"], "", ObjectIdentifier, OPERATIONAL),
     at("1.3.6.1.1.4", &["vendorName"], "", CaseExact, SINGLE | OPERATIONAL),
     at("1.3.6.1.1.5", &["vendorVersion"], "", CaseExact, SINGLE | OPERATIONAL),
-    at("1.3.6.1.1.16.4", &["entryUUID"], "", Uuid, ORDERED | SINGLE | OPERATIONAL),
     at("1.3.6.1.1.20", &["entryDN"], "", DistinguishedName, SINGLE | OPERATIONAL),
-    at("1.3.6.1.4.1.4203.666.1.7", &["entryCSN"], "", CaseExact, ORDERED | SINGLE | OPERATIONAL),
     at("1.3.6.1.4.1.4203.666.1.25", &["contextCSN"], "", CaseExact, ORDERED | OPERATIONAL),
     at("1.2.840.113556.1.2.102", &["memberOf"], "", DistinguishedName, OPERATIONAL),
     at("1.3.6.1.4.1.42.2.27.8.1.16", &["pwdChangedTime"], "", GeneralizedTime, ORDERED | SINGLE | OPERATIONAL),
@@ -123,7 +125,6 @@ pub(super) const ATTRIBUTES: &[Attribute] = &[
     at("2.5.4.32", &["owner"], "distinguishedName", DistinguishedName, 0),
     at("2.5.4.33", &["roleOccupant"], "distinguishedName", DistinguishedName, 0),
     at("2.5.4.34", &["seeAlso"], "distinguishedName", DistinguishedName, 0),
-    at("2.5.4.35", &["userPassword"], "", OctetString, 0),
     at("2.5.4.36", &["userCertificate"], "", None, 0),
     at("2.5.4.37", &["cACertificate"], "", None, 0),
     at("2.5.4.42", &["givenName", "gn"], "name", CaseIgnore, SUBSTRINGS),

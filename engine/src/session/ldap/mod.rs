@@ -27,6 +27,8 @@ pub mod lane {
     pub const BIND: u8 = 1;
     /// Connections that belong to one client each.
     pub const PINNED: u8 = 2;
+    /// Connections that belong to one feed each, under the daemon's own identity: each carries one search that goes on and on.
+    pub const FEED: u8 = 3;
 }
 
 /// What a directory's settings mean for its clients' sessions.

@@ -23,7 +23,7 @@ pub(super) fn run(plan: &Plan, _number: u32) -> Result<Tally, String> {
         begun: vec![None; usize::try_from(plan.depth).unwrap_or(1)],
         free: (1..=plan.depth).collect(),
     };
-    let (mut inbox, mut tally) = (Inbox::new(), Tally::new());
+    let (mut inbox, mut tally) = (Inbox::new(template.needs_all()), Tally::new());
     let mut out = Vec::new();
     loop {
         let now = Instant::now();
@@ -95,7 +95,7 @@ impl Calls {
         };
         self.free.push(call);
         match answer {
-            Answer::Done(bytes) if !template.is_right(call, bytes) => tally.wrong += 1,
+            Answer::Done(reply) if !template.is_right(call, &reply) => tally.wrong += 1,
             Answer::Done(_) if begun >= plan.measured_from => {
                 tally.answered(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
             }

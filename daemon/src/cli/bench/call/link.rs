@@ -164,27 +164,42 @@ impl Template {
     }
 
     /// Whether this answers `call`.
-    pub(super) fn is_right(&self, call: u32, answer: &[u8]) -> bool {
+    pub(super) fn is_right(&self, call: u32, answer: &Reply<'_>) -> bool {
         match &self.expected {
             Expected::Contains(part) if part.is_empty() => true,
-            Expected::Contains(part) => answer.windows(part.len()).any(|window| window == part),
+            Expected::Contains(part) => answer.kept.windows(part.len()).any(|window| window == part),
             Expected::Echo => {
                 let sent = self.frame.get(self.payload..).unwrap_or_default();
-                let tail = |bytes: &[u8]| bytes.len().saturating_sub(COMPARED).max(call.to_be_bytes().len());
-                answer.len() == sent.len()
-                    && answer.starts_with(&call.to_be_bytes())
-                    && answer.get(4..COMPARED.min(answer.len())) == sent.get(4..COMPARED.min(sent.len()))
-                    && answer.get(tail(answer)..) == sent.get(tail(sent)..)
+                let (kept, id) = (answer.kept, call.to_be_bytes());
+                let tail = |bytes: &[u8]| bytes.len().saturating_sub(COMPARED).max(id.len());
+                answer.bytes == sent.len()
+                    && kept.starts_with(&id)
+                    && kept.get(4..COMPARED.min(kept.len())) == sent.get(4..COMPARED.min(sent.len()))
+                    && kept.get(tail(kept)..) == sent.get(tail(sent)..)
             }
         }
     }
+
+    /// Whether all bytes of an answer are looked at.
+    pub(super) fn needs_all(&self) -> bool {
+        matches!(&self.expected, Expected::Contains(part) if !part.is_empty())
+    }
+}
+
+/// An answer, as far as it is kept.
+#[derive(Clone, Copy)]
+pub(super) struct Reply<'a> {
+    /// Bytes it had.
+    pub(super) bytes: usize,
+    /// All of them, or of one that came in parts its first and last [`COMPARED`].
+    pub(super) kept: &'a [u8],
 }
 
 /// One final answer.
 #[derive(Clone, Copy)]
 pub(super) enum Answer<'a> {
-    /// All of it.
-    Done(&'a [u8]),
+    /// It is whole.
+    Done(Reply<'a>),
     /// Instead of it.
     Error(ErrorCode),
 }
@@ -196,17 +211,24 @@ pub(super) struct Inbox {
     filled: usize,
     /// Parts of an answer that goes on. One: the load does not tell several apart, since no service here mixes them.
     parts: Vec<u8>,
+    /// Bytes that they had, and
+    parts_bytes: usize,
+    /// whether all are kept.
+    keeps_all: bool,
 }
 
 const READ_BYTES: usize = 256 << 10;
 
 impl Inbox {
-    pub(super) fn new() -> Inbox {
+    /// `keeps_all`: answers in parts are put together whole; else only their ends are kept.
+    pub(super) fn new(keeps_all: bool) -> Inbox {
         Inbox {
             buffer: vec![0; READ_BYTES],
             from: 0,
             filled: 0,
             parts: Vec::new(),
+            parts_bytes: 0,
+            keeps_all,
         }
     }
 
@@ -251,12 +273,17 @@ impl Inbox {
             };
             let frame = rpc::peek(waiting.get(..len).unwrap_or_default()).map_err(odd)?;
             match frame.kind {
-                Kind::ReplyPart => self.parts.extend_from_slice(frame.payload),
-                Kind::ReplyDone if self.parts.is_empty() => take(frame.call, Answer::Done(frame.payload)),
+                Kind::ReplyPart => keep(&mut self.parts, &mut self.parts_bytes, frame.payload, self.keeps_all),
+                Kind::ReplyDone if self.parts_bytes == 0 => {
+                    let (kept, bytes) = (frame.payload, frame.payload.len());
+                    take(frame.call, Answer::Done(Reply { bytes, kept }));
+                }
                 Kind::ReplyDone => {
-                    self.parts.extend_from_slice(frame.payload);
-                    take(frame.call, Answer::Done(&self.parts));
+                    keep(&mut self.parts, &mut self.parts_bytes, frame.payload, self.keeps_all);
+                    let (kept, bytes) = (self.parts.as_slice(), self.parts_bytes);
+                    take(frame.call, Answer::Done(Reply { bytes, kept }));
                     self.parts.clear();
+                    self.parts_bytes = 0;
                 }
                 Kind::Error => {
                     let (code, text) = rpc::read_error(frame.payload).map_err(odd)?;
@@ -264,6 +291,7 @@ impl Inbox {
                         return Err(format!("{}: {text}", code.name()));
                     }
                     self.parts.clear();
+                    self.parts_bytes = 0;
                     take(frame.call, Answer::Error(code));
                 }
                 _ => {}
@@ -273,9 +301,25 @@ impl Inbox {
     }
 }
 
+/// The load is to cost little beside what it measures: of an answer in parts only both ends are kept where that will do.
+fn keep(parts: &mut Vec<u8>, bytes: &mut usize, part: &[u8], all: bool) {
+    *bytes += part.len();
+    if all {
+        return parts.extend_from_slice(part);
+    }
+    let first = COMPARED.saturating_sub(parts.len()).min(part.len());
+    let (first, rest) = part.split_at_checked(first).unwrap_or((part, &[]));
+    parts.extend_from_slice(first);
+    let last = rest.get(rest.len().saturating_sub(COMPARED)..).unwrap_or_default();
+    parts.extend_from_slice(last);
+    if parts.len() > 2 * COMPARED {
+        parts.drain(COMPARED..parts.len() - COMPARED);
+    }
+}
+
 /// One call before the load: what is wrong from the beginning is told as it is.
 pub(super) fn probe(address: &Address, template: &Template, args: &CallArgs) -> Result<(), String> {
-    let (mut socket, mut template, mut inbox) = (address.connect()?, template.clone(), Inbox::new());
+    let (mut socket, mut template, mut inbox) = (address.connect()?, template.clone(), Inbox::new(true));
     socket
         .set_read_timeout(args.grace.max(Duration::from_millis(1)))
         .and_then(|()| socket.write_all(template.frame(1)))
@@ -287,10 +331,10 @@ pub(super) fn probe(address: &Address, template: &Template, args: &CallArgs) -> 
         }
         inbox.answers(|call, answer| {
             said = Some(match answer {
-                Answer::Done(bytes) if call == 1 && template.is_right(call, bytes) => Ok(()),
-                Answer::Done(bytes) => {
+                Answer::Done(reply) if call == 1 && template.is_right(call, &reply) => Ok(()),
+                Answer::Done(Reply { kept, .. }) => {
                     let begin =
-                        String::from_utf8_lossy(bytes.get(..bytes.len().min(200)).unwrap_or_default()).into_owned();
+                        String::from_utf8_lossy(kept.get(..kept.len().min(200)).unwrap_or_default()).into_owned();
                     Err(format!("the service answers something else: {begin}"))
                 }
                 Answer::Error(code) => Err(format!("the service {}: {}", args.service, code.name())),

@@ -88,7 +88,7 @@ fn send(plan: &Plan, mut socket: Socket, start: Instant, open: &Open, rate: f64,
 }
 
 fn read(plan: &Plan, mut socket: Socket, start: Instant, open: &Open) -> Result<Tally, String> {
-    let (mut inbox, mut tally) = (Inbox::new(), Tally::new());
+    let (mut inbox, mut tally) = (Inbox::new(plan.template.needs_all()), Tally::new());
     loop {
         if open.over.load(Ordering::Acquire) {
             let pending = open.pending.load(Ordering::Acquire);
@@ -113,7 +113,7 @@ fn read(plan: &Plan, mut socket: Socket, start: Instant, open: &Open) -> Result<
             };
             open.pending.fetch_sub(1, Ordering::AcqRel);
             match answer {
-                Answer::Done(bytes) if !plan.template.is_right(call, bytes) => tally.wrong += 1,
+                Answer::Done(reply) if !plan.template.is_right(call, &reply) => tally.wrong += 1,
                 Answer::Done(_) if due >= measured_from => tally.answered(now.saturating_sub(due)),
                 Answer::Done(_) => tally.answered_before += 1,
                 Answer::Error(code) => *tally.errors.entry(code.name()).or_default() += 1,
