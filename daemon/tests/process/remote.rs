@@ -437,9 +437,45 @@ fn a_service_in_one_line_runs_where_it_was_typed_with_the_variables_that_were_na
 }
 
 #[test]
+fn a_service_in_one_line_has_helpers_that_speak_dbus() {
+    let folder = Folder::new("dbus-line");
+    let program = crate::helpers_dbus::gdbus(&[]);
+    let control = folder.file("control");
+    let mut args = vec![
+        "service",
+        "run",
+        "words",
+        "--dbus",
+        "--max",
+        "2",
+        "--control",
+        &control,
+        "--",
+    ];
+    args.extend(program.iter().map(String::as_str));
+    let mut process = Process::start(BINARY, &args, &folder.path().join("log"));
+    let calls = announced(&mut process, "usherd call");
+    for word in ["echo:one", "echo:two"] {
+        let output = typed(&calls[0].replace("hello", word));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said.trim_end(), &word[5..], "{}", shown(&output));
+    }
+    let output = run(
+        BINARY,
+        &["status", "--json", "--control", &control],
+        Duration::from_secs(10),
+    );
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("helper_dbus.py/1"), "{}", shown(&output));
+    process.signal("INT");
+    assert_eq!(process.wait(Duration::from_secs(20)).code(), Some(0));
+}
+
+#[test]
 fn mistakes_of_a_service_in_one_line_are_told() {
     for (args, said) in [
         (&["x", "--min", "2", "--", "tr"][..], "`min` is for helpers that stay"),
+        (&["x", "--dbus", "--helper", "--", "tr"], "cannot be used with"),
         (&["x", "--", "no-such-program-anywhere"], "no-such-program-anywhere"),
         (&["x", "--listen", "0.0.0.0:0", "--", "tr"], "open to everyone"),
         (&["x", "--listen", "nonsense", "--", "tr"], "`address`"),

@@ -238,7 +238,7 @@ fn configuration(folder: &Folder) -> String {
         "[global]\nworkgroup = WORK\nnetbios name = {DOMAIN}\nserver role = standalone server\npassdb backend = tdbsam\n\
          private dir = {folder}/private\nlock directory = {folder}/lock\nstate directory = {folder}/state\n\
          cache directory = {folder}/cache\npid directory = {folder}/pid\nncalrpc dir = {folder}/ncalrpc\n\
-         log file = {folder}/log/%m\ninterfaces = lo\nbind interfaces only = yes\n\
+         log file = {folder}/log/%m\nlog level = winbind:3\ninterfaces = lo\nbind interfaces only = yes\n\
          winbindd socket directory = {folder}/wbsock\nntlm auth = mschapv2-and-ntlmv2-only\nwinbind enum users = yes\nwinbind enum groups = yes\n\
          idmap config * : backend = tdb\nidmap config * : range = 100000-199999\n"
     )

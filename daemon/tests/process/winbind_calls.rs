@@ -159,6 +159,11 @@ fn a_winbind_helper_by_hand_answers_rightly_and_a_winbind_that_is_gone_is_no_ver
     passwords_are_told_apart(&|request| by_hand(&winbind, &[], request));
     responses_bring_a_session_key(&|request| by_hand(&winbind, &[], request));
     look_ups_answer(&|request| by_hand(&winbind, &[], request));
+    let log = std::fs::read(winbind.path("log/winbindd")).expect("winbindd's log");
+    let log = String::from_utf8_lossy(&log);
+    for ended in ["endpwent", "endgrent"] {
+        assert!(log.contains(ended), "a listing was not ended ({ended})\n{log}");
+    }
     let at_home = |request: Value| by_hand(&winbind, &["--domain", DOMAIN, "--use-default-domain"], &request);
     assert_eq!(
         at_home(json!({"do": "passwd", "name": "alice"}))["entries"][0]["name"],

@@ -38,8 +38,8 @@ pub(crate) fn many_at_once(ask: Ask<'_>, user: &str) {
         json!({"status": "ok", "entries": [{"sid": group, "gid": 100}, {"sid": nobody}, {"sid": user, "uid": 5001}]})
     );
     assert_eq!(
-        ask(&json!({"do": "ids-to-sids", "uids": [5001], "gids": [100]})),
-        json!({"status": "ok", "entries": [{"sid": user, "uid": 5001}, {"sid": group, "gid": 100}]})
+        ask(&json!({"do": "ids-to-sids", "uids": [5001, 7777], "gids": [100]})),
+        json!({"status": "ok", "entries": [{"sid": user, "uid": 5001}, {"uid": 7777}, {"sid": group, "gid": 100}]})
     );
     for what in ["sids-to-names", "sids-to-ids"] {
         let wrong = ask(&json!({"do": what, "sids": [user, "no SID"]}));

@@ -113,6 +113,12 @@ impl<B: Backend> Winbind<B> {
 
     fn sids_of(&mut self, ids: &[UnixId]) -> Result<Body, Refusal> {
         let found = self.backend.ids_to_sids(ids).map_err(|failure| lookup(&failure))?;
+        if found.iter().any(Option::is_none) {
+            let refusal = self.not_found(&nothing(), None);
+            if refusal.status != Status::NotFound {
+                return Err(refusal);
+            }
+        }
         let entries = ids.iter().zip(found).map(|(id, sid)| match *id {
             UnixId::Uid(uid) => Mapping {
                 sid,

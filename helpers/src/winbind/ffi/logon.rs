@@ -9,7 +9,7 @@ use super::layout::{Blob, LogoffUserParams, LogonUserInfo, LogonUserParams, Name
 use super::{Failure, Library, LoggedOn, SUCCESS, Wanted, bounded, raw_slice, secret};
 use crate::identity::TicketCache;
 
-/// `WBFLAG_PAM_CONTACT_TRUSTDOM`: a user of another domain that is trusted is one, too.
+/// `WBFLAG_PAM_CONTACT_TRUSTDOM`: a ticket comes from the user's own domain.
 const CONTACT_TRUSTED: u32 = 0x0000_0010;
 /// `WBFLAG_PAM_KRB5`.
 const KERBEROS: u32 = 0x0000_2000;
@@ -25,9 +25,9 @@ impl Library {
         let ask = self.functions.log_on.get()?;
         let context = self.context()?;
         let (name, password) = (bounded(name, "name")?, secret(password, "password")?);
-        let mut flags = CONTACT_TRUSTED;
+        let mut flags = 0;
         if wanted.kerberos {
-            flags |= KERBEROS | FALLBACK;
+            flags |= KERBEROS | FALLBACK | CONTACT_TRUSTED;
         }
         if wanted.cached {
             flags |= CACHED;
