@@ -5,8 +5,11 @@
 //! what happens.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod content;
+mod cookies;
 mod directory;
 mod judge;
 mod messages;
 mod provider;
+mod script;
 mod simulation;
