@@ -6,8 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stdout, reason = "a test")]
 
+mod content;
+mod cookies;
 mod directory;
 mod judge;
 mod messages;
 mod provider;
+mod script;
 mod simulation;
