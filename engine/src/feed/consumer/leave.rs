@@ -149,7 +149,7 @@ impl Consumer {
                 });
             } else if let Some(level) = levels.pop() {
                 let stays = level.stays;
-                self.take_leave(content, level, time_ms)?;
+                self.take_leave(content, &level, time_ms)?;
                 if let Some(above) = levels.last_mut() {
                     above.stays |= stays;
                 }
@@ -179,7 +179,7 @@ impl Consumer {
     }
 
     /// Everything below that leaves has left.
-    fn take_leave<C: Content>(&mut self, content: &mut C, level: Level, time_ms: i64) -> Result<(), C::Error> {
+    fn take_leave<C: Content>(&mut self, content: &mut C, level: &Level, time_ms: i64) -> Result<(), C::Error> {
         let row = &level.row;
         if let Some(uuid) = row.uuid {
             let dn = String::from_utf8_lossy(&level.dn);
