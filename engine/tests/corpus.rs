@@ -12,7 +12,10 @@ use std::{env, fs};
 use engine::core::rng::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use wire::ldap::message::write_attribute;
 
+#[path = "../../fuzz/bodies/feed_event.rs"]
+mod feed_event_body;
 #[path = "../../fuzz/bodies/session.rs"]
 mod session_body;
 
@@ -49,6 +52,87 @@ fn session() {
             bytes[at] ^= 1 << (at % 8);
         }
     }
+}
+
+#[test]
+fn feed_event() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/feed_event");
+    for (number, seed) in feed_records().iter().enumerate() {
+        let path = folder.join(format!("seed-{number:02}"));
+        if env::var_os("USHERD_WRITE_SEEDS").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, seed).unwrap();
+        }
+        let kept = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(&kept, seed, "{}: see the head of this file", path.display());
+    }
+    for entry in fs::read_dir(&folder).unwrap() {
+        let mut bytes = fs::read(entry.unwrap().path()).unwrap();
+        feed_event_body::run(&bytes);
+        for at in 0..bytes.len() {
+            feed_event_body::run(&bytes[..at]);
+            for bit in 0..8 {
+                bytes[at] ^= 1 << bit;
+                feed_event_body::run(&bytes);
+                bytes[at] ^= 1 << bit;
+            }
+        }
+    }
+}
+
+fn feed_records() -> Vec<Vec<u8>> {
+    use engine::feed::event::{Attributes, Counts, Event, Names, Op};
+    use engine::feed::store::{Facts, Held};
+    let mut attributes = Vec::new();
+    write_attribute(&mut attributes, b"cn", [&b"Ada"[..], b"\"quoted\"", b""]);
+    write_attribute(&mut attributes, b"jpegPhoto", [&b"\0\xff\xd8"[..]]);
+    let redacted = b"\x30\x16\x04\x02pw\x80\x10................";
+    attributes.extend_from_slice(redacted);
+    let of_feed = Event::new(Op::RefreshDone, [0; 16], "", 1_700_000_000_000);
+    let events = [
+        Event {
+            shard: 3,
+            attributes: Attributes::new(&attributes).unwrap(),
+            csn: Some("20261126192216.123456Z#000000#001#000000"),
+            ..Event::new(Op::Add, [7; 16], "cn=Ada,dc=x", 1)
+        },
+        Event {
+            old_dn: Some("cn=Ada,dc=x"),
+            changed: Names::new(b"\x04\x02cn").unwrap(),
+            before: Some(Attributes::new(redacted).unwrap()),
+            ..Event::new(Op::Move, [7; 16], "cn=Countess,dc=x", -1)
+        },
+        Event::new(Op::Delete, [7; 16], "cn=\u{e9},dc=x", i64::MAX),
+        Event {
+            counts: Some(Counts {
+                entries: 5,
+                ..Counts::default()
+            }),
+            ..of_feed
+        },
+    ];
+    let facts = Facts {
+        cookie: b"rid=000".to_vec(),
+        entries: 9,
+        held: Some(Held {
+            deletes: 4,
+            entries: 9,
+            since_ms: 1,
+        }),
+        ..Facts::default()
+    };
+    let encoded = events.map(|event| {
+        let mut out = Vec::new();
+        event.encode(&mut out);
+        out
+    });
+    let mut all = encoded.to_vec();
+    for facts in [Facts::default(), facts] {
+        let mut out = Vec::new();
+        facts.encode(&mut out);
+        all.push(out);
+    }
+    all
 }
 
 /// Whatever happens, each client hears one end of each request, nothing of anybody else's, and is whom it is.

@@ -38,6 +38,8 @@ mod python_connection_body;
 mod rpc_body;
 #[path = "../../fuzz/bodies/saslauthd.rs"]
 mod saslauthd_body;
+#[path = "../../fuzz/bodies/sync.rs"]
+mod sync_body;
 #[path = "../../fuzz/bodies/url.rs"]
 mod url_body;
 
@@ -100,6 +102,11 @@ fn saslauthd() {
         realm: b"example.com",
     };
     replay("saslauthd", &[written(|out| request.write(out))], saslauthd_body::run);
+}
+
+#[test]
+fn sync() {
+    replay("sync", &synchronisations(), sync_body::run);
 }
 
 #[test]
@@ -442,6 +449,61 @@ fn nslcd_requests() -> Vec<Vec<u8>> {
         .collect();
     all.push(b"\0\0\0\x02\0\x0e\0\x01\0\0\0\x01a\0\0\0\0\0\0\0\x01p\0\0\0\x08\0\0\0\x02sh\0\0\0\0".to_vec());
     all
+}
+
+fn synchronisations() -> Vec<Vec<u8>> {
+    use wire::ldap::sync::{Mode, PhaseEnd, State, SyncDone, SyncIdSet, SyncInfo, SyncRequest, SyncState, Uuids};
+    let csn = "20261126192216.123456Z#000001#001#000000";
+    let cookie = format!("rid=001,sid=001,csn={csn};20261126192216.000000Z#000000#00a#000000");
+    let cookie = Some(cookie.as_bytes());
+    let request = SyncRequest {
+        mode: Mode::RefreshAndPersist,
+        cookie,
+        reload_hint: true,
+    };
+    let state = SyncState {
+        state: State::Add,
+        uuid: *b"0123456789abcdef",
+        cookie,
+    };
+    let done = SyncDone {
+        cookie: None,
+        refresh_deletes: true,
+    };
+    let end = PhaseEnd {
+        cookie: Some(b"opaque"),
+        refresh_done: false,
+    };
+    let set = written(|out| wire::ldap::sync::write_uuids(out, [state.uuid, [0xff; 16]]));
+    let set = SyncIdSet {
+        cookie: None,
+        refresh_deletes: true,
+        uuids: Uuids::new(&set).unwrap(),
+    };
+    let op = search_entry();
+    let control = written(|out| state.write_control(out));
+    let ended = written(|out| result::write_result(out, 2, envelope::tag::SEARCH_DONE, 0, b"", ""));
+    let done_control = written(|out| done.write_control(out));
+    vec![
+        written(|out| request.write(out)),
+        written(|out| state.write(out)),
+        written(|out| done.write(out)),
+        written(|out| SyncInfo::NewCookie(b"rid=000").write(out)),
+        written(|out| SyncInfo::RefreshDelete(end).write(out)),
+        written(|out| SyncInfo::RefreshPresent(end).write(out)),
+        written(|out| SyncInfo::SyncIdSet(set).write(out)),
+        written(|out| SyncInfo::SyncIdSet(set).write_message(out, 2)),
+        written(|out| envelope::write(out, 2, envelope::peek(&op).unwrap().op, &[], &control)),
+        written(|out| envelope::write(out, 2, envelope::peek(&ended).unwrap().op, &[], &done_control)),
+        format!("rid=001,csn={csn}|rid=000,sid=002,csn=20261126192217.000000Z#000000#002#000000").into_bytes(),
+        b"ldap.example.com:389#cn=feed:dc=x:(objectClass=*)#42|rid=000".to_vec(),
+    ]
+}
+
+fn search_entry() -> Vec<u8> {
+    let attributes: [(&[u8], &[&[u8]]); 2] = [(b"cn", &[b"Ada", b"Ada L"]), (b"mail", &[])];
+    let attributes = attributes.map(|(name, values)| (name, values.iter().copied()));
+    written(|out| message::write_entry(out, 2, b"uid=ada", attributes))
 }
 
 fn urls() -> Vec<Vec<u8>> {

@@ -388,3 +388,7 @@ impl<'a> Iterator for Names<'a> {
         self.rest.take(ber::tag::OCTET_STRING).ok()
     }
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

@@ -11,7 +11,8 @@
 //!   consumer.confirm(..) / reject(..) / reload(..) / replay(..)      what an operator says
 //! ```
 //!
-//! The events that this emits into the store are delivered by shard, as `shards` says.
+//! Each event that this emits into the store is on one shard (`shards`), always the same for one entry; how shards deliver is
+//! the business of whoever runs the feed. What is feed-wide waits for all of them ([`event::Op::is_feed_wide`]).
 
 mod codec;
 pub mod consumer;

@@ -190,3 +190,79 @@ fn split(description: &[u8]) -> (&[u8], &[u8]) {
 fn is_name(name: &str, base: &[u8]) -> bool {
     name.as_bytes().eq_ignore_ascii_case(base)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::event::Attributes;
+    use wire::ldap::message::write_attribute;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_string()).collect()
+    }
+
+    fn kept(shape: &Shape, uuid: u8, attributes: &[(&str, &[&str])]) -> Vec<u8> {
+        let mut sent = Vec::new();
+        for (name, values) in attributes {
+            write_attribute(&mut sent, name.as_bytes(), values.iter().map(|value| value.as_bytes()));
+        }
+        let mut out = Vec::new();
+        shape.apply(&[uuid; 16], PartialAttributes::new(&sent).unwrap(), &mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_asked_for_beside_the_wanted_is_not_kept() {
+        let shape = Shape::new(&[], &[], &[]).unwrap();
+        assert_eq!(shape.asked(), ["*", "entryCSN", "createTimestamp", "hasSubordinates"]);
+        let plain: (&str, &[&str]) = ("cn", &["a"]);
+        let asides: [(&str, &[&str]); 4] = [
+            ("EntryCSN", &["1"]),
+            ("entryUUID", &["2"]),
+            ("createTimestamp", &["3"]),
+            ("hasSubordinates", &["TRUE"]),
+        ];
+        let all = [&[plain], &asides[..]].concat();
+        assert_eq!(kept(&shape, 1, &all), kept(&shape, 1, &[plain]));
+        let shape = Shape::new(&names(&["cn", "entrycsn"]), &[], &[]).unwrap();
+        assert_eq!(shape.asked(), ["cn", "entrycsn", "createTimestamp", "hasSubordinates"]);
+        let encoded = kept(&shape, 1, &all);
+        let seen: Vec<&[u8]> = Attributes::new(&encoded).unwrap().map(|a| a.name).collect();
+        assert_eq!(seen, [&b"cn"[..], b"EntryCSN"]);
+    }
+
+    #[test]
+    fn a_new_name_keeps_the_options() {
+        let rename = [("mail".to_string(), "email".to_string())];
+        let shape = Shape::new(&[], &rename, &[]).unwrap();
+        let encoded = kept(&shape, 1, &[("Mail;x-a;lang-de", &["m"]), ("mailbox", &["n"])]);
+        let seen: Vec<&[u8]> = Attributes::new(&encoded).unwrap().map(|a| a.name).collect();
+        assert_eq!(seen, [&b"email;x-a;lang-de"[..], b"mailbox"]);
+    }
+
+    #[test]
+    fn a_digest_tells_changes_and_nothing_else() {
+        let shape = Shape::new(&[], &[], &names(&["userPassword"])).unwrap();
+        let of = |uuid, values: &[&str]| kept(&shape, uuid, &[("userPassword", values)]);
+        assert_eq!(of(1, &["a", "b"]), of(1, &["b", "a"]));
+        assert_ne!(of(1, &["a", "b"]), of(1, &["ab"]));
+        assert_ne!(of(1, &["a"]), of(2, &["a"]), "equal secrets of two entries do not show");
+        let encoded = of(1, &["a"]);
+        let attribute = Attributes::new(&encoded).unwrap().next().unwrap();
+        assert_eq!(attribute.redacted.map(<[u8]>::len), Some(DIGEST_BYTES));
+    }
+
+    #[test]
+    fn one_name_for_two_is_refused() {
+        let pair = |old: &str, new: &str| (old.to_string(), new.to_string());
+        assert!(Shape::new(&[], &[pair("a", "x"), pair("b", "X")], &[]).is_err());
+        assert!(Shape::new(&[], &[pair("a", "x"), pair("A", "y")], &[]).is_err());
+        assert!(Shape::new(&[], &[pair("a", "b"), pair("b", "a")], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_fingerprint_knows_where_its_parts_end() {
+        assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
+        assert_eq!(fingerprint(&["a"]), fingerprint(&["a"]));
+    }
+}
