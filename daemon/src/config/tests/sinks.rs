@@ -178,8 +178,12 @@ fn every_mistake_has_its_place() {
             vec!["3:10 this cannot be a stream's name"],
         ),
         (
-            "type = \"nats\"\nurl = \"nats://a\"\nlease = \"l\"\n",
-            vec!["3:1 `lease` is not part of this version"],
+            "type = \"nats\"\nurl = \"nats://a\"\nlease = \"a b\"\n",
+            vec!["3:9 this cannot be a bucket's name"],
+        ),
+        (
+            "type = \"nats\"\nurl = \"nats://a\"\nlease_ttl = \"3s\"\n",
+            vec!["3:13 `lease_ttl` is of a lease, and there is no `lease`"],
         ),
         (
             "type = \"nats\"\nurl = \"nats://a\"\ntoken_file = \"secret\"\ncredentials_file = \"secret\"\n",

@@ -26,8 +26,7 @@ mod ndjson;
 mod plan;
 mod python;
 mod socket;
-#[cfg(test)]
-mod takeover;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
 mod webhook;
@@ -38,8 +37,8 @@ use engine::feed::event::Event;
 
 pub use error::{Delivered, Failure, SinkError};
 pub use plan::{
-    Acknowledge, CommandPlan, FilePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind, SinkPlan,
-    SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
+    Acknowledge, CommandPlan, FilePlan, LeasePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind,
+    SinkPlan, SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
 };
 
 /// What is delivered at once.
@@ -138,6 +137,14 @@ impl Sink {
             Sink::File(sink) => sink.last(),
             Sink::Nats(sink) => sink.last(),
             Sink::Ndjson(_) | Sink::Command(_) | Sink::Python(_) | Sink::Socket(_) | Sink::Webhook(_) => None,
+        }
+    }
+
+    /// The position of the last message that is known to be in the stream; 0: none, or there is no stream.
+    pub fn position(&self) -> u64 {
+        match self {
+            Sink::Nats(sink) => sink.position(),
+            _ => 0,
         }
     }
 

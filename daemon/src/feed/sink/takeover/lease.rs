@@ -16,16 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::super::nats::Shared;
-use super::super::{SinkError, Storage};
-
-/// Which of several daemons delivers a feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeasePlan {
-    /// The key-value bucket.
-    pub bucket: String,
-    /// How long a leader that has fallen silent keeps its place, 2 s to 10 s.
-    pub ttl: Duration,
-}
+use super::super::{LeasePlan, SinkError, Storage};
 
 /// The value of a lease.
 #[derive(Serialize, Deserialize)]
@@ -71,7 +62,12 @@ impl Term {
 
     /// Whether it is held at `now`: for three quarters of the TTL from the last granted request.
     pub fn holds(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now < since + self.ttl * 3 / 4)
+        self.until().is_some_and(|until| now < until)
+    }
+
+    /// The end of that.
+    pub fn until(&self) -> Option<Instant> {
+        self.since.map(|since| since + self.ttl * 3 / 4)
     }
 
     /// When to ask for it: a holder after a quarter of the TTL, so that two renewals may fail; others as often.
@@ -187,6 +183,11 @@ impl Leadership {
     /// Whether this daemon may deliver now. It turns false by itself when renewals fail for too long.
     pub fn is_leader(&self) -> bool {
         self.term.holds(Instant::now())
+    }
+
+    /// Until when it may, if nothing more is heard of the servers; none: it may not.
+    pub fn until(&self) -> Option<Instant> {
+        self.term.until()
     }
 
     /// When to call [`Leadership::hold`] next.

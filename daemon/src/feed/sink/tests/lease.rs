@@ -6,8 +6,8 @@ use engine::feed::standby::State;
 
 use super::nats::{Server, messages, nats};
 use super::{adds, batch, plan, run};
-use crate::feed::sink::takeover::{Leadership, LeasePlan};
-use crate::feed::sink::{Failure, SinkError, SinkKind, Sinks};
+use crate::feed::sink::takeover::Leadership;
+use crate::feed::sink::{Failure, LeasePlan, SinkError, SinkKind, Sinks};
 
 const TTL: Duration = Duration::from_secs(2);
 
@@ -52,7 +52,7 @@ fn one_leads_and_another_takes_over_when_it_falls_silent() {
         assert!(b_leads.is_leader());
 
         // B reads what A said, before it says anything.
-        let end = b.end().await.unwrap();
+        let end = b.end(1).await.unwrap().position;
         let mut follow = b.follow(0).await.unwrap();
         let mut position = 0;
         while position < end {
