@@ -169,6 +169,8 @@ struct Term {
     /// What the writer was told of last.
     sent: u64,
     ask_at: Instant,
+    /// Who led when this daemon asked last.
+    leader: String,
 }
 
 impl Leader {
@@ -186,6 +188,7 @@ impl Leader {
             generation: 0,
             sent: 0,
             ask_at: Instant::now(),
+            leader: String::new(),
         };
         tokio::select! {
             () = self.attend(&mut term) => {}
@@ -348,12 +351,19 @@ impl Leader {
 
     /// Takes the lease, or renews it.
     async fn hold(&self, term: &mut Term) -> Result<(), SinkError> {
-        let held = timeout(self.lease.ttl / 2, term.leadership.hold(&[])).await;
+        let held = timeout(self.lease.ttl / 2, term.leadership.hold()).await;
         self.gate.until.set(term.leadership.until().map(Instant::from_std));
         term.ask_at = match held {
             Ok(Ok(_)) => term.leadership.ask_at().into(),
             Ok(Err(_)) | Err(_) => Instant::now() + self.lease.ttl / 8,
         };
+        if let Ok(Ok(false)) = held
+            && let Ok(Ok(Some(leader))) = timeout(self.lease.ttl / 2, term.leadership.leader()).await
+            && leader != term.leader
+        {
+            tracing::info!(feed = self.status.lock().name, leader, "another daemon delivers");
+            term.leader = leader;
+        }
         match held {
             Ok(Err(error)) if !term.leadership.is_leader() => Err(error),
             _ => Ok(()),

@@ -73,12 +73,14 @@ fn defaults_and_what_is_written() {
     let SinkKind::Nats(nats) = kind(
         &fixture,
         "type = \"nats\"\nurl = \"nats://a.example, b.example:4333\"\nuser = \"u\"\npassword_file = \"secret\"\n\
-         stream_age_max = \"7d\"\n",
+         stream_age_max = \"7d\"\nlease = \"leases\"\nlease_ttl = \"3s\"\n",
     ) else {
         panic!("nats")
     };
     assert_eq!(nats.servers, ["nats://a.example:4222", "nats://b.example:4333"]);
     assert_eq!(nats.stream_age_max, Duration::from_secs(7 * 24 * 3600));
+    let lease = nats.lease.as_ref().unwrap();
+    assert_eq!((lease.bucket.as_str(), lease.ttl), ("leases", Duration::from_secs(3)));
     assert!(matches!(&nats.authentication, NatsAuthentication::Password(user, _) if user == "u"));
     for (shown, kind) in [(format!("{hook:?}"), "webhook"), (format!("{nats:?}"), "nats")] {
         assert!(

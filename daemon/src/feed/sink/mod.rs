@@ -28,7 +28,7 @@ mod python;
 mod socket;
 pub mod takeover;
 #[cfg(test)]
-mod tests;
+pub(in crate::feed) mod tests;
 mod webhook;
 
 use std::sync::Arc;

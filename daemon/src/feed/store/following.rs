@@ -163,3 +163,77 @@ impl Following {
         all.map(|(uuid, said)| (*uuid, said.clone())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::feed::event::Op;
+    use engine::feed::store::Content;
+
+    use super::super::{Kept, Lock};
+    use super::*;
+    use crate::feed::sink::tests::Folder;
+
+    fn event(byte: u8, dn: &'static str) -> Event<'static> {
+        Event {
+            shard: u16::from(byte % 2),
+            ..Event::new(Op::Add, [byte; 16], dn, 0)
+        }
+    }
+
+    fn said(position: u64, event: &Event<'_>) -> Published {
+        Published {
+            position,
+            seq: position,
+            cookie: Vec::new(),
+            entry: Some((
+                event.uuid,
+                Said {
+                    position,
+                    dn: event.dn.to_owned(),
+                    state: State::of(event),
+                },
+            )),
+            is_done: false,
+        }
+    }
+
+    #[test]
+    fn what_the_stream_says_leaves_and_the_rest_is_numbered_above_it() {
+        let folder = Folder::new("following");
+        let file = Lock::take(&folder.path("state")).unwrap().open(2).unwrap();
+        let mut kept = Kept::new(&file.connection, 2).unwrap();
+        kept.follow(u64::MAX).unwrap();
+        let events: Vec<_> = (1..=6).map(|byte| event(byte, "cn=a")).collect();
+        kept.begin().unwrap();
+        for event in &events {
+            kept.emit(event).unwrap();
+        }
+        kept.commit().unwrap();
+
+        kept.begin().unwrap();
+        kept.seen(&said(7, &events[1]), State::Gone).unwrap();
+        // The other one is ahead: what comes to the same is not delivered, and nothing of this entry before it.
+        let ahead = event(3, "cn=b");
+        kept.seen(&said(8, &ahead), State::of(&events[2])).unwrap();
+        kept.emit(&ahead).unwrap();
+        kept.commit().unwrap();
+        assert_eq!(kept.outbox.head().rows, 4);
+
+        // Begun anew, it goes on behind what was read; then it leads.
+        kept.follow(u64::MAX).unwrap();
+        let following = kept.following.take().unwrap();
+        assert_eq!((following.read(), following.noted()), (8, 0));
+        kept.begin().unwrap();
+        kept.outbox.above(100).unwrap();
+        kept.emit(&event(9, "cn=a")).unwrap();
+        kept.commit().unwrap();
+        let numbers = |kept: &mut Kept<'_>, shard| {
+            let batch = kept.outbox.next(shard, 0).unwrap();
+            batch.iter().map(|(seq, _)| seq).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (numbers(&mut kept, 0), numbers(&mut kept, 1)),
+            (vec![104, 106], vec![101, 105, 107])
+        );
+    }
+}
