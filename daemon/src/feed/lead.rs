@@ -349,8 +349,20 @@ impl Leader {
         Ok(())
     }
 
+    /// Whether its directory answers: who cannot see it could not finish a take-over, and leaves the lease to another.
+    fn has_source(&self) -> bool {
+        !matches!(
+            self.status.lock().phase.as_str(),
+            "starting" | "connecting" | "waiting" | "failed"
+        )
+    }
+
     /// Takes the lease, or renews it.
     async fn hold(&self, term: &mut Term) -> Result<(), SinkError> {
+        if !term.leadership.is_leader() && !self.has_source() {
+            term.ask_at = Instant::now() + self.lease.ttl / 4;
+            return Ok(());
+        }
         let held = timeout(self.lease.ttl / 2, term.leadership.hold()).await;
         self.gate.until.set(term.leadership.until().map(Instant::from_std));
         term.ask_at = match held {
