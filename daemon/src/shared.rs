@@ -1,10 +1,16 @@
 //! The little that all threads share: the clock's start, what is limited for the whole daemon, and the way to D-Bus.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use engine::core::time::Instant;
+use engine::core::time::{Instant, Span};
 
 use crate::dbus::Door;
+use crate::net::placing::Candidate;
+
+/// What a worker says of itself is true for so long: one at rest says nothing.
+const REST_AFTER: Span = Span::from_millis(300);
+/// A worker looks back over so long.
+const LOOK_BACK: Span = Span::from_millis(100);
 
 /// Tells the engine's time: microseconds since the daemon began.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Clients on each worker; the acceptor adds, the worker takes away.
     pub clients: Vec<AtomicUsize>,
+    /// When each worker, in microseconds of the clock, last looked back and had had little rest.
+    busy_at: Vec<AtomicU64>,
     /// Bytes that wait for slow clients, all workers together.
     pub waiting_bytes: AtomicUsize,
     /// Their bound.
@@ -44,9 +52,21 @@ impl Shared {
         Shared {
             clock: Clock::start(),
             clients: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            busy_at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(waiting_bytes_max),
             door: Door::new(),
+        }
+    }
+
+    /// A worker, for the acceptor.
+    pub fn candidate(&self, worker: usize, now: Instant) -> Candidate {
+        let clients = self.clients.get(worker).map(|clients| clients.load(Ordering::Relaxed));
+        let busy_at = self.busy_at.get(worker).map_or(0, |at| at.load(Ordering::Relaxed));
+        Candidate {
+            worker,
+            clients: clients.unwrap_or(usize::MAX),
+            busy: busy_at > 0 && now.since(Instant::from_micros(busy_at)) < REST_AFTER,
         }
     }
 
@@ -60,5 +80,55 @@ impl Shared {
         if let Some(clients) = self.clients.get(worker) {
             clients.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// How much rest a worker has, for [`Shared::candidate`].
+#[derive(Debug, Default)]
+pub struct Rest {
+    since: Instant,
+    busy: Span,
+}
+
+impl Rest {
+    /// The worker has been at work from `from` to `to`, and rests now.
+    #[inline]
+    pub fn worked(&mut self, from: Instant, to: Instant, worker: usize, shared: &Shared) {
+        self.busy = self.busy + to.since(from);
+        let passed = to.since(self.since);
+        if passed < LOOK_BACK {
+            return;
+        }
+        if self.busy.as_micros() * 2 > passed.as_micros()
+            && let Some(at) = shared.busy_at.get(worker)
+        {
+            at.store(to.as_micros(), Ordering::Relaxed);
+        }
+        *self = Rest {
+            since: to,
+            busy: Span::ZERO,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_busy_after_little_rest_and_not_for_ever() {
+        let (shared, mut rest) = (Shared::new(2, 0), Rest::default());
+        let at = |millis: u64| Instant::from_micros(millis * 1000);
+        for turn in 0..10 {
+            rest.worked(at(1000 + turn * 10), at(1000 + turn * 10 + 3), 0, &shared);
+        }
+        rest.worked(at(1100), at(1103), 0, &shared);
+        assert!(!shared.candidate(0, at(1104)).busy, "it rested two thirds of the time");
+        for turn in 0..11 {
+            rest.worked(at(1104 + turn * 10), at(1104 + turn * 10 + 9), 0, &shared);
+        }
+        assert!(shared.candidate(0, at(1220)).busy);
+        assert!(!shared.candidate(1, at(1220)).busy, "the other has said nothing");
+        assert!(!shared.candidate(0, at(1600)).busy, "it has not said it again");
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::diagnostic::{At, Diagnostic, Place, Problems};
-use super::plan::{Identity, Plan};
+use super::plan::{Identity, Plan, Transport};
 use super::raw::{self, Raw, StartTls};
 use super::{files, limits, raw_feed, run_dir};
 use engine::core::policy::Kind as Policy;
@@ -84,6 +84,8 @@ pub struct Service {
     pub listen: Vec<String>,
     /// `--helper`: the program speaks the helper protocol; else it is run for each call.
     pub helper: bool,
+    /// `--dbus`: the program stays as a helper that speaks D-Bus.
+    pub dbus: bool,
     /// The program and its arguments.
     pub program: Vec<String>,
     /// `--min`.
@@ -255,7 +257,8 @@ fn pool(args: &Service) -> raw::Service {
     let words = words.map(|word| At::new(word.clone(), program.clone())).collect();
     let count = |name: &'static str, value: Option<usize>| value.map(|value| At::new(value, Place::Flag(name)));
     let mut service = raw::Service::empty(Place::Nowhere);
-    service.helper = (!args.helper).then(|| files::nowhere(raw::Helper::Exec));
+    service.helper = (!args.helper && !args.dbus).then(|| files::nowhere(raw::Helper::Exec));
+    service.stay.transport = args.dbus.then(|| At::new(Transport::Dbus, Place::Flag("--dbus")));
     service.program = Some(At::new(words, program));
     service.stay.min = count("--min", args.min);
     service.stay.min_spare = count("--min-spare", args.min_spare);

@@ -51,7 +51,7 @@ use crate::config::plan::Plan;
 use crate::net::listen::Accepted;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Spares;
-use crate::shared::Shared;
+use crate::shared::{Rest, Shared};
 use crate::spawner::Spawner;
 use crate::worker::{INBOX, Inbox, Kill};
 use conn::Conns;
@@ -176,6 +176,7 @@ pub struct Drive {
     spares: Spares,
     tickets: Vec<engine::core::Ticket>,
     wake_at: Option<Instant>,
+    rest: Rest,
     draining: Option<Drain>,
     exiting: Option<Kill>,
     panics: u64,
@@ -221,6 +222,7 @@ impl Drive {
             spares: Spares::default(),
             tickets: Vec::new(),
             wake_at: None,
+            rest: Rest::default(),
             draining: None,
             exiting: None,
             panics: 0,
@@ -274,9 +276,9 @@ impl Drive {
 
     fn wait(&mut self, events: &mut Events) {
         self.wake_at = self.next_wake();
-        let mut timeout = self
-            .wake_at
-            .map(|at| Duration::from_micros(at.since(self.shared.clock.now()).as_micros()));
+        let now = self.shared.clock.now();
+        self.rest.worked(self.now, now, self.number, &self.shared);
+        let mut timeout = self.wake_at.map(|at| Duration::from_micros(at.since(now).as_micros()));
         if !self.again.is_empty() || self.feed_soon || !self.inbox.sleep() {
             timeout = Some(Duration::ZERO);
         }

@@ -1,4 +1,4 @@
-//! The acceptor: one thread that lets clients in and hands each to the worker with the fewest.
+//! The acceptor: one thread that lets clients in and hands each to a worker.
 //!
 //! Descriptors for servers and for the admin side are reserved by a bound on clients. At the bound, or when descriptors run
 //! out all the same, accepting pauses (the kernel's backlog holds who comes) and resumes by itself: while it pauses, and only
@@ -21,6 +21,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::stream::Raw;
 use crate::config::plan::{Address, Listener};
 use crate::drive::Job;
+use crate::net::placing;
 use crate::shared::Shared;
 use crate::worker::Inbox;
 
@@ -417,18 +418,14 @@ impl Accepting {
         }
     }
 
-    /// To the worker with the fewest clients among those that may have it.
+    /// To one of the workers that may have it ([`placing`]).
     fn hand_over(&self, open: &Open, accepted: Accepted) {
-        let clients = |worker: &&usize| {
-            self.shared
-                .clients
-                .get(**worker)
-                .map_or(usize::MAX, |n| n.load(Ordering::Relaxed))
-        };
-        let Some(worker) = open.workers.iter().min_by_key(clients) else {
+        let now = self.shared.clock.now();
+        let candidates = open.workers.iter().map(|worker| self.shared.candidate(*worker, now));
+        let Some(worker) = placing::place(candidates) else {
             return;
         };
-        let (Some(inbox), Some(count)) = (self.inboxes.get(*worker), self.shared.clients.get(*worker)) else {
+        let (Some(inbox), Some(count)) = (self.inboxes.get(worker), self.shared.clients.get(worker)) else {
             return;
         };
         count.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Sockets: what is read, what is written, and who may come in.
 
 pub mod listen;
+pub mod placing;
 pub mod resolve;
 pub mod stream;
 pub mod tls;

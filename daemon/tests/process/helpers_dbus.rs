@@ -13,7 +13,7 @@ use crate::usherd::{Setup, Usherd};
 const PYTHON: &str = "/usr/bin/python3";
 
 /// The helper of these tests, with arguments.
-fn gdbus(arguments: &[&str]) -> Vec<String> {
+pub(crate) fn gdbus(arguments: &[&str]) -> Vec<String> {
     let output = run(
         PYTHON,
         &["-c", "from gi.repository import Gio"],

@@ -55,3 +55,4 @@ mod usherd;
 mod winbind;
 mod winbind_calls;
 mod winbind_daemon;
+mod winbind_sids;

@@ -174,6 +174,17 @@ fn descriptors_of(usherd: &Usherd) -> usize {
         .count()
 }
 
+/// Their number once it stays: whoever asked whether the daemon is ready has hung up.
+fn settled_descriptors_of(usherd: &Usherd) -> usize {
+    let mut last = [0; 5];
+    wait_for("the daemon is at rest", Duration::from_secs(10), || {
+        last.rotate_left(1);
+        last[4] = descriptors_of(usherd);
+        std::thread::sleep(Duration::from_millis(50));
+        last.iter().all(|one| *one == last[0]).then_some(last[0])
+    })
+}
+
 fn pipe() -> (File, OwnedFd) {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
     (reader.into(), writer)
@@ -189,7 +200,7 @@ fn closed(mut reader: File) -> Vec<u8> {
 #[test]
 fn a_descriptor_that_comes_with_a_call_is_taken_or_closed_and_never_kept() {
     let usherd = Setup::new().listen("rpc", "unix:rpc", "").section(UPPER).start();
-    let before = descriptors_of(&usherd);
+    let before = settled_descriptors_of(&usherd);
     let mut stream = UnixStream::connect(usherd.unix("rpc")).expect("the listener");
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
@@ -426,9 +437,45 @@ fn a_service_in_one_line_runs_where_it_was_typed_with_the_variables_that_were_na
 }
 
 #[test]
+fn a_service_in_one_line_has_helpers_that_speak_dbus() {
+    let folder = Folder::new("dbus-line");
+    let program = crate::helpers_dbus::gdbus(&[]);
+    let control = folder.file("control");
+    let mut args = vec![
+        "service",
+        "run",
+        "words",
+        "--dbus",
+        "--max",
+        "2",
+        "--control",
+        &control,
+        "--",
+    ];
+    args.extend(program.iter().map(String::as_str));
+    let mut process = Process::start(BINARY, &args, &folder.path().join("log"));
+    let calls = announced(&mut process, "usherd call");
+    for word in ["echo:one", "echo:two"] {
+        let output = typed(&calls[0].replace("hello", word));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said.trim_end(), &word[5..], "{}", shown(&output));
+    }
+    let output = run(
+        BINARY,
+        &["status", "--json", "--control", &control],
+        Duration::from_secs(10),
+    );
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("helper_dbus.py/1"), "{}", shown(&output));
+    process.signal("INT");
+    assert_eq!(process.wait(Duration::from_secs(20)).code(), Some(0));
+}
+
+#[test]
 fn mistakes_of_a_service_in_one_line_are_told() {
     for (args, said) in [
         (&["x", "--min", "2", "--", "tr"][..], "`min` is for helpers that stay"),
+        (&["x", "--dbus", "--helper", "--", "tr"], "cannot be used with"),
         (&["x", "--", "no-such-program-anywhere"], "no-such-program-anywhere"),
         (&["x", "--listen", "0.0.0.0:0", "--", "tr"], "open to everyone"),
         (&["x", "--listen", "nonsense", "--", "tr"], "`address`"),

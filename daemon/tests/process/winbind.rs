@@ -16,6 +16,7 @@ pub(crate) const DOMAIN: &str = "BOX";
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "Secret-123";
 /// The users and their uids, in group `users` (gid 100); alice and bob also in `staff` (gid 5100).
+/// All "Domain Users" are in the alias with the relative number 3000.
 pub(crate) const USERS: [(&str, u32); 6] = [
     ("alice", 5001),
     ("bob", 5002),
@@ -62,7 +63,7 @@ impl Winbind {
         folder.write("passwd", passwd);
         folder.write(
             "group",
-            "root:x:0:\nnogroup:x:65534:\nusers:x:100:\nstaff:x:5100:alice,bob\n",
+            "root:x:0:\nnogroup:x:65534:\nusers:x:100:\nstaff:x:5100:alice,bob\nhelpers:x:5200:\n",
         );
         folder.write("smb.conf", configuration(&folder));
         let process = Self::spawn(&folder);
@@ -109,6 +110,21 @@ impl Winbind {
             "unixgroup=staff",
             "type=domain",
         ]);
+        net(&[
+            "groupmap",
+            "add",
+            "rid=3000",
+            "ntgroup=Helpers",
+            "unixgroup=helpers",
+            "type=local",
+        ]);
+        let domain = self.domain_sid();
+        net(&[
+            "groupmap",
+            "addmem",
+            &format!("{domain}-3000"),
+            &format!("{domain}-513"),
+        ]);
         net(&["sam", "set", "pwdmustchangenow", "dave", "yes"]);
         self.tool("/usr/bin/pdbedit", &["-u", "carol", "-r", "-c", "[D]"], "/dev/null");
         self.tool(
@@ -116,6 +132,16 @@ impl Winbind {
             &["-P", "bad lockout attempt", "-C", "3"],
             "/dev/null",
         );
+    }
+
+    /// The SID of its own domain.
+    fn domain_sid(&self) -> String {
+        let configuration = self.folder.file("smb.conf");
+        let args = ["-s", &configuration, "getlocalsid"];
+        let output = run_with("/usr/bin/net", &args, &[], Duration::from_secs(20));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let sid = said.split_whitespace().find(|word| word.starts_with("S-1-5-21-"));
+        sid.unwrap_or_else(|| panic!("no SID: {}", shown(&output))).to_owned()
     }
 
     fn tool(&self, program: &str, args: &[&str], input: &str) {
@@ -212,7 +238,7 @@ fn configuration(folder: &Folder) -> String {
         "[global]\nworkgroup = WORK\nnetbios name = {DOMAIN}\nserver role = standalone server\npassdb backend = tdbsam\n\
          private dir = {folder}/private\nlock directory = {folder}/lock\nstate directory = {folder}/state\n\
          cache directory = {folder}/cache\npid directory = {folder}/pid\nncalrpc dir = {folder}/ncalrpc\n\
-         log file = {folder}/log/%m\ninterfaces = lo\nbind interfaces only = yes\n\
+         log file = {folder}/log/%m\nlog level = winbind:3\ninterfaces = lo\nbind interfaces only = yes\n\
          winbindd socket directory = {folder}/wbsock\nntlm auth = mschapv2-and-ntlmv2-only\nwinbind enum users = yes\nwinbind enum groups = yes\n\
          idmap config * : backend = tdb\nidmap config * : range = 100000-199999\n"
     )

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::proc::{run_with, shown};
 use crate::usherd::BINARY;
 use crate::winbind::{DOMAIN, PASSWORD, Winbind};
+use crate::winbind_sids::{aliases, logons_begin_and_end, many_at_once};
 
 /// The response to this challenge by [`PASSWORD`] (RFC 2433), and the key of that session: MD4 of the NT hash.
 const CHALLENGE: &str = "0123456789abcdef";
@@ -109,6 +110,9 @@ pub(crate) fn look_ups_answer(ask: Ask<'_>) {
         sids["sids"].as_array().is_some_and(|all| all.contains(&json!(sid))),
         "{sids}"
     );
+    many_at_once(ask, &sid);
+    aliases(ask, &sid);
+    logons_begin_and_end(ask, &sid);
     let group = found(json!({"do": "group", "gid": 100}));
     assert_eq!(
         (&group["name"], &group["gid"]),
@@ -155,6 +159,11 @@ fn a_winbind_helper_by_hand_answers_rightly_and_a_winbind_that_is_gone_is_no_ver
     passwords_are_told_apart(&|request| by_hand(&winbind, &[], request));
     responses_bring_a_session_key(&|request| by_hand(&winbind, &[], request));
     look_ups_answer(&|request| by_hand(&winbind, &[], request));
+    let log = std::fs::read(winbind.path("log/winbindd")).expect("winbindd's log");
+    let log = String::from_utf8_lossy(&log);
+    for ended in ["endpwent", "endgrent"] {
+        assert!(log.contains(ended), "a listing was not ended ({ended})\n{log}");
+    }
     let at_home = |request: Value| by_hand(&winbind, &["--domain", DOMAIN, "--use-default-domain"], &request);
     assert_eq!(
         at_home(json!({"do": "passwd", "name": "alice"}))["entries"][0]["name"],

@@ -315,7 +315,9 @@ impl Consumer {
     }
 
     fn go_on(&mut self) -> Step {
-        if self.phase != Phase::Refresh && self.unsure {
+        if self.unsure {
+            // At once, also within a refresh: were it to break off later, what made us unsure would be known by then and
+            // not be noticed again.
             self.drop_cookie();
             self.lost();
             return Step::Over(Over::Again(Again::Unsure));

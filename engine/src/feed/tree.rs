@@ -273,6 +273,11 @@ impl Tree {
         Ok(best.map(|(_, id)| id))
     }
 
+    /// Whether there may be glue with this name below `parent`.
+    pub(super) fn has_glue(&self, parent: Id, name: i64) -> bool {
+        self.glue.contains(&(parent, name))
+    }
+
     /// The glue with this RDN below `parent`.
     pub(super) fn find_glue<C: Content>(
         &mut self,

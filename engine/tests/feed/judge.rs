@@ -58,7 +58,7 @@ impl Judge {
                 assert_eq!(known.dn, dn, "deleted under another name: {event:?}");
                 assert_eq!(before(&event), known.attributes);
             }
-            Op::RefreshDone | Op::Heartbeat => unreachable!(),
+            Op::RefreshDone | Op::Heartbeat => panic!("of no entry: {event:?}"),
         }
         if event.op == Op::Delete {
             self.content.remove(&event.uuid);

@@ -34,7 +34,7 @@ impl Provider {
     }
 
     pub(crate) fn begin(&self, directory: &Directory, request: &SyncRequest<'_>, rng: &mut Rng) -> Session {
-        let known = request.cookie.map(|cookie| csns(cookie));
+        let known = request.cookie.map(csns);
         let mut session = Session {
             queue: VecDeque::new(),
             mode: request.mode,

@@ -90,6 +90,20 @@ pub enum Body {
         #[serde(skip_serializing_if = "Option::is_none")]
         lm_key: Option<Zeroizing<String>>,
     },
+    /// `logon`.
+    LoggedOn {
+        /// The canonical name.
+        name: String,
+        /// Its SID.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sid: Option<String>,
+        /// Where its ticket is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        krb5_cache: Option<String>,
+        /// No controller was in reach: the verdict comes from what the last logon left.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        cached: bool,
+    },
     /// `name-to-sid`.
     Sid {
         /// The SID.
@@ -117,10 +131,20 @@ pub enum Body {
         #[serde(skip_serializing_if = "Option::is_none")]
         gid: Option<u32>,
     },
-    /// `user-sids`.
+    /// `user-sids`, `sid-aliases`.
     Sids {
-        /// The user's groups.
+        /// Of the groups.
         sids: Vec<String>,
+    },
+    /// `sids-to-names`.
+    NamesOfSids {
+        /// One for each SID, in their order.
+        entries: Vec<NamedSid>,
+    },
+    /// `sids-to-ids`, `ids-to-sids`.
+    Mappings {
+        /// One for each SID or id, in their order.
+        entries: Vec<Mapping>,
     },
     /// `users`, `groups`.
     Names {
@@ -175,6 +199,34 @@ pub struct Group {
     pub gid: u32,
     /// Names of its members.
     pub members: Vec<String>,
+}
+
+/// A SID and its name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct NamedSid {
+    /// The SID.
+    pub sid: String,
+    /// Its domain, empty where it is not known.
+    pub domain: String,
+    /// Its name within it, empty where it is not known.
+    pub name: String,
+    /// What it is; `unknown`: nobody knows it.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+/// A SID and the ids that go with it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Mapping {
+    /// None: the id has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    /// Of a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Of a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
 }
 
 /// A domain.

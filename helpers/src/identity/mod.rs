@@ -4,11 +4,13 @@
 //! names it, so that a slip of the pen never means "all users". Secrets live in [`zeroize::Zeroizing`] from the moment they are read.
 
 mod answer;
+mod members;
 mod request;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, Body, Domain, Group, Refusal, Status, Trust, User};
+pub use answer::{Answer, Body, Domain, Group, Mapping, NamedSid, Refusal, Status, Trust, User};
 pub use request::{
-    ChangePassword, GroupKey, Invalid, Login, MsChap, Place, Request, Subject, UnixId, UserKey, Which, read,
+    ChangePassword, GroupKey, Invalid, Login, Logon, MsChap, Place, Request, Subject, TicketCache, UnixId, UserKey,
+    Which, read,
 };

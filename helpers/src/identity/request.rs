@@ -2,16 +2,21 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value};
-use zeroize::{Zeroize, Zeroizing};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::members::Members;
 
 /// Every member that any request knows; another one is a slip of the pen.
-const MEMBERS: [&str; 18] = [
+const MEMBERS: [&str; 24] = [
     "do",
     "name",
     "uid",
     "gid",
+    "uids",
+    "gids",
     "sid",
+    "sids",
     "cursor",
     "password",
     "service",
@@ -25,6 +30,9 @@ const MEMBERS: [&str; 18] = [
     "old_password",
     "new_password",
     "session",
+    "kerberos",
+    "krb5_cache",
+    "cached",
 ];
 
 /// An NTLMv2 response carries names and a few attributes: some hundred bytes.
@@ -46,6 +54,15 @@ pub enum Request {
     Authenticate(Login),
     /// The same by a challenge and its response (MS-CHAP).
     Response(MsChap),
+    /// The same by a password, with what a logon to a domain may bring besides.
+    Logon(Logon),
+    /// Ends what a logon has left.
+    Logoff {
+        /// Whose.
+        name: String,
+        /// The ticket cache that the logon answered.
+        krb5_cache: Option<String>,
+    },
     /// May the account be used?
     Account(Subject),
     /// Change a password.
@@ -78,10 +95,32 @@ pub enum Request {
     },
     /// The SID of a uid or gid.
     IdToSid(UnixId),
+    /// The names of many SIDs.
+    SidsToNames {
+        /// At least one, all different or not.
+        sids: Vec<String>,
+    },
+    /// The uids or gids of many SIDs.
+    SidsToIds {
+        /// At least one.
+        sids: Vec<String>,
+    },
+    /// The SIDs of many uids and gids.
+    IdsToSids {
+        /// At least one: first uids, then gids, as they were given.
+        ids: Vec<UnixId>,
+    },
     /// The SIDs of a user's groups.
     UserSids {
         /// The user's.
         sid: String,
+    },
+    /// The SIDs of the aliases (local groups) of one domain that a SID is in.
+    SidAliases {
+        /// The user's or group's.
+        sid: String,
+        /// The domain's; none: those of every machine (`S-1-5-32`).
+        domain: Option<String>,
     },
     /// Names of all users.
     Users {
@@ -178,6 +217,31 @@ pub struct Login {
     pub password: Option<Zeroizing<String>>,
 }
 
+/// A logon to a domain, and what is wanted of it besides the verdict.
+pub struct Logon {
+    /// Login name.
+    pub name: String,
+    /// Its password.
+    pub password: Zeroizing<String>,
+    /// By Kerberos, where the domain has it.
+    pub kerberos: bool,
+    /// Where no controller is in reach, by what the last logon left.
+    pub cached: bool,
+    /// Where the ticket is kept; none: it is thrown away.
+    pub krb5_cache: Option<TicketCache>,
+}
+
+/// Where a Kerberos ticket is kept for its user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TicketCache {
+    /// In a file that the back end names.
+    File,
+    /// In the kernel's keyring of the user.
+    Keyring,
+    /// With the ticket manager of the machine (sssd-kcm, Heimdal's kcm).
+    Kcm,
+}
+
 /// A response to a challenge (RFC 2433, RFC 2759; an NTLMv2 response is longer).
 pub struct MsChap {
     /// Login name.
@@ -208,6 +272,14 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
             .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Logon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logon")
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }
@@ -277,18 +349,11 @@ fn request(what: &str, from: &mut Members) -> Result<Request, Invalid> {
             session: from.text("session")?,
             subject: subject(from)?,
         },
-        "name-to-sid" => Request::NameToSid {
+        "logon" => Request::Logon(logon(from)?),
+        "logoff" => Request::Logoff {
             name: from.name()?,
-            domain: from.optional_text("domain")?,
+            krb5_cache: from.optional_text("krb5_cache")?,
         },
-        "sid-to-name" => Request::SidToName { sid: from.text("sid")? },
-        "sid-to-id" => Request::SidToId { sid: from.text("sid")? },
-        "id-to-sid" => Request::IdToSid(match (from.optional_id("uid")?, from.optional_id("gid")?) {
-            (Some(uid), None) => UnixId::Uid(uid),
-            (None, Some(gid)) => UnixId::Gid(gid),
-            _ => return Err(Invalid("`id-to-sid` needs one of `uid` and `gid`".into())),
-        }),
-        "user-sids" => Request::UserSids { sid: from.text("sid")? },
         "users" => Request::Users {
             domain: from.optional_text("domain")?,
         },
@@ -302,7 +367,57 @@ fn request(what: &str, from: &mut Members) -> Result<Request, Invalid> {
             domain: from.optional_text("domain")?,
         },
         "trusts" => Request::Trusts,
+        other => sids(other, from)?,
+    })
+}
+
+fn sids(what: &str, from: &mut Members) -> Result<Request, Invalid> {
+    Ok(match what {
+        "name-to-sid" => Request::NameToSid {
+            name: from.name()?,
+            domain: from.optional_text("domain")?,
+        },
+        "sid-to-name" => Request::SidToName { sid: from.text("sid")? },
+        "sid-to-id" => Request::SidToId { sid: from.text("sid")? },
+        "id-to-sid" => Request::IdToSid(match (from.optional_id("uid")?, from.optional_id("gid")?) {
+            (Some(uid), None) => UnixId::Uid(uid),
+            (None, Some(gid)) => UnixId::Gid(gid),
+            _ => return Err(Invalid("`id-to-sid` needs one of `uid` and `gid`".into())),
+        }),
+        "user-sids" => Request::UserSids { sid: from.text("sid")? },
+        "sid-aliases" => Request::SidAliases {
+            sid: from.text("sid")?,
+            domain: from.optional_text("domain")?,
+        },
+        "sids-to-names" => Request::SidsToNames { sids: from.sids()? },
+        "sids-to-ids" => Request::SidsToIds { sids: from.sids()? },
+        "ids-to-sids" => Request::IdsToSids { ids: from.ids()? },
         other => return Err(Invalid(format!("`do` is none of ours: \"{}\"", other.escape_debug()))),
+    })
+}
+
+fn logon(from: &mut Members) -> Result<Logon, Invalid> {
+    let krb5_cache = match from.optional_text("krb5_cache")?.as_deref() {
+        None => None,
+        Some("FILE") => Some(TicketCache::File),
+        Some("KEYRING") => Some(TicketCache::Keyring),
+        Some("KCM") => Some(TicketCache::Kcm),
+        Some(_) => {
+            return Err(Invalid(
+                "`krb5_cache` of a logon is FILE, KEYRING or KCM: the place itself is the back end's choice".into(),
+            ));
+        }
+    };
+    let kerberos = from.flag("kerberos")?;
+    if krb5_cache.is_some() && !kerberos {
+        return Err(Invalid("`krb5_cache` goes with `kerberos`: true".into()));
+    }
+    Ok(Logon {
+        password: Zeroizing::new(from.text("password")?),
+        name: from.name()?,
+        kerberos,
+        cached: from.flag("cached")?,
+        krb5_cache,
     })
 }
 
@@ -381,83 +496,4 @@ fn mschap(from: &mut Members) -> Result<MsChap, Invalid> {
         nt_response,
         lm_response,
     })
-}
-
-/// The members that nobody has taken yet (null is as good as absent); texts are wiped, because one may be a password.
-struct Members(Map<String, Value>);
-
-impl Drop for Members {
-    fn drop(&mut self) {
-        self.0.values_mut().for_each(wipe);
-    }
-}
-
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(all) => all.iter_mut().for_each(wipe),
-        Value::Object(all) => all.values_mut().for_each(wipe),
-        _ => {}
-    }
-}
-
-impl Members {
-    fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
-    /// A text, moved out.
-    fn optional_text(&mut self, name: &str) -> Result<Option<String>, Invalid> {
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(Value::String(text)) if !text.contains('\0') => Ok(Some(text)),
-            Some(mut other) => {
-                wipe(&mut other);
-                Err(Invalid(format!("`{name}` must be a text without a zero byte")))
-            }
-        }
-    }
-
-    fn text(&mut self, name: &str) -> Result<String, Invalid> {
-        self.optional_text(name)?
-            .ok_or_else(|| Invalid(format!("`{name}` is missing")))
-    }
-
-    fn name(&mut self) -> Result<String, Invalid> {
-        let name = self.text("name")?;
-        if name.is_empty() {
-            return Err(Invalid("`name` is empty".into()));
-        }
-        Ok(name)
-    }
-
-    fn optional_id(&mut self, name: &str) -> Result<Option<u32>, Invalid> {
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(value) => value
-                .as_u64()
-                .and_then(|id| u32::try_from(id).ok())
-                .map(Some)
-                .ok_or_else(|| Invalid(format!("`{name}` must be a whole number from 0 to 4294967295"))),
-        }
-    }
-
-    fn bytes(&mut self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Invalid> {
-        let Some(text) = self.optional_text(name)?.map(Zeroizing::new) else {
-            return Ok(None);
-        };
-        unhex(&text)
-            .map(Some)
-            .ok_or_else(|| Invalid(format!("`{name}` must be hex, two digits for each byte")))
-    }
-}
-
-fn unhex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 2));
-    for pair in text.as_bytes().chunks(2) {
-        let &[high, low] = pair else { return None };
-        bytes.push(digit(high)? << 4 | digit(low)?);
-    }
-    Some(bytes)
 }

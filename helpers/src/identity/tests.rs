@@ -69,6 +69,24 @@ fn what_is_missing_or_ill_typed_is_named() {
         (r#"{"do":"close-session","name":"a"}"#, "`session`"),
         (r#"{"do":"id-to-sid","uid":1,"gid":2}"#, "one of `uid` and `gid`"),
         (r#"{"do":"sid-to-id"}"#, "`sid`"),
+        (r#"{"do":"sids-to-names"}"#, "`sids` is missing"),
+        (r#"{"do":"sids-to-names","sids":"S-1"}"#, "a list of at most 500 SIDs"),
+        (r#"{"do":"sids-to-ids","sids":["S-1",7]}"#, "a list of at most 500 SIDs"),
+        (r#"{"do":"ids-to-sids"}"#, "`uids` or `gids`"),
+        (r#"{"do":"ids-to-sids","uids":[-1]}"#, "whole numbers"),
+        (r#"{"do":"logon","name":"a"}"#, "`password` is missing"),
+        (
+            r#"{"do":"logon","name":"a","password":"x","kerberos":"yes"}"#,
+            "`kerberos` must be true or false",
+        ),
+        (
+            r#"{"do":"logon","name":"a","password":"x","kerberos":true,"krb5_cache":"FILE:/etc/x"}"#,
+            "FILE, KEYRING or KCM",
+        ),
+        (
+            r#"{"do":"logon","name":"a","password":"x","krb5_cache":"FILE"}"#,
+            "`kerberos`: true",
+        ),
     ] {
         let why = invalid(text);
         assert!(why.contains(word), "{text}: {why}");
@@ -94,7 +112,28 @@ fn a_response_is_read_from_hex_and_its_lengths_are_checked() {
 }
 
 #[test]
+fn lists_are_bounded_and_keep_their_order() {
+    let Request::IdsToSids { ids } = valid(r#"{"do":"ids-to-sids","gids":[3],"uids":[2,1]}"#) else {
+        panic!()
+    };
+    assert_eq!(ids, [UnixId::Uid(2), UnixId::Uid(1), UnixId::Gid(3)]);
+    let many = |count: usize| {
+        format!(
+            r#"{{"do":"sids-to-ids","sids":[{}]}}"#,
+            vec![r#""S-1""#; count].join(",")
+        )
+    };
+    assert!(matches!(valid(&many(500)), Request::SidsToIds { sids } if sids.len() == 500));
+    assert!(invalid(&many(501)).contains("500"));
+    let numbers = vec!["1"; 300].join(",");
+    let both = format!(r#"{{"do":"ids-to-sids","uids":[{numbers}],"gids":[{numbers}]}}"#);
+    assert!(invalid(&both).contains("500 together"));
+}
+
+#[test]
 fn passwords_are_not_printed() {
+    let request = valid(r#"{"do":"logon","name":"alice","password":"hush"}"#);
+    assert!(!format!("{request:?}").contains("hush"));
     let request = valid(r#"{"do":"authenticate","name":"alice","password":"hush"}"#);
     let shown = format!("{request:?}");
     assert!(shown.contains("alice") && !shown.contains("hush"), "{shown}");

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::identity::{Domain, Group, GroupKey, Trust, UnixId, User, UserKey};
+use crate::identity::{Domain, Group, GroupKey, TicketCache, Trust, UnixId, User, UserKey};
 
 /// winbind, asked one thing at a time. Every method blocks until it answers, fails, or is interrupted.
 ///
@@ -36,14 +36,24 @@ pub trait Backend {
     fn name_to_sid(&mut self, domain: &str, name: &str) -> Result<(String, i32), Failure>;
     /// Domain, name, and what it is.
     fn sid_to_name(&mut self, sid: &str) -> Result<(String, String, i32), Failure>;
-    /// A uid, a gid, or both.
-    fn sid_to_id(&mut self, sid: &str) -> Result<(Option<u32>, Option<u32>), Failure>;
+    /// The same of each of many SIDs, in their order; what nobody knows is of the kind "unknown", 8.
+    fn sids_to_names(&mut self, sids: &[String]) -> Result<Vec<(String, String, i32)>, Failure>;
+    /// Of each SID, in their order: a uid, a gid, both, or neither.
+    fn sids_to_ids(&mut self, sids: &[String]) -> Result<Vec<Ids>, Failure>;
+    /// The SID of each id, in their order; none: it has none.
+    fn ids_to_sids(&mut self, ids: &[UnixId]) -> Result<Vec<Option<String>>, Failure>;
     /// The SID of a uid or gid.
     fn id_to_sid(&mut self, id: UnixId) -> Result<String, Failure>;
     /// The SIDs of a user's groups.
     fn user_sids(&mut self, sid: &str) -> Result<Vec<String>, Failure>;
+    /// The aliases of the domain with this SID that `sid` is in.
+    fn sid_aliases(&mut self, sid: &str, domain: &str) -> Result<Vec<String>, Failure>;
     /// Is this the password, or the response?
     fn authenticate(&mut self, name: &str, domain: &str, proof: &Proof<'_>) -> Result<Account, Failure>;
+    /// Is this the password, with what a logon may bring besides?
+    fn log_on(&mut self, name: &str, password: &str, wanted: &Wanted) -> Result<LoggedOn, Failure>;
+    /// Ends what a logon has left: its ticket.
+    fn log_off(&mut self, name: &str, uid: u32, krb5_cache: Option<&str>) -> Result<(), Failure>;
     /// Changes a password.
     fn change_password(&mut self, name: &str, old: &str, new: &str) -> Result<(), Failure>;
     /// What is known of a domain.
@@ -53,6 +63,9 @@ pub trait Backend {
     /// Forgets its connections: after an interrupt nothing on them can be trusted.
     fn forget(&mut self);
 }
+
+/// The uid and the gid of a SID: either, both or neither.
+pub type Ids = (Option<u32>, Option<u32>);
 
 /// What winbindd says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,6 +119,28 @@ pub struct Account {
     pub password_must_change: u64,
 }
 
+/// What is wanted of a logon besides the verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// By Kerberos, where the domain has it.
+    pub kerberos: bool,
+    /// Where no controller is in reach, by what the last logon left.
+    pub cached: bool,
+    /// Where the ticket is kept, and for which uid.
+    pub ticket: Option<(TicketCache, u32)>,
+}
+
+/// What a logon brought.
+#[derive(Default)]
+pub struct LoggedOn {
+    /// Who it is.
+    pub account: Account,
+    /// Where the ticket is.
+    pub krb5_cache: Option<String>,
+    /// The verdict is the cache's.
+    pub cached: bool,
+}
+
 /// Why winbind gave nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failure {
@@ -130,6 +165,8 @@ pub enum Failure {
         /// Which member.
         what: &'static str,
     },
+    /// The library is older than this function of it.
+    Missing(&'static str),
     /// Something that winbind sent and we cannot pass on.
     Unreadable(&'static str),
 }

@@ -77,7 +77,15 @@ impl Listings {
                     backend.end();
                     return Ok((entries, None));
                 }
-                other => other.map_err(failed)?,
+                Err(failure) => {
+                    let refusal = failed(failure);
+                    // A winbindd that does not answer is not asked once more: its connections are forgotten.
+                    if refusal.status != Status::Unavailable {
+                        backend.end();
+                    }
+                    return Err(refusal);
+                }
+                Ok(entry) => entry,
             };
             at += 1;
             let Some(entry) = entry else { continue };

@@ -13,6 +13,7 @@
 mod backend;
 mod ffi;
 mod listing;
+mod sids;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -21,13 +22,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
-pub use self::backend::{Account, Backend, Details, Failure, Listing, Proof, Reject};
+pub use self::backend::{Account, Backend, Details, Failure, Ids, Listing, LoggedOn, Proof, Reject, Wanted};
 pub use self::ffi::Library;
 use self::listing::Listings;
 use self::status::{Attempt, answer};
 use crate::identity::{
-    Answer, Body, ChangePassword, Group, GroupKey, Invalid, Login, MsChap, Refusal, Request, Status, Subject, Trust,
-    User, UserKey, Which, read,
+    Answer, Body, ChangePassword, Group, GroupKey, Invalid, Login, Logon, MsChap, Refusal, Request, Status, Subject,
+    Trust, User, UserKey, Which, read,
 };
 use crate::{Caller, Reply};
 
@@ -125,6 +126,8 @@ impl<B: Backend> Winbind<B> {
             }
             Request::Authenticate(login) => return self.authenticate(&login),
             Request::Response(response) => return self.response(&response),
+            Request::Logon(logon) => return self.log_on(&logon),
+            Request::Logoff { name, krb5_cache } => self.log_off(&name, krb5_cache.as_deref())?,
             Request::Account(subject) => return self.account(&subject),
             Request::ChangePassword(change) => return self.change_password(&change),
             Request::OpenSession(_) => Body::Session {
@@ -159,78 +162,6 @@ impl<B: Backend> Winbind<B> {
             other => self.sids_and_domains(other)?,
         };
         Ok(Answer::ok(body))
-    }
-
-    fn sids_and_domains(&mut self, request: Request) -> Result<Body, Refusal> {
-        Ok(match request {
-            Request::NameToSid { name, domain } => {
-                let (domain, name) = match domain {
-                    Some(domain) => (domain, name),
-                    None => (String::new(), self.full_name(&name)?),
-                };
-                let found = self.backend.name_to_sid(&domain, &name);
-                let (sid, kind) = found.map_err(|failure| self.not_found(&failure, Some(&name)))?;
-                Body::Sid {
-                    sid,
-                    kind: Some(kind_name(kind)),
-                }
-            }
-            Request::SidToName { sid } => {
-                let found = self.backend.sid_to_name(&sid);
-                let (domain, name, kind) = found.map_err(|failure| self.not_found_sid(&failure, &sid))?;
-                Body::Name {
-                    domain,
-                    name,
-                    kind: kind_name(kind),
-                }
-            }
-            Request::SidToId { sid } => match self.backend.sid_to_id(&sid).map_err(|failure| lookup(&failure))? {
-                (None, None) => return Err(self.not_found_sid(&nothing(), &sid)),
-                (uid, gid) => Body::Id { uid, gid },
-            },
-            Request::IdToSid(id) => {
-                let sid = self.backend.id_to_sid(id);
-                Body::Sid {
-                    sid: sid.map_err(|failure| self.not_found(&failure, None))?,
-                    kind: None,
-                }
-            }
-            Request::UserSids { sid } => {
-                let sids = self.backend.user_sids(&sid);
-                Body::Sids {
-                    sids: sids.map_err(|failure| self.not_found_sid(&failure, &sid))?,
-                }
-            }
-            Request::DomainInfo { domain } => {
-                let (domain, else_this) = match domain {
-                    Some(domain) => (domain, None),
-                    None => self.details().map(|details| (details.domain, Some(details.host)))?,
-                };
-                let found = self.backend.domain(&domain);
-                // A machine that is in no domain has one of its own, by its own name.
-                let found = match (found, else_this) {
-                    (Err(failure), Some(host)) if lookup(&failure).status == Status::NotFound => {
-                        self.backend.domain(&host)
-                    }
-                    (found, _) => found,
-                };
-                Body::Domain(found.map_err(|failure| lookup(&failure))?)
-            }
-            Request::Trusts => {
-                let own = self.details()?;
-                let all = self.backend.trusts().map_err(|failure| lookup(&failure))?;
-                let not_foreign = [own.domain.as_str(), own.host.as_str(), "BUILTIN"];
-                let foreign = |trust: &Trust| {
-                    !not_foreign
-                        .iter()
-                        .any(|name| trust.short_name.eq_ignore_ascii_case(name))
-                };
-                Body::Trusts {
-                    domains: all.into_iter().filter(foreign).collect(),
-                }
-            }
-            _ => return Err(Refusal::new(Status::Unsupported, "winbind cannot do that")),
-        })
     }
 
     fn user(&mut self, key: UserKey) -> Result<Body, Refusal> {
@@ -316,6 +247,55 @@ impl<B: Backend> Winbind<B> {
             lm_key: None,
         };
         Ok(Answer::ok(body).saying(message))
+    }
+
+    fn log_on(&mut self, logon: &Logon) -> Result<Answer, Refusal> {
+        let name = self.full_name(&logon.name)?;
+        let ticket = match logon.krb5_cache {
+            Some(cache) => Some((cache, self.uid_of(&name)?)),
+            None => None,
+        };
+        let wanted = Wanted {
+            kerberos: logon.kerberos,
+            cached: logon.cached,
+            ticket,
+        };
+        let logged_on = self
+            .backend
+            .log_on(&name, &logon.password, &wanted)
+            .map_err(|failure| answer(&failure, Attempt::Password))?;
+        let account = &logged_on.account;
+        if let Err(refusal) = self.member(account) {
+            // Who may not log on here keeps no ticket.
+            if let (Some(cache), Some((_, uid))) = (&logged_on.krb5_cache, ticket) {
+                let _ = self.backend.log_off(&name, uid, Some(cache));
+            }
+            return Err(refusal);
+        }
+        let details = self.details()?;
+        let message = self.password_warning(account);
+        let body = Body::LoggedOn {
+            name: self.canonical(account, &details, &name),
+            sid: account.sids.first().cloned(),
+            krb5_cache: logged_on.krb5_cache,
+            cached: logged_on.cached,
+        };
+        Ok(Answer::ok(body).saying(message))
+    }
+
+    fn log_off(&mut self, name: &str, krb5_cache: Option<&str>) -> Result<Body, Refusal> {
+        let name = self.full_name(name)?;
+        let uid = self.uid_of(&name)?;
+        let done = self.backend.log_off(&name, uid, krb5_cache);
+        done.map_err(|failure| answer(&failure, Attempt::Logoff))?;
+        Ok(Body::Nothing {})
+    }
+
+    /// The uid, always winbindd's own: a caller that could name it would reach other people's tickets.
+    fn uid_of(&mut self, full_name: &str) -> Result<u32, Refusal> {
+        let user = self.backend.user(&UserKey::Name(full_name.to_owned()));
+        user.map(|user| user.uid)
+            .map_err(|failure| self.not_found(&failure, Some(full_name)))
     }
 
     fn response(&mut self, response: &MsChap) -> Result<Answer, Refusal> {
@@ -486,16 +466,6 @@ impl<B: Backend> Winbind<B> {
         })
     }
 
-    fn not_found_sid(&mut self, failure: &Failure, sid: &str) -> Refusal {
-        let said = answer(failure, Attempt::Lookup);
-        if said.status != Status::NotFound {
-            return said;
-        }
-        self.unless_offline(said, |trust| {
-            sid.strip_prefix(&trust.sid).is_some_and(|rest| rest.starts_with('-'))
-        })
-    }
-
     fn unless_offline(&mut self, said: Refusal, concerned: impl Fn(&Trust) -> bool) -> Refusal {
         match self.backend.trusts() {
             Ok(domains) => match domains.iter().find(|domain| domain.offline && concerned(domain)) {
@@ -507,13 +477,6 @@ impl<B: Backend> Winbind<B> {
             },
             Err(failure) => lookup(&failure),
         }
-    }
-}
-
-fn nothing() -> Failure {
-    Failure::Library {
-        code: status::DOMAIN_NOT_FOUND,
-        text: String::new(),
     }
 }
 
@@ -534,22 +497,6 @@ fn unreached(failure: &Failure) -> Refusal {
 fn split(name: &str, separator: char) -> Option<(String, String)> {
     let (domain, name) = name.split_once(['\\', separator])?;
     (!domain.is_empty() && !name.is_empty()).then(|| (domain.to_owned(), name.to_owned()))
-}
-
-/// `enum wbcSidType`, in the contract's words.
-fn kind_name(kind: i32) -> &'static str {
-    match kind {
-        1 => "user",
-        2 => "group",
-        3 => "domain",
-        4 => "alias",
-        5 => "well-known-group",
-        6 => "deleted",
-        7 => "invalid",
-        9 => "computer",
-        10 => "label",
-        _ => "unknown",
-    }
 }
 
 fn hex(bytes: &[u8]) -> Zeroizing<String> {

@@ -82,6 +82,8 @@ pub(super) enum Attempt {
     Response,
     /// A password change.
     Change,
+    /// The end of a logon.
+    Logoff,
 }
 
 /// The answer that a failure is.
@@ -99,6 +101,12 @@ pub(super) fn answer(failure: &Failure, attempt: Attempt) -> Refusal {
         Failure::TooLong { what } => Refusal::new(
             Status::Invalid,
             format!("`{what}` has more than 255 bytes, which winbind does not take"),
+        ),
+        Failure::Missing(function) => Refusal::new(
+            Status::Unsupported,
+            format!(
+                "this machine's libwbclient has no {function}: it is too old for this request, and for nothing else"
+            ),
         ),
         Failure::Unreadable(what) => Refusal::new(
             Status::Unavailable,
@@ -126,6 +134,10 @@ fn logon(nt_status: u32, text: &str, reject: Option<Reject>, attempt: Attempt) -
         return match attempt {
             Attempt::Change => Refusal::new(Status::Restricted, "this password may not be changed"),
             Attempt::Response => Refusal::new(Status::Unavailable, UNPRIVILEGED),
+            Attempt::Logoff => Refusal::new(
+                Status::Unavailable,
+                "winbindd lets only root, or the user, end a logon: does this helper run as root?",
+            ),
             _ => Refusal::new(Status::Unavailable, "the domain controller refuses this machine"),
         };
     }
@@ -233,6 +245,14 @@ mod tests {
         let said = answer(&failure, Attempt::Response);
         assert_eq!(said.status, Status::Unavailable);
         assert!(said.message.contains("winbindd_priv"));
+    }
+
+    #[test]
+    fn a_function_that_is_missing_is_named_and_no_verdict() {
+        let said = answer(&Failure::Missing("wbcCtxUnixIdsToSids"), Attempt::Lookup);
+        assert_eq!(said.status, Status::Unsupported);
+        assert!(said.message.contains("no wbcCtxUnixIdsToSids"), "{}", said.message);
+        assert_eq!(of(ACCESS_DENIED, Attempt::Logoff), Status::Unavailable);
     }
 
     #[test]

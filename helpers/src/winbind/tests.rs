@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::sids::nothing;
 use super::*;
 use crate::CannotAsk;
 use crate::identity::{Trust, UnixId};
+
+mod logons;
 
 /// What the fake knows, and what it was asked.
 #[derive(Default)]
 struct Fake {
     users: Vec<User>,
     fails: Option<Failure>,
+    listing_fails: Option<Failure>,
     trusts: Vec<Trust>,
     account: Option<Account>,
     sids: BTreeMap<String, (String, i32)>,
@@ -75,6 +79,9 @@ impl Backend for Fake {
     }
     fn next_user(&mut self) -> Result<Option<User>, Failure> {
         self.at += 1;
+        if let Some(failure) = &self.listing_fails {
+            return Err(failure.clone());
+        }
         Ok(self.users.get(self.at - 1).cloned())
     }
     fn next_group(&mut self) -> Result<Option<Group>, Failure> {
@@ -99,14 +106,36 @@ impl Backend for Fake {
     fn sid_to_name(&mut self, sid: &str) -> Result<(String, String, i32), Failure> {
         self.result(sid.into(), None)
     }
-    fn sid_to_id(&mut self, sid: &str) -> Result<(Option<u32>, Option<u32>), Failure> {
-        self.result(sid.into(), Some((None, None)))
+    fn sids_to_names(&mut self, sids: &[String]) -> Result<Vec<(String, String, i32)>, Failure> {
+        let named = sids.iter().map(|sid| match self.sids.get(sid) {
+            Some((name, kind)) => ("CORP".into(), name.clone(), *kind),
+            None => (String::new(), "500".into(), 8),
+        });
+        let named = named.collect();
+        self.result(format!("names of {}", sids.join(" ")), Some(named))
+    }
+    fn sids_to_ids(&mut self, sids: &[String]) -> Result<Vec<Ids>, Failure> {
+        let ids = sids.iter().map(|sid| match self.sids.get(sid) {
+            Some(_) => (Some(5), Some(5)),
+            None => (None, None),
+        });
+        let ids = ids.collect();
+        self.result(format!("ids of {}", sids.join(" ")), Some(ids))
+    }
+    fn ids_to_sids(&mut self, ids: &[UnixId]) -> Result<Vec<Option<String>>, Failure> {
+        let sids = ids
+            .iter()
+            .map(|id| (*id != UnixId::Uid(9)).then(|| "S-1-22-1-5".into()));
+        self.result(format!("{ids:?}"), Some(sids.collect()))
     }
     fn id_to_sid(&mut self, id: UnixId) -> Result<String, Failure> {
         self.result(format!("{id:?}"), Some("S-1-22-1-5".into()))
     }
     fn user_sids(&mut self, sid: &str) -> Result<Vec<String>, Failure> {
         self.result(sid.into(), Some(vec![]))
+    }
+    fn sid_aliases(&mut self, sid: &str, domain: &str) -> Result<Vec<String>, Failure> {
+        self.result(format!("{sid} in {domain}"), Some(vec![format!("{domain}-545")]))
     }
     fn authenticate(&mut self, name: &str, domain: &str, proof: &Proof<'_>) -> Result<Account, Failure> {
         let proof = match proof {
@@ -115,6 +144,17 @@ impl Backend for Fake {
         };
         let account = self.account.take();
         self.result(format!("{domain}/{name} {proof}"), account)
+    }
+    fn log_on(&mut self, name: &str, password: &str, wanted: &Wanted) -> Result<LoggedOn, Failure> {
+        let logged_on = self.account.take().map(|account| LoggedOn {
+            account,
+            krb5_cache: wanted.ticket.map(|(_, uid)| format!("FILE:/tmp/krb5cc_{uid}")),
+            cached: wanted.cached,
+        });
+        self.result(format!("{name} {password} {wanted:?}"), logged_on)
+    }
+    fn log_off(&mut self, name: &str, uid: u32, krb5_cache: Option<&str>) -> Result<(), Failure> {
+        self.result(format!("log off {name} {uid} {krb5_cache:?}"), Some(()))
     }
     fn change_password(&mut self, name: &str, _: &str, _: &str) -> Result<(), Failure> {
         self.result(format!("change {name}"), Some(()))

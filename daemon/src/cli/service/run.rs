@@ -15,7 +15,7 @@ Examples:
   usherd service run words --helper --min 4 --max 16 --min-spare 2 -- python3 words.py
 
 Without --helper, PROGRAM is run for each call: the request on its standard input, the answer on its standard output. With it,
-PROGRAM stays and speaks the helper protocol. No shell reads its words. It runs in this folder.";
+PROGRAM stays and speaks the helper protocol; with --dbus it stays and speaks D-Bus. No shell reads its words. It runs in this folder.";
 
 /// The flags.
 #[derive(Args, Debug)]
@@ -30,6 +30,9 @@ pub struct Run {
     /// The program stays, and speaks the helper protocol
     #[arg(long)]
     pub helper: bool,
+    /// The program stays, and speaks D-Bus without a bus
+    #[arg(long, conflicts_with = "helper")]
+    pub dbus: bool,
     /// Helpers kept running [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub min: Option<u32>,
@@ -72,6 +75,7 @@ pub fn run(args: &Run) -> ExitCode {
         name: args.name.clone(),
         listen: args.listen.clone(),
         helper: args.helper,
+        dbus: args.dbus,
         program: args.program.clone(),
         min: count(args.min),
         max: count(args.max),

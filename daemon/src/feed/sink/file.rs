@@ -109,7 +109,7 @@ impl Writer {
         let written = open
             .file
             .write_all(text)
-            .and_then(|()| if fsync { open.file.sync_data() } else { Ok(()) });
+            .and_then(|()| if fsync { sync(&open.file) } else { Ok(()) });
         match written {
             Ok(()) => {
                 open.bytes = open.bytes.saturating_add(text.len() as u64);
@@ -220,6 +220,14 @@ impl Open {
             since: since.unwrap_or_else(|_| SystemTime::now()),
             file,
         })
+    }
+}
+
+/// What was written is on the disk; a device or a pipe, which has none (EINVAL), keeps what it keeps.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
     }
 }
 

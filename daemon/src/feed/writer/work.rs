@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine::feed::consumer::{Consumer, Over, Phase, Step};
 use wire::frame;
-use wire::ldap::{envelope, result, sync};
+use wire::ldap::result::{self, code};
+use wire::ldap::{envelope, sync};
 
 use super::lead::Taking;
 use super::session;
@@ -345,8 +346,7 @@ impl<'w> Work<'w> {
                 self.link = Link::Closed(Some(now));
             }
             Over::Failed { code } => {
-                let why = format!("the provider refused: {} ({code})", result::name(code));
-                self.fail_session(&why);
+                self.fail_session(&refusal(code));
             }
         }
     }
@@ -528,4 +528,20 @@ fn begin(kept: &mut Kept<'_>, settings: engine::feed::settings::Settings) -> Res
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What a provider's refusal says, and what would help.
+fn refusal(code: u32) -> String {
+    let help = match code {
+        code::SIZE_LIMIT_EXCEEDED | code::ADMIN_LIMIT_EXCEEDED => {
+            ": it gives this identity no more entries; raise its limit there (OpenLDAP: `limits`) or bind as one without"
+        }
+        code::UNAVAILABLE_CRITICAL_EXTENSION => {
+            ": it does not offer content synchronisation (RFC 4533; OpenLDAP: the overlay syncprov)"
+        }
+        code::INSUFFICIENT_ACCESS_RIGHTS => ": this identity may not read there",
+        code::NO_SUCH_OBJECT => ": the base is not there, or this identity may not see it",
+        _ => "",
+    };
+    format!("the provider refused: {} ({code}){help}", result::name(code))
 }

@@ -144,8 +144,9 @@ impl Consumer {
         self.tell(content, told, is_renamed.then_some(&old_dn), differs)?;
         if is_renamed {
             self.follow(content, row, &old_dn, told.dn, told.time_ms)?;
+        } else {
+            self.tree.absorb(content, row.id, spot)?;
         }
-        self.tree.absorb(content, row.id, spot)?;
         if spot.parent != row.parent {
             self.tree.prune(content, row.parent)?;
         }
@@ -194,7 +195,6 @@ impl Consumer {
         self.tree.name(content, row.parent, &row.rdn, &mut old_dn)?;
         self.tree.put(content, row, spot)?;
         self.follow(content, row, &old_dn, dn, time_ms)?;
-        self.tree.absorb(content, row.id, spot)?;
         self.tree.prune(content, row.parent)
     }
 }

@@ -5,6 +5,8 @@
 //! In a refresh one thing is different, because messages come in no order: what is below may have been said *before*, with
 //! the name it has now, by which it was put below the container that bore that name until now. Such an entry (`named`) is
 //! not moved along: it stays at the name that was said, below whatever bears that name, which is glue until it comes.
+//! Glue becomes one with what it stands for only after the walk: it may hold up what was said by a *new* name, and that must
+//! not be met on the way and taken for something that was said by an old one.
 
 use super::{Consumer, Phase};
 use crate::feed::emitter::attributes;
@@ -25,7 +27,7 @@ struct Level {
 }
 
 impl Consumer {
-    /// `row` is as it was before; it bears the new name already.
+    /// `row` is as it was before; it bears the new name already. At the end it is one with the glue that held its place.
     pub(super) fn follow<C: Content>(
         &mut self,
         content: &mut C,
@@ -44,6 +46,7 @@ impl Consumer {
             home: None,
             children: Children::new(row.id),
         }];
+        let mut stayed = Vec::new();
         let mut child = Row::default();
         while let Some(level) = levels.last_mut() {
             let Some(id) = level.children.next(content)? else {
@@ -58,13 +61,15 @@ impl Consumer {
                 continue;
             }
             if stays && self.named.has(id) {
-                let home = self.home(content, row.parent, &mut levels)?;
+                let home = self.home(content, row, &mut levels)?;
                 let spot = Spot {
                     parent: home,
                     rdn: &child.rdn,
                 };
                 self.tree.put(content, &child, spot)?;
-                self.tree.absorb(content, id, spot)?;
+                if self.tree.has_glue(home, child.name) {
+                    stayed.push(id);
+                }
                 continue;
             }
             let next = Level {
@@ -78,6 +83,15 @@ impl Consumer {
             };
             self.tell_move(content, &child, &next, time_ms)?;
             levels.push(next);
+        }
+        for id in stayed.into_iter().chain([row.id]) {
+            if content.place(id, &mut child)? {
+                let spot = Spot {
+                    parent: child.parent,
+                    rdn: &child.rdn,
+                };
+                self.tree.absorb(content, id, spot)?;
+            }
         }
         Ok(())
     }
@@ -101,15 +115,16 @@ impl Consumer {
         self.out.emit(content, &event)
     }
 
-    /// The row that bears the old name of the last of `levels`, the first of which was below `top`.
-    fn home<C: Content>(&mut self, content: &mut C, top: Id, levels: &mut [Level]) -> Result<Id, C::Error> {
-        let mut parent = top;
+    /// The row that bears the old name of the last of `levels`, the first of which is `row`. It is never below `row`, whose
+    /// new place may be on that way: what stays must not be met again.
+    fn home<C: Content>(&mut self, content: &mut C, row: &Row, levels: &mut [Level]) -> Result<Id, C::Error> {
+        let mut parent = row.parent;
         for level in levels {
             parent = match level.home {
                 Some(home) => home,
                 None => {
                     let who = Who {
-                        not: Some(level.id),
+                        not: Some(row.id),
                         named: &self.named,
                         doomed: &self.doomed,
                     };

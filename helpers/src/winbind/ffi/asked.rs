@@ -93,8 +93,9 @@ impl Backend for Library {
     }
 
     fn begin(&mut self, listing: Listing) -> Result<(), Failure> {
-        self.listing = None;
+        self.end();
         let context = Self::connect(&self.functions, &mut self.listing)?;
+        self.listed = Some(listing);
         // SAFETY: a live context.
         let code = unsafe {
             match listing {
@@ -114,6 +115,17 @@ impl Backend for Library {
     }
 
     fn end(&mut self) {
+        // Told so, winbindd frees what it has prepared; what it answers matters to nobody, for the connection goes too.
+        if let (Some(connection), Some(listed)) = (&self.listing, self.listed.take()) {
+            let context = connection.context.as_ptr();
+            // SAFETY: a live context.
+            let _ = unsafe {
+                match listed {
+                    Listing::Users => (self.functions.endpwent)(context),
+                    Listing::Groups => (self.functions.endgrent)(context),
+                }
+            };
+        }
         self.listing = None;
     }
 
@@ -155,20 +167,16 @@ impl Backend for Library {
         }
     }
 
-    fn sid_to_id(&mut self, sid: &str) -> Result<(Option<u32>, Option<u32>), Failure> {
-        let context = self.context()?;
-        let sid = self.sid(sid)?;
-        let mut found = WbcUnixId::default();
-        // SAFETY: a live context; reads one SID, writes one id.
-        let code = unsafe { (self.functions.sids_to_unix_ids)(context, &raw const sid, 1, &raw mut found) };
-        self.check(code)?;
-        // wbcIdType: 0 none, 1 uid, 2 gid, 3 both.
-        Ok(match found.kind {
-            1 => (Some(found.id), None),
-            2 => (None, Some(found.id)),
-            3 => (Some(found.id), Some(found.id)),
-            _ => (None, None),
-        })
+    fn sids_to_names(&mut self, sids: &[String]) -> Result<Vec<(String, String, i32)>, Failure> {
+        self.names_of(sids)
+    }
+
+    fn sids_to_ids(&mut self, sids: &[String]) -> Result<Vec<Ids>, Failure> {
+        self.ids_of(sids)
+    }
+
+    fn ids_to_sids(&mut self, ids: &[UnixId]) -> Result<Vec<Option<String>>, Failure> {
+        self.sids_of(ids)
     }
 
     fn id_to_sid(&mut self, id: UnixId) -> Result<String, Failure> {
@@ -196,6 +204,10 @@ impl Backend for Library {
         self.check(code)?;
         // SAFETY: on success `count` SIDs stand there, until `sids` is dropped.
         self.sid_texts(unsafe { slice(sids.as_ref(), count) })
+    }
+
+    fn sid_aliases(&mut self, sid: &str, domain: &str) -> Result<Vec<String>, Failure> {
+        self.aliases_of(sid, domain)
     }
 
     fn authenticate(&mut self, name: &str, domain: &str, proof: &Proof<'_>) -> Result<Account, Failure> {
@@ -240,7 +252,16 @@ impl Backend for Library {
             return Err(self.logon_failure(code, error, None));
         }
         drop(self.owned(error));
-        self.account(info.ok_or(Failure::Unreadable("no account"))?)
+        let mut info = info.ok_or(Failure::Unreadable("no account"))?;
+        self.account(info.get_mut())
+    }
+
+    fn log_on(&mut self, name: &str, password: &str, wanted: &Wanted) -> Result<LoggedOn, Failure> {
+        self.logon(name, password, wanted)
+    }
+
+    fn log_off(&mut self, name: &str, uid: u32, krb5_cache: Option<&str>) -> Result<(), Failure> {
+        self.logoff(name, uid, krb5_cache)
     }
 
     fn change_password(&mut self, name: &str, old: &str, new: &str) -> Result<(), Failure> {
@@ -330,18 +351,18 @@ impl Backend for Library {
     }
 
     fn forget(&mut self) {
+        // Without a word: whoever does not answer would not answer this either.
         self.main = None;
         self.listing = None;
+        self.listed = None;
     }
 }
 
 impl Library {
-    fn account(&self, mut info: Owned<AuthUserInfo>) -> Result<Account, Failure> {
+    pub(super) fn account(&self, info: &mut AuthUserInfo) -> Result<Account, Failure> {
         // The library wipes nothing when it frees: the keys are moved out, not copied.
-        let keys = info.get_mut();
-        let session_key = Zeroizing::new(std::mem::take(&mut keys.user_session_key));
-        let lm_key = Zeroizing::new(std::mem::take(&mut keys.lm_session_key));
-        let info = info.get();
+        let session_key = Zeroizing::new(std::mem::take(&mut info.user_session_key));
+        let lm_key = Zeroizing::new(std::mem::take(&mut info.lm_session_key));
         let mut sids = Vec::new();
         // SAFETY: `num_sids` of them stand there, alive as long as `info`.
         let groups = unsafe { raw_slice(info.sids, info.num_sids) };
@@ -373,25 +394,4 @@ fn response(challenge: [u8; 8], nt: &[u8], lm: &[u8]) -> Result<AuthPassword, Fa
             lm_data: data(lm),
         },
     })
-}
-
-/// `count` values behind what the library gave.
-///
-/// # Safety
-///
-/// If `from` is something, `count` valid values stand there.
-unsafe fn slice<T>(from: Option<&Owned<T>>, count: u32) -> &[T] {
-    // SAFETY: the caller's promise.
-    from.map_or(&[], |from| unsafe { raw_slice(from.as_ptr(), count) })
-}
-
-/// # Safety
-///
-/// `from` is null, or `count` valid values stand there for as long as `'a`.
-unsafe fn raw_slice<'a, T>(from: *const T, count: u32) -> &'a [T] {
-    if from.is_null() {
-        return &[];
-    }
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts(from, (count as usize).min(ENTRIES_MAX)) }
 }

@@ -4,9 +4,10 @@ use std::ffi::{c_char, c_int};
 
 use libloading::Library;
 
+use super::Failure;
 use super::layout::{
     AuthErrorInfo, AuthUserInfo, AuthUserParams, ChangePasswordParams, Context, DomainInfo, InterfaceDetails,
-    PasswordPolicy, Sid, UnixId,
+    LogoffUserParams, LogonUserInfo, LogonUserParams, PasswordPolicy, Sid, TranslatedName, UnixId,
 };
 use crate::CannotStart;
 
@@ -16,6 +17,38 @@ const LIBRARY: &str = "libwbclient.so.0";
 /// `wbcErr`.
 pub(super) type Code = u32;
 type Names = *mut *const c_char;
+
+type GetSidAliases = unsafe extern "C" fn(*mut Context, *const Sid, *mut Sid, u32, *mut *mut u32, *mut u32) -> Code;
+type LookupSids = unsafe extern "C" fn(
+    *mut Context,
+    *const Sid,
+    c_int,
+    *mut *mut DomainInfo,
+    *mut c_int,
+    *mut *mut TranslatedName,
+) -> Code;
+type UnixIdsToSids = unsafe extern "C" fn(*mut Context, *const UnixId, u32, *mut Sid) -> Code;
+type LogonUser = unsafe extern "C" fn(
+    *mut Context,
+    *const LogonUserParams,
+    *mut *mut LogonUserInfo,
+    *mut *mut AuthErrorInfo,
+    *mut *mut PasswordPolicy,
+) -> Code;
+type LogoffUserEx = unsafe extern "C" fn(*mut Context, *const LogoffUserParams, *mut *mut AuthErrorInfo) -> Code;
+
+/// A function that only one kind of request needs: a library without it serves all others.
+pub(super) struct Optional<T> {
+    name: &'static str,
+    found: Option<T>,
+}
+
+impl<T: Copy> Optional<T> {
+    /// The function, or its name.
+    pub(super) fn get(&self) -> Result<T, Failure> {
+        self.found.ok_or(Failure::Missing(self.name))
+    }
+}
 
 /// The functions, each with the type that the header gives it.
 pub(super) struct Functions {
@@ -39,8 +72,10 @@ pub(super) struct Functions {
     pub(super) get_groups: unsafe extern "C" fn(*mut Context, *const c_char, *mut u32, *mut *mut u32) -> Code,
     pub(super) setpwent: unsafe extern "C" fn(*mut Context) -> Code,
     pub(super) getpwent: unsafe extern "C" fn(*mut Context, *mut *mut libc::passwd) -> Code,
+    pub(super) endpwent: unsafe extern "C" fn(*mut Context) -> Code,
     pub(super) setgrent: unsafe extern "C" fn(*mut Context) -> Code,
     pub(super) getgrent: unsafe extern "C" fn(*mut Context, *mut *mut libc::group) -> Code,
+    pub(super) endgrent: unsafe extern "C" fn(*mut Context) -> Code,
     pub(super) lookup_name:
         unsafe extern "C" fn(*mut Context, *const c_char, *const c_char, *mut Sid, *mut c_int) -> Code,
     pub(super) lookup_sid:
@@ -64,6 +99,11 @@ pub(super) struct Functions {
         *mut c_int,
         *mut *mut PasswordPolicy,
     ) -> Code,
+    pub(super) sid_aliases: Optional<GetSidAliases>,
+    pub(super) lookup_sids: Optional<LookupSids>,
+    pub(super) unix_ids_to_sids: Optional<UnixIdsToSids>,
+    pub(super) log_on: Optional<LogonUser>,
+    pub(super) log_off: Optional<LogoffUserEx>,
     /// Last, so that it is unloaded after everything that points into it.
     _library: Library,
 }
@@ -102,8 +142,10 @@ impl Functions {
                 get_groups: symbol(&library, "wbcCtxGetGroups")?,
                 setpwent: symbol(&library, "wbcCtxSetpwent")?,
                 getpwent: symbol(&library, "wbcCtxGetpwent")?,
+                endpwent: symbol(&library, "wbcCtxEndpwent")?,
                 setgrent: symbol(&library, "wbcCtxSetgrent")?,
                 getgrent: symbol(&library, "wbcCtxGetgrent")?,
+                endgrent: symbol(&library, "wbcCtxEndgrent")?,
                 lookup_name: symbol(&library, "wbcCtxLookupName")?,
                 lookup_sid: symbol(&library, "wbcCtxLookupSid")?,
                 lookup_user_sids: symbol(&library, "wbcCtxLookupUserSids")?,
@@ -114,6 +156,11 @@ impl Functions {
                 gid_to_sid: symbol(&library, "wbcCtxGidToSid")?,
                 authenticate: symbol(&library, "wbcCtxAuthenticateUserEx")?,
                 change_password: symbol(&library, "wbcCtxChangeUserPasswordEx")?,
+                sid_aliases: optional(&library, "wbcCtxGetSidAliases"),
+                lookup_sids: optional(&library, "wbcCtxLookupSids"),
+                unix_ids_to_sids: optional(&library, "wbcCtxUnixIdsToSids"),
+                log_on: optional(&library, "wbcCtxLogonUser"),
+                log_off: optional(&library, "wbcCtxLogoffUserEx"),
                 _library: library,
             })
         }
@@ -132,5 +179,31 @@ unsafe fn symbol<T: Copy>(library: &Library, name: &str) -> Result<T, CannotStar
         Err(_) => Err(CannotStart(format!(
             "winbind: {LIBRARY} has no function {name}: it is too old; install a newer libwbclient0"
         ))),
+    }
+}
+
+/// One function that the library may lack.
+///
+/// # Safety
+///
+/// As [`symbol`].
+unsafe fn optional<T: Copy>(library: &Library, name: &'static str) -> Optional<T> {
+    // SAFETY: the caller's promise about `T`.
+    let found = unsafe { library.get::<T>(name) }.ok().map(|found| *found);
+    Optional { name, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_lacks_is_missing_for_its_own_request_only() {
+        let functions = Functions::load().unwrap_or_else(|error| panic!("{}", error.0));
+        assert!(functions.unix_ids_to_sids.get().is_ok() && functions.lookup_sids.get().is_ok());
+        assert!(functions.log_on.get().is_ok() && functions.log_off.get().is_ok());
+        // SAFETY: nobody calls it: there is no such function.
+        let newer = unsafe { optional::<unsafe extern "C" fn()>(&functions._library, "wbcCtxOfAnotherDay") };
+        assert_eq!(newer.get().map(|_| ()), Err(Failure::Missing("wbcCtxOfAnotherDay")));
     }
 }

@@ -90,6 +90,47 @@ pub(super) struct Blob {
     pub(super) length: usize,
 }
 
+/// `struct wbcNamedBlob`.
+#[repr(C)]
+pub(super) struct NamedBlob {
+    pub(super) name: *const c_char,
+    pub(super) flags: u32,
+    pub(super) blob: Blob,
+}
+
+/// `struct wbcLogonUserParams`.
+#[repr(C)]
+pub(super) struct LogonUserParams {
+    pub(super) username: *const c_char,
+    pub(super) password: *const c_char,
+    pub(super) num_blobs: usize,
+    pub(super) blobs: *mut NamedBlob,
+}
+
+/// `struct wbcLogonUserInfo`.
+#[repr(C)]
+pub(super) struct LogonUserInfo {
+    pub(super) info: *mut AuthUserInfo,
+    pub(super) num_blobs: usize,
+    pub(super) blobs: *mut NamedBlob,
+}
+
+/// `struct wbcLogoffUserParams`.
+#[repr(C)]
+pub(super) struct LogoffUserParams {
+    pub(super) username: *const c_char,
+    pub(super) num_blobs: usize,
+    pub(super) blobs: *mut NamedBlob,
+}
+
+/// `struct wbcTranslatedName`.
+#[repr(C)]
+pub(super) struct TranslatedName {
+    pub(super) kind: c_int,
+    pub(super) name: *mut c_char,
+    pub(super) domain_index: c_int,
+}
+
 /// `struct wbcAuthUserInfo`.
 #[repr(C)]
 pub(super) struct AuthUserInfo {

@@ -10,6 +10,8 @@ mod asked;
 mod convert;
 mod functions;
 mod layout;
+mod logon;
+mod many;
 
 use std::ffi::{CString, c_char};
 use std::ptr::{self, NonNull};
@@ -21,9 +23,9 @@ use self::convert::{Owned, name_list, optional_text, read_group, read_user, text
 use self::functions::{Code, Functions};
 use self::layout::{
     AuthErrorInfo, AuthPassword, AuthResponse, AuthUserInfo, AuthUserParams, ChangePassword, ChangePasswordParams,
-    Context, PasswordPolicy, Sid, UnixId as WbcUnixId,
+    Context, PasswordPolicy, Sid,
 };
-use super::backend::{Account, Backend, Details, Failure, Listing, Proof, Reject};
+use super::backend::{Account, Backend, Details, Failure, Ids, Listing, LoggedOn, Proof, Reject, Wanted};
 use super::status::{AUTH_ERROR, DOMAIN_NOT_FOUND, INVALID_SID, PASSWORD_CHANGE_FAILED, SUCCESS};
 use crate::CannotStart;
 use crate::identity::{Domain, Group, GroupKey, Trust, UnixId, User, UserKey};
@@ -48,6 +50,8 @@ pub struct Library {
     // Dropped in this order: contexts before the functions that free them.
     main: Option<Connection>,
     listing: Option<Connection>,
+    /// What is being listed there.
+    listed: Option<Listing>,
     functions: Rc<Functions>,
 }
 
@@ -74,6 +78,7 @@ impl Library {
         Ok(Library {
             main: None,
             listing: None,
+            listed: None,
             functions: Rc::new(Functions::load()?),
         })
     }
@@ -232,4 +237,25 @@ fn secret(text: &str, what: &'static str) -> Result<Zeroizing<Vec<u8>>, Failure>
     bytes.extend_from_slice(text.as_bytes());
     bytes.push(0);
     Ok(bytes)
+}
+
+/// `count` values behind what the library gave.
+///
+/// # Safety
+///
+/// If `from` is something, `count` valid values stand there.
+unsafe fn slice<T>(from: Option<&Owned<T>>, count: u32) -> &[T] {
+    // SAFETY: the caller's promise.
+    from.map_or(&[], |from| unsafe { raw_slice(from.as_ptr(), count) })
+}
+
+/// # Safety
+///
+/// `from` is null, or `count` valid values stand there for as long as `'a`.
+unsafe fn raw_slice<'a, T>(from: *const T, count: u32) -> &'a [T] {
+    if from.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(from, (count as usize).min(ENTRIES_MAX)) }
 }

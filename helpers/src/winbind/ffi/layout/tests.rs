@@ -13,6 +13,7 @@ fn expectations() -> Vec<(String, usize)> {
     identities(&mut at);
     passwords(&mut at);
     user_info(&mut at);
+    logons(&mut at);
     all
 }
 
@@ -28,6 +29,11 @@ fn sizes(size: &mut impl FnMut(&str, usize)) {
     size("struct wbcUserPasswordPolicyInfo", size_of::<PasswordPolicy>());
     size("struct wbcUnixId", size_of::<UnixId>());
     size("struct wbcBlob", size_of::<Blob>());
+    size("struct wbcNamedBlob", size_of::<NamedBlob>());
+    size("struct wbcLogonUserParams", size_of::<LogonUserParams>());
+    size("struct wbcLogonUserInfo", size_of::<LogonUserInfo>());
+    size("struct wbcLogoffUserParams", size_of::<LogoffUserParams>());
+    size("struct wbcTranslatedName", size_of::<TranslatedName>());
     size("wbcErr", size_of::<u32>());
     size("enum wbcSidType", size_of::<c_int>());
     size("enum wbcPasswordChangeRejectReason", size_of::<c_int>());
@@ -162,6 +168,34 @@ fn user_info(at: &mut impl FnMut(&str, &str, usize)) {
     at(info, "logon_server", offset_of!(AuthUserInfo, logon_server));
     at(info, "num_sids", offset_of!(AuthUserInfo, num_sids));
     at(info, "sids", offset_of!(AuthUserInfo, sids));
+}
+
+fn logons(at: &mut impl FnMut(&str, &str, usize)) {
+    at("wbcNamedBlob", "flags", offset_of!(NamedBlob, flags));
+    at("wbcNamedBlob", "blob.data", offset_of!(NamedBlob, blob));
+    at("wbcBlob", "length", offset_of!(Blob, length));
+    at("wbcLogonUserParams", "password", offset_of!(LogonUserParams, password));
+    at(
+        "wbcLogonUserParams",
+        "num_blobs",
+        offset_of!(LogonUserParams, num_blobs),
+    );
+    at("wbcLogonUserParams", "blobs", offset_of!(LogonUserParams, blobs));
+    at("wbcLogonUserInfo", "info", offset_of!(LogonUserInfo, info));
+    at("wbcLogonUserInfo", "num_blobs", offset_of!(LogonUserInfo, num_blobs));
+    at("wbcLogonUserInfo", "blobs", offset_of!(LogonUserInfo, blobs));
+    at(
+        "wbcLogoffUserParams",
+        "num_blobs",
+        offset_of!(LogoffUserParams, num_blobs),
+    );
+    at("wbcLogoffUserParams", "blobs", offset_of!(LogoffUserParams, blobs));
+    at("wbcTranslatedName", "name", offset_of!(TranslatedName, name));
+    at(
+        "wbcTranslatedName",
+        "domain_index",
+        offset_of!(TranslatedName, domain_index),
+    );
 }
 
 #[test]
