@@ -81,7 +81,14 @@ async fn ready(State(handle): State<Arc<Handle>>) -> (StatusCode, String) {
         return (StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer\n".into());
     };
     if figures.lifecycle == "ready" {
-        return (StatusCode::OK, "ready\n".into());
+        let shared = figures
+            .feeds
+            .iter()
+            .filter(|feed| feed.role != "alone" && !feed.role.is_empty());
+        let roles: String = shared
+            .map(|feed| format!("feed {}: {}\n", feed.name, feed.role))
+            .collect();
+        return (StatusCode::OK, format!("ready\n{roles}"));
     }
     let mut text = format!("{}\n", figures.lifecycle);
     for listener in figures.listeners.iter().filter(|listener| listener.state != "ready") {

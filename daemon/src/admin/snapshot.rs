@@ -239,6 +239,9 @@ pub struct Feed {
     /// `starting`, `connecting`, `refresh`, `persist`, `held` (too many deletes: an operator decides), `idle` (between two
     /// polls), `waiting` (no session; it is tried again), `full` (the outbox is), `failed` (the state cannot be written).
     pub phase: String,
+    /// Whether this daemon delivers it: `alone` (nobody else may), `leader`, `follower`, `taking-over` (it has the lease, and
+    /// reads what was said), `cut-off` (it cannot read the stream).
+    pub role: String,
     /// Whether an operator has stopped its delivery.
     pub paused: bool,
     /// Whether source and sinks are as they should be.
@@ -288,7 +291,7 @@ pub struct FeedShard {
     /// Its number.
     pub shard: u64,
     /// `starting`, `connecting`, `ready`, `retrying`, `setting` (a person is needed), `fenced` (another daemon delivers),
-    /// `ended`, `closed`.
+    /// `ended`, `standby` (this daemon follows), `closed`.
     pub state: String,
     /// Its sink has everything up to this number.
     pub acknowledged: u64,

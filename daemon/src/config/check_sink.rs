@@ -12,8 +12,8 @@ use super::plan::TlsClient;
 use super::raw_sink::{Family, Sink, Type};
 use super::values;
 use crate::feed::sink::{
-    Acknowledge, CommandPlan, FilePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind, SinkPlan,
-    SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
+    Acknowledge, CommandPlan, FilePlan, LeasePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind,
+    SinkPlan, SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
 };
 
 /// Settings of every sink.
@@ -24,6 +24,7 @@ const COMMON: [&str; 5] = [
     "deliver_timeout",
     "grace",
 ];
+const LEASE_TTL: Duration = Duration::from_secs(5);
 const NATS_PORT: u16 = 4222;
 
 /// The settings that a kind of sink knows beside [`COMMON`].
@@ -45,6 +46,8 @@ fn own(kind: Type) -> &'static [&'static str] {
             "storage",
             "stream_bytes_max",
             "stream_age_max",
+            "lease",
+            "lease_ttl",
             "credentials_file",
             "token_file",
             "user",
@@ -345,9 +348,15 @@ fn nats(p: &mut Problems, raw: &Sink, folder: &Folder) -> Option<NatsPlan> {
     let names = [
         (&raw.stream, "a stream's name", false),
         (&raw.subject, "a subject", true),
+        (&raw.lease, "a bucket's name", false),
     ];
     for (name, what, dots) in names {
         nats_name(p, name.as_ref(), what, dots)?;
+    }
+    if let (None, Some(ttl)) = (&raw.lease, &raw.lease_ttl) {
+        p.error(&ttl.place, "`lease_ttl` is of a lease, and there is no `lease`")
+            .help("write lease = \"BUCKET\" where several daemons share this feed; leave both out where one has it");
+        return None;
     }
     let authentication = nats_authentication(p, raw, folder)?;
     Some(NatsPlan {
@@ -361,6 +370,10 @@ fn nats(p: &mut Problems, raw: &Sink, folder: &Folder) -> Option<NatsPlan> {
         storage: raw.storage.as_ref().map_or(Storage::File, |at| at.value),
         stream_bytes_max: raw.stream_bytes_max.as_ref().map_or(0, |at| at.value as u64),
         stream_age_max: raw.stream_age_max.as_ref().map_or(Duration::ZERO, |at| at.value),
+        lease: raw.lease.as_ref().map(|bucket| LeasePlan {
+            bucket: bucket.value.clone(),
+            ttl: raw.lease_ttl.as_ref().map_or(LEASE_TTL, |at| at.value),
+        }),
     })
 }
 

@@ -141,9 +141,6 @@ impl Kind {
             (Kind::Upstream, "bind_connections") => {
                 "connections for binds are opened on demand; bound them with `bind_connections_max`"
             }
-            (Kind::Sink, "lease" | "lease_ttl") => {
-                "one daemon delivers a feed; that several share one is to come (docs/feed-high-availability.md)"
-            }
             (Kind::Upstream, "srv") => "servers are named one by one, with `url`",
             (Kind::Listen, "proxy_protocol") => "the PROXY protocol is to come",
             (Kind::Listen, "clients_file" | "authenticate" | "require_message_authenticator" | "limit_proxy_state") => {
@@ -390,6 +387,8 @@ pub(super) const SINK: &[&str] = &[
     "storage",
     "stream_bytes_max",
     "stream_age_max",
+    "lease",
+    "lease_ttl",
     "credentials_file",
     "user",
     "password_file",

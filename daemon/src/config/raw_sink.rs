@@ -110,6 +110,10 @@ pub struct Sink {
     pub stream_bytes_max: Option<At<usize>>,
     /// `stream_age_max`.
     pub stream_age_max: Option<At<Duration>>,
+    /// `lease`.
+    pub lease: Option<At<String>>,
+    /// `lease_ttl`.
+    pub lease_ttl: Option<At<Duration>>,
     /// `credentials_file`.
     pub credentials_file: Option<At<String>>,
     /// `user`.
@@ -127,6 +131,9 @@ pub struct Sink {
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// A server forgets with a delay of up to a second, so a shorter lease would be a lie.
+const LEASE_TTL_MIN: Duration = Duration::from_secs(2);
+const LEASE_TTL_MAX: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 const FILES_MAX: usize = 1000;
 const REPLICAS_MAX: usize = 5;
@@ -174,6 +181,8 @@ pub fn read(p: &mut Problems, mut section: Section<'_>) -> Sink {
         storage: section.choice(p, "storage", &STORAGES, &[]),
         stream_bytes_max: section.size(p, "stream_bytes_max", 0, 1024 * TIB),
         stream_age_max: section.duration(p, "stream_age_max", Duration::ZERO, DURATION_MAX),
+        lease: section.string(p, "lease"),
+        lease_ttl: section.duration(p, "lease_ttl", LEASE_TTL_MIN, LEASE_TTL_MAX),
         credentials_file: section.string(p, "credentials_file"),
         user: section.string(p, "user"),
         password_file: section.string(p, "password_file"),
@@ -226,6 +235,8 @@ impl Sink {
             storage: None,
             stream_bytes_max: None,
             stream_age_max: None,
+            lease: None,
+            lease_ttl: None,
             credentials_file: None,
             user: None,
             password_file: None,

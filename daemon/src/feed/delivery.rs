@@ -23,6 +23,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
+use super::lead::{Gate, Leader, Told};
 use super::mailbox::{Letter, Mailbox};
 use super::sink::{self, Failure, Sink, SinkError, Sinks};
 use super::status::Status;
@@ -38,6 +39,8 @@ struct Common {
     sinks: Sinks,
     mailbox: Arc<Mailbox>,
     status: Arc<Status>,
+    /// Where the shards wait while another daemon delivers; none: nobody else may.
+    gate: Option<Rc<Gate>>,
     /// How many may deliver at once.
     permits: Semaphore,
     /// Nobody takes anything any more: the feed has no reason to go on.
@@ -58,6 +61,8 @@ pub struct Parts {
     pub mailbox: Arc<Mailbox>,
     /// How it stands.
     pub status: Arc<Status>,
+    /// How far the writer is, where several daemons share the feed.
+    pub told: watch::Receiver<Told>,
     /// Up to where each shard's sink had them when the feed began; as many as there are shards.
     pub acknowledged: Vec<u64>,
     /// Called when a sink has ended for good.
@@ -113,7 +118,9 @@ async fn all(
     mut stopped: watch::Receiver<bool>,
     grace: Duration,
 ) {
+    let lease = parts.plan.sink.kind.lease().cloned();
     let common = Rc::new(Common {
+        gate: lease.is_some().then(|| Rc::new(Gate::new())),
         sinks: Sinks::new(parts.plan.sink.clone(), &parts.plan.name),
         permits: Semaphore::new(parts.plan.workers.max(1)),
         plan: parts.plan,
@@ -122,6 +129,19 @@ async fn all(
         ended: parts.ended,
     });
     let shards = LocalSet::new();
+    if let (Some(lease), Some(gate)) = (lease, &common.gate) {
+        let leader = Leader {
+            sinks: common.sinks.clone(),
+            lease,
+            shards: u16::try_from(ends.len()).unwrap_or(u16::MAX),
+            mailbox: Arc::clone(&common.mailbox),
+            status: Arc::clone(&common.status),
+            gate: Rc::clone(gate),
+            told: parts.told,
+            stopped: stopped.clone(),
+        };
+        shards.spawn_local(leader.run());
+    }
     for ((acknowledged, letters), number) in ends.into_iter().zip(0_u16..) {
         let backoff = Backoff::new(span(common.plan.retry_min), span(common.plan.retry_max));
         let shard = Shard {
@@ -176,6 +196,28 @@ struct Shard {
 
 impl Shard {
     async fn run(mut self) {
+        let Some(gate) = self.common.gate.clone() else {
+            return self.term().await;
+        };
+        let mut stopped = self.stopped.clone();
+        while !*stopped.borrow() {
+            self.say("standby");
+            tokio::select! {
+                () = gate.until(true) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            let _inside = gate.enter();
+            // What was handed over in another term has another number by now, or is said.
+            while self.letters.try_recv().is_ok() {}
+            tokio::select! {
+                () = self.term() => {}
+                () = gate.until(false) => {}
+            }
+        }
+    }
+
+    /// Delivers until the feed stops.
+    async fn term(&mut self) {
         let mut held = None;
         while let Some(mut sink) = self.connect().await {
             let next = self.attend(&mut sink, &mut held).await;
@@ -205,6 +247,11 @@ impl Shard {
                 _ = self.stopped.wait_for(|stopped| *stopped) => return None,
             };
             match connected {
+                Ok(sink) if common.gate.as_ref().is_some_and(|gate| !gate.may(sink.position())) => {
+                    let text = "somebody else has written to the stream since it was read";
+                    self.failed(&SinkError::new(Failure::Fenced, text)).await;
+                    return None;
+                }
                 Ok(sink) => {
                     if let Some(last) = sink.last().filter(|last| *last > self.after) {
                         self.after = last;
@@ -225,12 +272,13 @@ impl Shard {
         }
     }
 
-    fn acknowledge(&mut self, upto: u64) {
+    fn acknowledge(&mut self, upto: u64, position: u64) {
         if upto > self.after {
             self.after = upto;
             self.common.mailbox.say(Letter::Acknowledged {
                 shard: self.number,
                 upto,
+                position,
             });
         }
     }
@@ -322,17 +370,21 @@ impl Shard {
         let Ok(_permit) = common.permits.acquire().await else {
             return Next::End;
         };
+        if common.gate.as_ref().is_some_and(|gate| !gate.holds()) {
+            let error = SinkError::new(Failure::Fenced, "the lease has run out");
+            return self.failed(&error).await;
+        }
         match sink.deliver(&batch).await {
             Ok(delivered) => {
                 self.count(&events, delivered.upto);
-                self.acknowledge(delivered.upto.min(last));
+                self.acknowledge(delivered.upto.min(last), sink.position());
                 self.backoff.reset();
                 Next::Go
             }
             Err(error) => {
                 if let Some(upto) = error.upto {
                     self.count(&events, upto);
-                    self.acknowledge(upto.min(last));
+                    self.acknowledge(upto.min(last), sink.position());
                 }
                 self.failed(&error).await
             }
@@ -388,6 +440,16 @@ impl Shard {
                 shard.last_error.clone_from(&error.text);
                 "retrying".clone_into(&mut shard.state);
             }
+        }
+        if let Some(gate) = common
+            .gate
+            .as_ref()
+            .filter(|_| !matches!(error.failure, Failure::Refused { .. }))
+        {
+            // What the stream has is read from it before anything more is said.
+            gate.fail(error.failure == Failure::Fenced);
+            let _ = self.stopped.wait_for(|stopped| *stopped).await;
+            return Next::End;
         }
         let mut wait = Duration::from_micros(self.backoff.next(&mut self.rng).as_micros());
         let next = match &error.failure {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::command::Command;
+use super::lead::Lead;
 use crate::drive::Job;
 use crate::worker::Inbox;
 
@@ -49,6 +50,8 @@ pub enum Letter {
         shard: u16,
         /// The number.
         upto: u64,
+        /// The position in the stream at which it is, where there is a stream.
+        position: u64,
     },
     /// A sink that was just connected knows this number as the shard's last. Where the state was made anew, that may be
     /// higher than any that was given.
@@ -67,6 +70,8 @@ pub enum Letter {
         /// What the sink said.
         why: String,
     },
+    /// Who delivers a feed that several daemons share.
+    Lead(Lead),
     /// What an operator says.
     Command(Command),
     /// The feed is about to end: the session is closed, what was taken is kept, and nothing more is handed to shards.

@@ -12,6 +12,7 @@
 
 pub mod command;
 mod delivery;
+mod lead;
 pub mod mailbox;
 pub mod sink;
 mod status;
@@ -25,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::admin::snapshot;
 use crate::config::plan::{self, Plan};
@@ -100,7 +102,8 @@ impl Line {
     pub fn snapshot(&self) -> snapshot::Feed {
         let mut feed = self.status.lock().clone();
         let source = matches!(feed.phase.as_str(), "refresh" | "persist" | "held" | "idle");
-        feed.ready = source && feed.shards.iter().all(|shard| shard.state == "ready");
+        let follows = feed.role == "follower";
+        feed.ready = source && (follows || feed.shards.iter().all(|shard| shard.state == "ready"));
         feed
     }
 
@@ -187,7 +190,13 @@ impl Feeds {
         ));
         let ended = Arc::clone(&self.ended);
         let acknowledged = store::acknowledged(&file).map_err(|error| error.to_string())?;
+        let told = watch::Sender::new(lead::Told::default());
+        let is_shared = feed.sink.kind.lease().is_some();
+        if is_shared {
+            "follower".clone_into(&mut status.lock().role);
+        }
         let (delivery, shards) = Delivery::start(delivery::Parts {
+            told: told.subscribe(),
             plan: Arc::clone(feed),
             mailbox: Arc::clone(&mailbox),
             status: Arc::clone(&status),
@@ -204,6 +213,7 @@ impl Feeds {
             worker,
             shards,
             status: Arc::clone(&status),
+            told: is_shared.then_some(told),
             lock,
         };
         let thread = std::thread::Builder::new()

@@ -16,6 +16,7 @@ impl Status {
             directory: directory.to_owned(),
             sink: sink.to_owned(),
             phase: "starting".to_owned(),
+            role: "alone".to_owned(),
             shards: (0..shards)
                 .map(|shard| FeedShard {
                     shard: u64::from(shard),

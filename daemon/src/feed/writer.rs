@@ -8,6 +8,7 @@
 //! session begins where the kept cookie says. Nothing is ever wiped because of an error.
 
 mod commands;
+mod lead;
 mod session;
 mod work;
 
@@ -18,7 +19,9 @@ use engine::core::backoff::Backoff;
 use engine::core::rng::Rng;
 use engine::core::time::Span;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
+use super::lead::Told;
 use super::mailbox::{Letter, Mailbox};
 use super::status::Status;
 use super::store::{Batch, File, Lock, StoreError};
@@ -51,6 +54,8 @@ pub struct Parts {
     pub shards: Vec<UnboundedSender<Handover>>,
     /// How it stands.
     pub status: Arc<Status>,
+    /// Where several daemons share it: how far the writer is.
+    pub told: Option<watch::Sender<Told>>,
     /// Its folder.
     pub lock: Lock,
 }
@@ -65,6 +70,8 @@ pub(super) struct Lasting {
     pub(super) rng: Rng,
     /// Before this no session begins.
     pub(super) not_before: Option<Instant>,
+    /// The stream's end at the last take-over.
+    pub(super) taken_at: u64,
 }
 
 impl Lasting {
@@ -87,6 +94,7 @@ impl Parts {
             backoff: Backoff::new(span(self.plan.retry_min), span(self.plan.retry_max)),
             rng: Rng::new(u64::from(std::process::id()) ^ u64::from(self.number) << 32),
             not_before: None,
+            taken_at: 0,
         };
         let mut file = Some(first);
         loop {
@@ -147,7 +155,8 @@ impl Parts {
                 // A shard that asks for more says again how far it is. A dead letter is refused once more.
                 Some(Letter::Acknowledged { .. } | Letter::Known { .. } | Letter::Dead { .. }) => {}
                 Some(Letter::Messages { bytes, .. }) => self.mailbox.give(bytes),
-                Some(Letter::Ended { .. } | Letter::Drain) => {}
+                // What is said of the stream is read once more by the next to work, who says from where.
+                Some(Letter::Ended { .. } | Letter::Drain | Letter::Lead(_)) => {}
             }
         }
     }

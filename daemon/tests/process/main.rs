@@ -2,7 +2,8 @@
 //! NSS and PAM modules of nss-pam-ldapd, Cyrus SASL.
 //!
 //! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
-//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`;
+//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`,
+//! `USHERD_TEST_TAKEOVERS`;
 //! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
 
 #![cfg(test)]
@@ -18,6 +19,7 @@ mod deaths;
 mod fake;
 mod feed;
 mod feed_sinks;
+mod feed_takeover;
 mod helpers;
 mod helpers_crash;
 mod helpers_dbus;

@@ -3,7 +3,7 @@
 //! Both keep the directory's content for themselves; one delivers. The other must know, at any moment, what the stream's
 //! readers believe of each entry, or it could not go on where the first was killed. Numbers do not tell: each daemon has
 //! its own, and a change that one saw alone the other may have seen together with the next. What both see is the entry:
-//! its [`State`] is a digest of name, attributes and CSN, and every message bears it.
+//! its [`State`] is a digest of name and attributes, and every message bears it.
 //!
 //! The events that wait here are by construction what leads from the readers' belief to our content. Three rules keep
 //! that true while the other one publishes:
@@ -38,14 +38,15 @@ impl State {
     #[must_use]
     pub fn of(event: &Event<'_>) -> State {
         match event.op {
-            Op::Add | Op::Modify | Op::Move => State::kept(event.dn, event.attributes, event.csn),
+            Op::Add | Op::Modify | Op::Move => State::kept(event.dn, event.attributes),
             Op::Delete | Op::RefreshDone | Op::Heartbeat => State::Gone,
         }
     }
 
-    /// The state of an entry. The order of attributes and of values, which servers choose, does not matter.
+    /// The state of an entry: its name and its attributes as they are kept. The change's number is no part of it, because
+    /// not every way to a state tells it (what is below a renamed container is not sent). The order of attributes and of values, which servers choose, does not matter.
     #[must_use]
-    pub fn kept(dn: &str, attributes: Attributes<'_>, csn: Option<&str>) -> State {
+    pub fn kept(dn: &str, attributes: Attributes<'_>) -> State {
         let mut parts: Vec<(Vec<u8>, u8, &[u8])> = Vec::new();
         for attribute in attributes {
             let name = attribute.name.to_ascii_lowercase();
@@ -57,7 +58,6 @@ impl State {
         parts.sort_unstable();
         let mut hash = Sha256::new();
         put(&mut hash, dn.as_bytes());
-        put(&mut hash, csn.unwrap_or_default().as_bytes());
         for (name, kind, value) in &parts {
             put(&mut hash, name);
             hash.update([*kind]);
@@ -130,6 +130,18 @@ impl Standby {
             self.noted.insert(uuid, said);
         }
         None
+    }
+
+    /// How many entries are noted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.noted.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.noted.is_empty()
     }
 
     /// An event was made here that leads an entry to this state. True: the stream has said so already; neither it nor what

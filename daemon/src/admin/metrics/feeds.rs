@@ -5,12 +5,18 @@ use crate::admin::snapshot::{Feed, Snapshot};
 
 type Figure = (&'static str, &'static str, &'static str, fn(&Feed) -> u64);
 
-const FIGURES: [Figure; 12] = [
+const FIGURES: [Figure; 13] = [
     (
         "usherd_feed_ready",
         "gauge",
         "1 while source and every sink are as they should be.",
         |one| u64::from(one.ready),
+    ),
+    (
+        "usherd_feed_leader",
+        "gauge",
+        "1 while this daemon delivers the feed; 0 while it follows another.",
+        |one| u64::from(matches!(one.role.as_str(), "alone" | "leader")),
     ),
     ("usherd_feed_entries", "gauge", "Entries in the kept content.", |one| {
         one.entries

@@ -60,10 +60,11 @@ pub fn status(args: &Status) -> Result<ExitCode, String> {
         let paused = if feed.paused { ", paused" } else { "" };
         let _ = writeln!(
             text,
-            "{}: {} ({ready}{paused}), of {} to {}\n  entries {}, last number {}, lag {} ms\n  outbox {} events, {} bytes\n  \
+            "{}: {} ({ready}, {}{paused}), of {} to {}\n  entries {}, last number {}, lag {} ms\n  outbox {} events, {} bytes\n  \
              cookie {}",
             feed.name,
             feed.phase,
+            feed.role,
             feed.directory,
             feed.sink,
             feed.entries,

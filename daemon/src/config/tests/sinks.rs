@@ -73,12 +73,14 @@ fn defaults_and_what_is_written() {
     let SinkKind::Nats(nats) = kind(
         &fixture,
         "type = \"nats\"\nurl = \"nats://a.example, b.example:4333\"\nuser = \"u\"\npassword_file = \"secret\"\n\
-         stream_age_max = \"7d\"\n",
+         stream_age_max = \"7d\"\nlease = \"leases\"\nlease_ttl = \"3s\"\n",
     ) else {
         panic!("nats")
     };
     assert_eq!(nats.servers, ["nats://a.example:4222", "nats://b.example:4333"]);
     assert_eq!(nats.stream_age_max, Duration::from_secs(7 * 24 * 3600));
+    let lease = nats.lease.as_ref().unwrap();
+    assert_eq!((lease.bucket.as_str(), lease.ttl), ("leases", Duration::from_secs(3)));
     assert!(matches!(&nats.authentication, NatsAuthentication::Password(user, _) if user == "u"));
     for (shown, kind) in [(format!("{hook:?}"), "webhook"), (format!("{nats:?}"), "nats")] {
         assert!(
@@ -178,8 +180,12 @@ fn every_mistake_has_its_place() {
             vec!["3:10 this cannot be a stream's name"],
         ),
         (
-            "type = \"nats\"\nurl = \"nats://a\"\nlease = \"l\"\n",
-            vec!["3:1 `lease` is not part of this version"],
+            "type = \"nats\"\nurl = \"nats://a\"\nlease = \"a b\"\n",
+            vec!["3:9 this cannot be a bucket's name"],
+        ),
+        (
+            "type = \"nats\"\nurl = \"nats://a\"\nlease_ttl = \"3s\"\n",
+            vec!["3:13 `lease_ttl` is of a lease, and there is no `lease`"],
         ),
         (
             "type = \"nats\"\nurl = \"nats://a\"\ntoken_file = \"secret\"\ncredentials_file = \"secret\"\n",

@@ -26,10 +26,9 @@ mod ndjson;
 mod plan;
 mod python;
 mod socket;
+pub mod takeover;
 #[cfg(test)]
-mod takeover;
-#[cfg(test)]
-mod tests;
+pub(in crate::feed) mod tests;
 mod webhook;
 
 use std::sync::Arc;
@@ -38,8 +37,8 @@ use engine::feed::event::Event;
 
 pub use error::{Delivered, Failure, SinkError};
 pub use plan::{
-    Acknowledge, CommandPlan, FilePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind, SinkPlan,
-    SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
+    Acknowledge, CommandPlan, FilePlan, LeasePlan, NatsAuthentication, NatsPlan, PythonAddress, PythonPlan, SinkKind,
+    SinkPlan, SocketPlace, SocketPlan, Storage, Timeouts, WebhookFormat, WebhookPlan,
 };
 
 /// What is delivered at once.
@@ -138,6 +137,14 @@ impl Sink {
             Sink::File(sink) => sink.last(),
             Sink::Nats(sink) => sink.last(),
             Sink::Ndjson(_) | Sink::Command(_) | Sink::Python(_) | Sink::Socket(_) | Sink::Webhook(_) => None,
+        }
+    }
+
+    /// The position of the last message that is known to be in the stream; 0: none, or there is no stream.
+    pub fn position(&self) -> u64 {
+        match self {
+            Sink::Nats(sink) => sink.position(),
+            _ => 0,
         }
     }
 

@@ -226,6 +226,10 @@ impl Nats {
         self.newest.seq
     }
 
+    pub(super) fn position(&self) -> u64 {
+        self.newest.position
+    }
+
     pub(super) async fn deliver(&mut self, batch: &Batch<'_>) -> Result<Delivered, SinkError> {
         let mut upto = None;
         for event in batch.events {

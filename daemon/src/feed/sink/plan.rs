@@ -50,6 +50,14 @@ pub enum SinkKind {
 }
 
 impl SinkKind {
+    /// By what several daemons share the feed, where they do.
+    pub fn lease(&self) -> Option<&LeasePlan> {
+        match self {
+            SinkKind::Nats(nats) => nats.lease.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Its word in the configuration.
     pub fn name(&self) -> &'static str {
         match self {
@@ -225,6 +233,15 @@ impl fmt::Debug for NatsAuthentication {
     }
 }
 
+/// Which of several daemons delivers a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasePlan {
+    /// The key-value bucket.
+    pub bucket: String,
+    /// How long a leader that has fallen silent keeps its place, 2 s to 10 s.
+    pub ttl: Duration,
+}
+
 /// A JetStream stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NatsPlan {
@@ -248,4 +265,6 @@ pub struct NatsPlan {
     pub stream_bytes_max: u64,
     /// How long messages are kept, where it is made here; zero: for ever.
     pub stream_age_max: Duration,
+    /// Several daemons share the feed by this; none: this one has it alone.
+    pub lease: Option<LeasePlan>,
 }

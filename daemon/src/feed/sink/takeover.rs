@@ -1,15 +1,15 @@
 //! More than one daemon for one feed, with the sink `nats`: see docs/feed-high-availability.md.
 //!
 //! Leadership, and the reading back of the stream, against the real server; what is made of it is decided in
-//! `engine::feed::standby`. The feed's runner does not ask for them in this version, so they are built with the tests.
+//! `engine::feed::standby`. `feed::lead` asks for them.
 
 mod follow;
 mod lease;
 
-pub use follow::Follow;
-pub use lease::{Leadership, LeasePlan};
+pub use follow::{End, Follow, Published};
+pub use lease::Leadership;
 
-use super::{Shared, SinkError, Sinks, nats};
+use super::{LeasePlan, Shared, SinkError, Sinks, nats};
 
 impl Sinks {
     /// This daemon's part in the leadership.
@@ -28,12 +28,12 @@ impl Sinks {
         Follow::open(self.stream()?, after).await
     }
 
-    /// The position of the stream's last message; 0: it has none.
+    /// Where the stream ends, over so many shards.
     ///
     /// # Errors
     /// It cannot be read, or is none.
-    pub async fn end(&self) -> Result<u64, SinkError> {
-        follow::end(self.stream()?).await
+    pub async fn end(&self, shards: u16) -> Result<End, SinkError> {
+        follow::end(self.stream()?, shards).await
     }
 
     fn stream(&self) -> Result<&nats::Shared, SinkError> {

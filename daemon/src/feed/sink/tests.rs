@@ -15,17 +15,17 @@ use engine::feed::event::{Attributes, Event, Op};
 use super::{Batch, SinkKind, SinkPlan, Sinks, Timeouts};
 
 /// A folder of a test; removed at the end.
-struct Folder(PathBuf);
+pub(in crate::feed) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub(in crate::feed) fn new(name: &str) -> Folder {
         let folder = std::env::temp_dir().join(format!("usherd-sink-test-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         Folder(folder)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(in crate::feed) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }

@@ -5,8 +5,11 @@ use engine::feed::store::{Content, Facts, Id, NewRow, Place, Row};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement, params};
 
+use super::following::{Following, Stream};
 use super::outbox::Outbox;
 use super::{StoreError, value};
+use crate::feed::sink::takeover::Published;
+use engine::feed::standby::State;
 
 /// Prepared statements of an open file.
 pub struct Kept<'c> {
@@ -29,6 +32,11 @@ pub struct Kept<'c> {
     connection: &'c Connection,
     /// Events on their way out.
     pub outbox: Outbox<'c>,
+    /// While another daemon delivers: what that one has said.
+    pub following: Option<Following>,
+    /// The last position at which this daemon has published itself.
+    pub published: u64,
+    stream: Stream,
 }
 
 impl<'c> Kept<'c> {
@@ -59,6 +67,9 @@ impl<'c> Kept<'c> {
             scratch: Vec::new(),
             connection,
             outbox: Outbox::new(connection, partitions)?,
+            following: None,
+            published: 0,
+            stream: Stream::default(),
         })
     }
 
@@ -80,9 +91,53 @@ impl<'c> Kept<'c> {
             head.encode(&mut self.scratch);
             self.set_meta.execute(params!["head", self.scratch])?;
         }
+        self.keep_stream()?;
         super::commit(self.connection)?;
         self.outbox.committed();
         Ok(())
+    }
+
+    fn keep_stream(&mut self) -> Result<(), StoreError> {
+        let stream = match &self.following {
+            Some(following) => following.stream(),
+            // Nothing waits, so everything up to there is said and written down.
+            None if self.outbox.head().rows == 0 && self.published > self.stream.position => Stream {
+                position: self.published,
+                cookie: std::mem::take(&mut self.stream.cookie),
+            },
+            None => return Ok(()),
+        };
+        if stream != self.stream || self.following.is_none() {
+            self.set_meta.execute(params!["stream", stream.encode()])?;
+            self.stream = stream;
+        }
+        Ok(())
+    }
+
+    /// Outside of a transaction: another daemon delivers from now on, or may. What it says is read from behind the kept
+    /// position, or from behind `at_most`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn follow(&mut self, at_most: u64) -> Result<(), StoreError> {
+        let kept = value(&mut self.meta, "stream")?;
+        self.stream = kept.map_or(Stream::default(), |bytes| Stream::decode(&bytes));
+        self.stream.position = self.stream.position.min(at_most);
+        self.published = 0;
+        self.outbox.stand_aside();
+        self.following = Some(Following::begin(&self.stream, &mut self.outbox)?);
+        Ok(())
+    }
+
+    /// Inside a transaction: another daemon has published this; `kept` is how its entry is kept here.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn seen(&mut self, published: &Published, kept: State) -> Result<(), StoreError> {
+        match &mut self.following {
+            Some(following) => following.seen(&mut self.outbox, published, kept),
+            None => Ok(()),
+        }
     }
 
     /// What was said by [`Kept::set_flag`]; false when nothing was.
@@ -108,7 +163,7 @@ impl<'c> Kept<'c> {
     /// The disk's.
     pub fn reset(&mut self) -> Result<(), StoreError> {
         self.connection.execute_batch(
-            "DELETE FROM content; DELETE FROM outbox; DELETE FROM dead; DELETE FROM meta WHERE key = 'facts'",
+            "DELETE FROM content; DELETE FROM outbox; DELETE FROM dead; DELETE FROM meta WHERE key IN ('facts', 'stream')",
         )?;
         self.outbox.reset();
         Ok(())
@@ -245,7 +300,10 @@ impl Content for Kept<'_> {
     }
 
     fn emit(&mut self, event: &Event<'_>) -> Result<u64, StoreError> {
-        self.outbox.emit(event)
+        match &mut self.following {
+            Some(following) => following.emit(&mut self.outbox, event),
+            None => self.outbox.emit(event),
+        }
     }
 
     fn facts(&mut self) -> Result<Facts, StoreError> {

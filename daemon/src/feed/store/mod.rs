@@ -8,13 +8,15 @@
 //! outbox(key, event)                                 key = shard << 48 | sequence number
 //! dead(key, why, time, event)                        events that a sink refused for good
 //! shard(shard, acked)                                up to where each shard's sink has them
-//! meta(key, value)                                   facts, head (next number, rows, bytes), partitions
+//! meta(key, value)                                   facts, head (next number, rows, bytes), partitions, and
+//!                                                    stream (how far the stream of a shared feed is read)
 //! ```
 //!
 //! An outgoing event lies at the end of its shard's part of one table, so that an insert appends, and what a sink has taken
 //! is one range to delete. Statements are prepared once, for as long as the file is open.
 
 mod content;
+mod following;
 mod outbox;
 
 use std::fmt;

@@ -19,6 +19,8 @@ const BATCH_BYTES_MAX: usize = 512 * 1024;
 const FRESH_BYTES_MAX: usize = 1 << 20;
 /// Bits of a key that are the sequence number.
 const SEQ_BITS: u32 = 48;
+/// A number that no feed comes to, and far enough from any other within [`SEQ_BITS`].
+const ASIDE: u64 = 1 << 46;
 
 /// Events of one shard, in order, in their binary form.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +157,7 @@ pub struct Outbox<'c> {
     delete: Statement<'c>,
     set_acked: Statement<'c>,
     lift: Statement<'c>,
+    lowest: Statement<'c>,
     bury: Statement<'c>,
     take: Statement<'c>,
     graves: Statement<'c>,
@@ -188,6 +191,7 @@ impl<'c> Outbox<'c> {
             delete: prepare("DELETE FROM outbox WHERE key >= ?1 AND key <= ?2")?,
             set_acked: prepare("INSERT INTO shard VALUES(?1, ?2) ON CONFLICT(shard) DO UPDATE SET acked = ?2")?,
             lift: prepare("UPDATE outbox SET key = key + ?1")?,
+            lowest: prepare(&format!("SELECT min(key & {}) FROM outbox", (1_i64 << SEQ_BITS) - 1))?,
             bury: prepare("INSERT OR REPLACE INTO dead VALUES(?1, ?2, ?3, (SELECT event FROM outbox WHERE key = ?1))")?,
             take: prepare("SELECT event FROM outbox WHERE key = ?")?,
             graves: prepare("SELECT key, why, time, event FROM dead WHERE key >= ?1 ORDER BY key LIMIT ?2")?,
@@ -313,23 +317,16 @@ impl<'c> Outbox<'c> {
     /// # Errors
     /// The disk's.
     pub fn clear(&mut self) -> Result<(), StoreError> {
-        for (shard, number) in self.shards.iter().zip(0_u16..) {
-            if !shard.undeleted {
-                continue;
-            }
+        let (mut rows, mut bytes) = (0, 0.0);
+        for (shard, number) in self.shards.iter().zip(0_u16..).filter(|(shard, _)| shard.undeleted) {
             let range = [key(number, 0), key(number, shard.acked)];
-            let (rows, bytes): (i64, f64) = self.weigh.query_row(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let (more, heavier): (i64, f64) = self.weigh.query_row(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
             self.delete.execute(range)?;
             self.set_acked.execute(params![number, shard.acked.cast_signed()])?;
-            self.head.rows = self.head.rows.saturating_sub(rows.cast_unsigned());
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a count of bytes, not negative"
-            )]
-            let bytes = bytes as u64;
-            self.head.bytes = self.head.bytes.saturating_sub(bytes);
-            self.moved = true;
+            (rows, bytes) = (rows + more, bytes + heavier);
+        }
+        if self.has_acknowledged() {
+            self.lighten(rows, bytes);
         }
         Ok(())
     }
@@ -414,14 +411,72 @@ impl<'c> Outbox<'c> {
         Ok(true)
     }
 
-    /// Everything that waited was deleted.
-    pub(super) fn reset(&mut self) {
-        (self.head.rows, self.head.bytes, self.moved) = (0, 0, true);
+    /// Inside a transaction: takes one event out, which need not be delivered.
+    pub(super) fn remove(&mut self, shard: u16, seq: u64) -> Result<(), StoreError> {
+        let range = [key(shard, seq), key(shard, seq)];
+        let (rows, bytes): (i64, f64) = self.weigh.query_row(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.delete.execute(range)?;
+        self.lighten(rows, bytes);
+        Ok(())
+    }
+
+    /// So much was deleted.
+    fn lighten(&mut self, rows: i64, bytes: f64) {
+        self.head.rows = self.head.rows.saturating_sub(rows.cast_unsigned());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of bytes, not negative"
+        )]
+        let bytes = bytes as u64;
+        self.head.bytes = self.head.bytes.saturating_sub(bytes);
+        self.moved = true;
+    }
+
+    /// Nothing is handed on: what waits is in the table alone.
+    pub(super) fn stand_aside(&mut self) {
         for shard in &mut self.shards {
             shard.behind = true;
             shard.fresh = Batch::default();
             shard.staged = Batch::default();
         }
+    }
+
+    /// Goes through all that waits, shard by shard in order.
+    pub(super) fn each(&mut self, mut what: impl FnMut(u16, &Event<'_>)) -> Result<(), StoreError> {
+        let mut rows = self.read.query(params![-1, i64::MAX, -1])?;
+        while let Some(row) = rows.next()? {
+            let (shard, seq) = parts(row.get(0)?);
+            if let ValueRef::Blob(event) = row.get_ref(1)? {
+                what(shard, &Event::decode(seq, event)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Inside a transaction: what waits, and what comes, is numbered above this.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn above(&mut self, last: u64) -> Result<(), StoreError> {
+        let lowest: Option<i64> = self.lowest.query_row([], |row| row.get(0))?;
+        let lowest = lowest.map_or(self.head.next, i64::cast_unsigned);
+        let step = (last + 1).saturating_sub(lowest);
+        if step > 0 {
+            // By way of numbers that nobody has, so that no row meets another.
+            self.lift.execute([ASIDE.cast_signed()])?;
+            self.lift.execute([step.cast_signed() - ASIDE.cast_signed()])?;
+            self.head.next += step;
+            self.moved = true;
+        }
+        self.stand_aside();
+        Ok(())
+    }
+
+    /// Everything that waited was deleted.
+    pub(super) fn reset(&mut self) {
+        (self.head.rows, self.head.bytes, self.moved) = (0, 0, true);
+        self.stand_aside();
     }
 
     /// Inside a transaction: numbers go on above this one, and what waits gets such numbers, too.
@@ -433,11 +488,7 @@ impl<'c> Outbox<'c> {
         self.lift.execute([last.cast_signed()])?;
         self.head.next += last;
         self.moved = true;
-        for shard in &mut self.shards {
-            shard.behind = true;
-            shard.fresh = Batch::default();
-            shard.staged = Batch::default();
-        }
+        self.stand_aside();
         Ok(())
     }
 

@@ -20,6 +20,9 @@ impl Work<'_> {
     /// Does it; what is to be said to the operator.
     pub(super) fn command(&mut self, verb: &Verb) -> Result<Answer, StoreError> {
         match verb {
+            Verb::Replay { .. } | Verb::ReplayDead { .. } if self.kept.following.is_some() => {
+                Ok(Err("this daemon follows: say it to the one that leads".to_owned()))
+            }
             Verb::Confirm => self.confirm(),
             Verb::Reject => {
                 self.transaction()?;
@@ -83,6 +86,9 @@ impl Work<'_> {
         self.consumer = engine::feed::consumer::Consumer::new(settings, &mut self.kept)?;
         self.again();
         self.commit()?;
+        if self.is_shared() {
+            self.follow(u64::MAX)?;
+        }
         Ok(Ok(json!({ "done": "reset; the content is fetched anew" })))
     }
 

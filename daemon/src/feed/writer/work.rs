@@ -8,6 +8,7 @@ use wire::frame;
 use wire::ldap::result::{self, code};
 use wire::ldap::{envelope, sync};
 
+use super::lead::Taking;
 use super::session;
 use super::{Handover, Lasting, Parts};
 use crate::config::plan::FeedMode;
@@ -60,6 +61,7 @@ pub(super) struct Work<'w> {
     heard: bool,
     refresh_began: Instant,
     draining: bool,
+    pub(super) taking: Option<Taking>,
 }
 
 impl<'w> Work<'w> {
@@ -70,7 +72,7 @@ impl<'w> Work<'w> {
         let paused = kept.flag("paused")?;
         let cookie = Arc::from(consumer.facts().cookie.as_slice());
         let begin = lasting.not_before.unwrap_or_else(Instant::now);
-        let work = Work {
+        let mut work = Work {
             parts,
             lasting,
             kept,
@@ -85,7 +87,11 @@ impl<'w> Work<'w> {
             heard: false,
             refresh_began: Instant::now(),
             draining: false,
+            taking: None,
         };
+        if work.is_shared() {
+            work.follow(u64::MAX)?;
+        }
         work.tell();
         Ok(work)
     }
@@ -113,6 +119,7 @@ impl<'w> Work<'w> {
                 self.commit()?;
             }
             if self.open_since.is_none() {
+                self.take_over()?;
                 self.serve()?;
             }
         }
@@ -135,7 +142,10 @@ impl<'w> Work<'w> {
         };
         let commit = self.open_since.map(|since| since + REFRESH_COMMIT);
         let acknowledged = self.acknowledged_since.map(|since| since + ACKNOWLEDGE_WAIT);
-        [session, commit, acknowledged].into_iter().flatten().min()
+        [session, commit, acknowledged, self.taking_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_commit_due(&self) -> bool {
@@ -168,7 +178,11 @@ impl<'w> Work<'w> {
                     *want = Some(after);
                 }
             }
-            Letter::Acknowledged { shard, upto } => self.acknowledge(shard, upto),
+            Letter::Acknowledged { shard, upto, position } => {
+                self.kept.published = self.kept.published.max(position);
+                self.acknowledge(shard, upto);
+            }
+            Letter::Lead(lead) => self.lead(lead)?,
             Letter::Known { shard, last } => {
                 if last >= self.kept.outbox.head().next {
                     self.transaction()?;
@@ -435,7 +449,7 @@ impl<'w> Work<'w> {
 
     /// Shards that wait get what there is.
     fn serve(&mut self) -> Result<(), StoreError> {
-        if self.paused || self.draining {
+        if self.paused || self.draining || self.kept.following.is_some() {
             return Ok(());
         }
         for (number, want) in (0_u16..).zip(self.lasting.wants.iter_mut()) {

@@ -3,6 +3,7 @@
 use super::Consumer;
 use crate::feed::emitter::attributes;
 use crate::feed::event::{Event, Op, Uuid};
+use crate::feed::standby::State;
 use crate::feed::store::{Content, Row};
 
 impl Consumer {
@@ -52,6 +53,20 @@ impl Consumer {
         }
         self.out.counts = counts;
         Ok(page.last().map(|(uuid, _)| *uuid))
+    }
+
+    /// How an entry is kept, as other daemons see it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn state_of<C: Content>(&mut self, content: &mut C, uuid: &Uuid) -> Result<State, C::Error> {
+        let mut row = Row::default();
+        if !content.by_uuid(uuid, &mut row)? {
+            return Ok(State::Gone);
+        }
+        let mut dn = Vec::new();
+        self.tree.name(content, row.parent, &row.rdn, &mut dn)?;
+        Ok(State::kept(&String::from_utf8_lossy(&dn), attributes(&row.attributes)))
     }
 
     fn tell_again<C: Content>(&mut self, content: &mut C, row: &Row, time_ms: i64) -> Result<(), C::Error> {

@@ -8,13 +8,13 @@ use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use engine::feed::event::Uuid;
+use engine::feed::event::{Op, Uuid};
 use engine::feed::standby::{Said, State};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::super::SinkError;
-use super::super::nats::{COOKIE, DN, SEQ, STATE, Shared, UUID};
+use super::super::nats::{COOKIE, DN, OP, SEQ, STATE, Shared, UUID};
 
 /// One message of the stream, by its headers; payloads are not fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Published {
     pub cookie: Vec<u8>,
     /// The entry, and what the stream's readers believe of it now; none in feed-wide messages.
     pub entry: Option<(Uuid, Said)>,
+    /// Whether it says that a content was complete.
+    pub is_done: bool,
 }
 
 /// A reading of the stream, from a position on, for as long as it is wanted.
@@ -83,24 +85,49 @@ impl Follow {
     }
 }
 
-/// The number of the stream's last message; 0: it has none.
-pub(super) async fn end(shared: &Shared) -> Result<u64, SinkError> {
-    let stream = shared.stream().await?;
-    match stream
-        .get_last_raw_message_by_subject(&format!("{}.*", shared.prefix()))
-        .await
-    {
-        Ok(message) => Ok(message.sequence),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
-        Err(error) => Err(SinkError::retry(format!("{}: {error}", shared.peer()))),
-    }
+/// Where a stream ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// The position of its last message; 0: it has none.
+    pub position: u64,
+    /// The highest number that an event has in it; 0: there is none.
+    pub seq: u64,
 }
 
-/// Nothing where the message is none of ours.
+/// Where the subjects of so many shards end.
+pub(super) async fn end(shared: &Shared, shards: u16) -> Result<End, SinkError> {
+    let stream = shared.stream().await?;
+    let mut end = End::default();
+    for shard in 0..shards {
+        let subject = format!("{}.{shard}", shared.prefix());
+        match stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => {
+                let seq = message.headers.get(SEQ).and_then(|seq| seq.as_str().parse().ok());
+                end.position = end.position.max(message.sequence);
+                end.seq = end.seq.max(seq.unwrap_or(0));
+            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {}
+            Err(error) => return Err(SinkError::retry(format!("{}: {error}", shared.peer()))),
+        }
+    }
+    Ok(end)
+}
+
+/// Of a message that is none of ours, only the position.
 fn read(message: &Message) -> Option<Published> {
+    let position = message.info().ok()?.stream_sequence;
+    Some(ours(message, position).unwrap_or(Published {
+        position,
+        seq: 0,
+        cookie: Vec::new(),
+        entry: None,
+        is_done: false,
+    }))
+}
+
+fn ours(message: &Message, position: u64) -> Option<Published> {
     let headers = message.headers.as_ref()?;
     let text = |name: &str| headers.get(name).map(|value| value.as_str());
-    let position = message.info().ok()?.stream_sequence;
     let entry = match text(UUID) {
         None => None,
         Some(written) => {
@@ -118,6 +145,7 @@ fn read(message: &Message) -> Option<Published> {
         seq: text(SEQ)?.parse().ok()?,
         cookie: STANDARD.decode(text(COOKIE).unwrap_or_default()).ok()?,
         entry,
+        is_done: text(OP) == Some(Op::RefreshDone.name()),
     })
 }
 

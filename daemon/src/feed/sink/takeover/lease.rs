@@ -5,44 +5,21 @@
 //! the renewal, and believes itself the leader for less than the TTL: it stops before another can begin. And if it were
 //! wrong, by a clock that stood still, the stream refuses it (`Nats-Expected-Last-Subject-Sequence`).
 //!
-//! The value tells who leads, and up to which cookie of the source everything has been said to the stream.
+//! The value tells a person who leads.
 
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv::{CreateErrorKind, Store, UpdateErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::super::nats::Shared;
-use super::super::{SinkError, Storage};
-
-/// Which of several daemons delivers a feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeasePlan {
-    /// The key-value bucket.
-    pub bucket: String,
-    /// How long a leader that has fallen silent keeps its place, 2 s to 10 s.
-    pub ttl: Duration,
-}
+use super::super::{LeasePlan, SinkError, Storage};
 
 /// The value of a lease.
 #[derive(Serialize, Deserialize)]
 struct Value {
     holder: String,
-    /// Base 64.
-    #[serde(default)]
-    cookie: String,
-}
-
-/// Who leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
-    /// Host and process, for a person.
-    pub holder: String,
-    /// Up to here everything has been said to the stream; empty: not known.
-    pub cookie: Vec<u8>,
 }
 
 /// When a lease is held, renewed and lost. Times are passed in.
@@ -71,7 +48,12 @@ impl Term {
 
     /// Whether it is held at `now`: for three quarters of the TTL from the last granted request.
     pub fn holds(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now < since + self.ttl * 3 / 4)
+        self.until().is_some_and(|until| now < until)
+    }
+
+    /// The end of that.
+    pub fn until(&self) -> Option<Instant> {
+        self.since.map(|since| since + self.ttl * 3 / 4)
     }
 
     /// When to ask for it: a holder after a quarter of the TTL, so that two renewals may fail; others as often.
@@ -152,15 +134,14 @@ impl Leadership {
         })
     }
 
-    /// Takes the lease, or renews it. True: this daemon leads. `cookie`: up to here everything is said; empty: not known.
+    /// Takes the lease, or renews it. True: this daemon leads.
     ///
     /// # Errors
     /// The servers do not answer. What [`Leadership::is_leader`] says stays true meanwhile, for its time.
-    pub async fn hold(&mut self, cookie: &[u8]) -> Result<bool, SinkError> {
+    pub async fn hold(&mut self) -> Result<bool, SinkError> {
         let asked = Instant::now();
         let value = Value {
             holder: self.holder.clone(),
-            cookie: STANDARD.encode(cookie),
         };
         let value = serde_json::to_vec(&value).map_err(|error| SinkError::retry(error.to_string()))?;
         let failed = |error: String| SinkError::retry(format!("{}: the lease: {error}", self.peer));
@@ -189,26 +170,25 @@ impl Leadership {
         self.term.holds(Instant::now())
     }
 
+    /// Until when it may, if nothing more is heard of the servers; none: it may not.
+    pub fn until(&self) -> Option<Instant> {
+        self.term.until()
+    }
+
     /// When to call [`Leadership::hold`] next.
     pub fn ask_at(&self) -> Instant {
         self.term.ask_at(Instant::now())
     }
 
-    /// Who leads; none: nobody does now.
+    /// Who leads: host and process, for a person; none: nobody does now.
     ///
     /// # Errors
     /// The servers do not answer.
-    pub async fn leader(&self) -> Result<Option<Leader>, SinkError> {
+    pub async fn leader(&self) -> Result<Option<String>, SinkError> {
         let found = self.store.get(self.key.clone()).await;
         let found = found.map_err(|error| SinkError::retry(format!("{}: the lease: {error}", self.peer)))?;
-        Ok(found.and_then(|value| {
-            let value: Value = serde_json::from_slice(&value).ok()?;
-            let cookie = STANDARD.decode(value.cookie).ok()?;
-            Some(Leader {
-                holder: value.holder,
-                cookie,
-            })
-        }))
+        let value = found.and_then(|value| serde_json::from_slice::<Value>(&value).ok());
+        Ok(value.map(|value| value.holder))
     }
 
     /// Gives it up, so that another need not wait for the TTL. Call it when the last batch is acknowledged.

@@ -82,6 +82,7 @@ pub(in crate::feed) fn nats(port: u16) -> NatsPlan {
         storage: Storage::File,
         stream_bytes_max: 0,
         stream_age_max: Duration::ZERO,
+        lease: None,
     }
 }
 
