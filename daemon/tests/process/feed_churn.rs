@@ -186,7 +186,9 @@ impl Run {
                 let lines: Vec<&str> = log.lines().rev().take(12).collect();
                 let away = held(&mut self.client, AWAY);
                 let away: Vec<_> = away.iter().map(|(uuid, entry)| (uuid, &entry.dn)).collect();
-                return Err(format!("{when}: {differences}\naway: {away:#?}\nlog, newest first: {lines:#?}"));
+                return Err(format!(
+                    "{when}: {differences}\naway: {away:#?}\nlog, newest first: {lines:#?}"
+                ));
             }
             std::thread::sleep(Duration::from_millis(60));
         }

@@ -184,12 +184,10 @@ impl Writer {
                 let text = self.text();
                 self.next.push_back(Write::Add(dn, text));
             }
-            (20..24, _) => {
-                if self.names.iter().filter(|name| is_container(name)).count() < CONTAINERS {
-                    let dn = format!("{},{}", self.unit(), self.container(inside));
-                    let text = self.text();
-                    self.next.push_back(Write::Add(dn, text));
-                }
+            (20..24, _) if self.names.iter().filter(|name| is_container(name)).count() < CONTAINERS => {
+                let dn = format!("{},{}", self.unit(), self.container(inside));
+                let text = self.text();
+                self.next.push_back(Write::Add(dn, text));
             }
             (24..52, Some(leaf)) => self.modify(leaf),
             (52..62, Some(leaf)) => self.next.push_back(Write::Delete(leaf)),
