@@ -141,7 +141,7 @@ fn a_stream_has_each_event_once_whatever_is_killed() {
 }
 
 /// Everything in the only stream there is, in its order.
-fn messages(port: u16) -> Vec<Value> {
+pub(crate) fn messages(port: u16) -> Vec<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
