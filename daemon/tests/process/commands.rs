@@ -151,6 +151,24 @@ fn what_is_written_to_the_demo_is_in_both_of_its_directories() {
             .code(),
         0
     );
+    let told = |demo: &Process| {
+        let said = demo.output();
+        let lines = said.lines().filter(|line| line.starts_with("{\"seq\""));
+        let events: Vec<serde_json::Value> = lines.filter_map(|line| serde_json::from_str(line).ok()).collect();
+        events
+    };
+    let event = wait_for("the feed tells of it", Duration::from_secs(10), || {
+        told(&demo).into_iter().find(|event| event["op"] == "modify")
+    });
+    assert_eq!(
+        (&event["dn"], &event["changed"][0], &event["attributes"]["title"][0]),
+        (&dn.as_str().into(), &"title".into(), &"Head".into())
+    );
+    assert!(
+        told(&demo).iter().all(|event| event["op"] != "add"),
+        "who lives there is not told: {}",
+        demo.output()
+    );
     for _ in 0..10 {
         let found = client.call(&ops::search(&dn, ops::BASE, &present("uid"), &["title"]));
         assert_eq!(found[0].values("title"), ["Head"]);

@@ -17,6 +17,7 @@ mod dbus;
 mod deaths;
 mod fake;
 mod feed;
+mod feed_local;
 mod feed_sinks;
 mod helpers;
 mod helpers_crash;
