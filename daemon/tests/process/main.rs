@@ -19,6 +19,7 @@ mod fake;
 mod feed;
 mod feed_local;
 mod feed_sinks;
+mod feed_trouble;
 mod helpers;
 mod helpers_crash;
 mod helpers_dbus;
