@@ -1,5 +1,5 @@
 //! The demo: two local directories with believable people behind one balancer; every so often one of them dies and comes
-//! back, and nobody notices.
+//! back, and nobody notices. What is written to them is told on the terminal by a feed.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use engine::directory::Writing;
 
 use crate::cli::Demo;
 use crate::config::one_line::{self, DIRECTORY};
-use crate::config::plan::{Address, Identity, LocalFile, Plan, Target};
-use crate::config::{self};
+use crate::config::plan::{Address, Directory, Identity, LocalFile, Plan, Target};
+use crate::config::{self, run_dir};
 use crate::drive::Job;
 use crate::worker::Worker;
 
@@ -27,19 +27,30 @@ const BYTES_MAX: usize = 1 << 30;
 const CHANGES_MAX: usize = 10_000;
 /// The service that is offered.
 const SERVICE: &str = "upper";
+/// The feed, and the directory that it follows: what both have, and which does not die, so that the terminal stays quiet.
+const FEED: &str = "changes";
 const NAMES: [&str; 2] = ["north", "south"];
 /// How long a directory is dead.
 const DEAD_FOR: Duration = Duration::from_secs(3);
 
 /// Runs the demo.
 pub fn demo(args: &Demo) -> ExitCode {
-    match plan(args) {
+    let state = match StateFolder::make() {
+        Ok(state) => state,
+        Err(error) => {
+            tracing::error!("no private folder for the feed's state can be made: {error}");
+            return ExitCode::from(super::NO_START);
+        }
+    };
+    match plan(args, &state) {
         Ok(plan) => {
             let text = welcome(args, &plan);
             let mut play = Play::new(args.every);
-            // Whoever started it into a closed pipe does not read it.
-            let tell = |_: &super::Daemon| {
-                let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            // The feed writes to standard output, too, and is not to be before this.
+            let mut out = std::io::stdout().lock();
+            let tell = move |_: &super::Daemon| {
+                // Whoever started it into a closed pipe does not read it.
+                let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             };
             super::run_with(plan, None, tell, move |workers| play.act(workers))
         }
@@ -50,7 +61,25 @@ pub fn demo(args: &Demo) -> ExitCode {
     }
 }
 
-fn plan(args: &Demo) -> Result<Plan, String> {
+/// A private folder, which goes with the demo.
+struct StateFolder(PathBuf);
+
+impl StateFolder {
+    fn make() -> std::io::Result<StateFolder> {
+        let mut folder = run_dir::make()?;
+        folder.pop();
+        Ok(StateFolder(folder))
+    }
+}
+
+impl Drop for StateFolder {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure, and nobody looks for what is in it.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn plan(args: &Demo, state: &StateFolder) -> Result<Plan, String> {
     let line = one_line::Ldap {
         listen: vec![args.listen.clone()],
         // Placeholders of the right shape: what stands behind them is put in below.
@@ -69,28 +98,60 @@ fn plan(args: &Demo) -> Result<Plan, String> {
     directory.identity = Identity::Proxied;
     // The dead are back soon, and are to be noticed before the other one dies.
     directory.limits.retry_max = directory.limits.retry_min;
-    for tier in &mut directory.tiers {
-        for (server, name) in tier.servers.iter_mut().zip(NAMES) {
-            let server = Arc::make_mut(server);
-            server.name = name.to_owned();
-            // One and the same: what is written to one of them is in the other, as if they replicated.
-            server.target = Target::Local(LocalFile {
-                file: PathBuf::from("(demo)"),
-                stamp: (0, text.len() as u64),
-                base: Some(BASE.to_owned()),
-                text: Some(Arc::clone(&text)),
-                writing: Some(Writing {
-                    admins: vec![format!("{ADMIN},{BASE}")],
-                    entries_max: ENTRIES_MAX.max(people.saturating_mul(2)),
-                    bytes_max: BYTES_MAX,
-                    changes_max: CHANGES_MAX,
-                }),
-                write_back: false,
-            });
-        }
-    }
+    // One and the same: what is written to one of them is in the other, as if they replicated.
+    let target = Target::Local(LocalFile {
+        file: PathBuf::from("(demo)"),
+        stamp: (0, text.len() as u64),
+        base: Some(BASE.to_owned()),
+        text: Some(text),
+        writing: Some(Writing {
+            admins: vec![format!("{ADMIN},{BASE}")],
+            entries_max: ENTRIES_MAX.max(people.saturating_mul(2)),
+            bytes_max: BYTES_MAX,
+            changes_max: CHANGES_MAX,
+        }),
+        write_back: false,
+    });
+    stand_in(directory, &NAMES, &target);
+    follow(&mut plan, state, &target)?;
     offer(&mut plan)?;
     Ok(plan)
+}
+
+/// The demo's directory in the place of each server.
+fn stand_in(directory: &mut Directory, names: &[&str], target: &Target) {
+    for tier in &mut directory.tiers {
+        for (server, name) in tier.servers.iter_mut().zip(names) {
+            let server = Arc::make_mut(server);
+            (*name).clone_into(&mut server.name);
+            server.target = target.clone();
+        }
+    }
+}
+
+/// A feed beside them: each change is a line on the terminal. Who lives there to begin with is not told.
+fn follow(plan: &mut Plan, state: &StateFolder, target: &Target) -> Result<(), String> {
+    let line = one_line::Feed {
+        server: vec!["ldap://feed.invalid".to_owned()],
+        state: state.0.display().to_string(),
+        name: FEED.to_owned(),
+        base: Some(BASE.to_owned()),
+        no_initial: true,
+        ..one_line::Feed::default()
+    };
+    let (followed, _) = one_line::feed(&line).map_err(|found| config::render(&found, false))?;
+    for directory in followed.directories.into_values() {
+        let mut directory = Arc::unwrap_or_clone(directory);
+        FEED.clone_into(&mut directory.name);
+        stand_in(&mut directory, &[FEED], target);
+        plan.directories.insert(FEED.to_owned(), Arc::new(directory));
+    }
+    for feed in followed.feeds.into_values() {
+        let mut feed = Arc::unwrap_or_clone(feed);
+        FEED.clone_into(&mut feed.directory);
+        plan.feeds.insert(FEED.to_owned(), Arc::new(feed));
+    }
+    Ok(())
 }
 
 /// A service beside the directories: a program that needs nothing but what every system has.
@@ -137,7 +198,8 @@ fn welcome(args: &Demo, plan: &Plan) -> String {
     };
     format!(
         "\n{}\n{} people live in two directories, \"north\" and \"south\", behind one balancer at {url}\n{kills}\
-         The service \"{SERVICE}\" is a program behind a queue, deadlines and limits.\n\n\
+         The service \"{SERVICE}\" is a program behind a queue, deadlines and limits.\n\
+         A feed follows the directories: each change is a line of JSON below.\n\n\
          {}\n  ldapsearch -x -LLL -H {url} -b {BASE} '(sn=a*)' cn mail\n  \
          ldapsearch -x -LLL -H {url} -b {BASE} -s base '(objectClass=*)' '*' +\n  \
          ldapwhoami -x -H {url} -D uid={someone},ou=people,{BASE} -w {someone}-demo\n  \

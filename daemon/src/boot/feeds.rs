@@ -40,12 +40,20 @@ impl Followed {
         Ok(followed)
     }
 
-    /// What differs in a new plan is done.
+    /// Takes the state folders that a new plan needs, and opens what is in them. Nothing of what runs is touched.
+    ///
+    /// # Errors
+    /// What cannot be used, and why.
+    pub(super) fn prepare(&self, plan: &Plan) -> Result<BTreeMap<String, Lock>, String> {
+        self.feeds.prepare(plan).map_err(|why| why.join("; "))
+    }
+
+    /// What differs in a new plan is done, with the folders that were prepared for it.
     ///
     /// # Errors
     /// What cannot be begun, and why; everything else is done.
-    pub(super) fn apply(&mut self, plan: &Plan) -> Result<(), String> {
-        let begun = self.feeds.apply(plan, BTreeMap::new());
+    pub(super) fn apply(&mut self, plan: &Plan, locks: BTreeMap<String, Lock>) -> Result<(), String> {
+        let begun = self.feeds.apply(plan, locks);
         self.tell();
         begun.map_err(|why| why.join("; "))
     }

@@ -6,6 +6,7 @@
 
 pub mod demo;
 mod feeds;
+mod limits;
 mod snapshot;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ use crate::net::tls;
 use crate::shared::Shared;
 use crate::worker::{Kill, Signal, Worker};
 use feeds::Followed;
+use limits::{clients_max, raise_descriptor_limit};
 
 /// Jobs that wait for one worker: clients being handed over, mostly.
 const INBOX_MAX: usize = 65_536;
@@ -177,7 +179,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         silent: AtomicU64::new(0),
         feeds: Arc::clone(&lines),
     });
-    let ended = feeds::when_ended(&to_main, source.is_none());
+    let ended = feeds::when_ended(&to_main, source.is_none() && wanted.listeners.is_empty());
     let feeds = Followed::begin(&wanted, locks, reporter.inboxes.clone(), ended, &lines)?;
     let own = Arc::clone(&reporter);
     let asked = Arc::clone(&lines);
@@ -404,21 +406,27 @@ impl Daemon {
     fn reload(&mut self) -> Result<(), String> {
         let result = self.try_reload();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &result {
-            Ok(()) => {
+        match result {
+            Ok(Ok(())) => {
                 state.reloads += 1;
                 tracing::info!("reloaded");
+                Ok(())
+            }
+            Ok(Err(why)) => {
+                state.reloads += 1;
+                tracing::error!("reloaded, but {why}");
+                Err(format!("reloaded, but {why}"))
             }
             Err(why) => {
                 state.reloads_failed += 1;
                 tracing::error!("not reloaded, nothing has changed: {why}");
+                Err(why)
             }
         }
-        result
     }
 
-    /// Everything that can fail comes first; then the difference is applied.
-    fn try_reload(&mut self) -> Result<(), String> {
+    /// Everything that can fail comes first; then the difference is applied. What fails even so, is in the second result.
+    fn try_reload(&mut self) -> Result<Result<(), String>, String> {
         if self.lifecycle() != Lifecycle::Running {
             return Err("the daemon is draining".to_owned());
         }
@@ -455,10 +463,10 @@ impl Daemon {
             .cloned()
             .collect();
         let sockets = bind_all(&fresh).map_err(|why| why.join("; "))?;
+        let locks = self.feeds.prepare(&new)?;
         self.apply(&old, &new, &fresh, sockets);
         self.offer_dbus(&new);
-        // A state folder that cannot be used is that feed's trouble alone.
-        self.feeds.apply(&new)
+        Ok(self.feeds.apply(&new, locks))
     }
 
     fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Bound)>) {
@@ -557,39 +565,4 @@ fn workers_of(plan: &Plan, listener: &Listener) -> Vec<usize> {
         },
         Face::Rpc { .. } | Face::Dbus { .. } | Face::Nslcd { .. } | Face::Saslauthd { .. } => vec![SERVICES_HOME],
     }
-}
-
-/// Takes all descriptors that the system grants.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
-/// What clients may have of the descriptors: 90 % unless configured, and never what servers and the admin side need.
-fn clients_max(plan: &Plan) -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let all = getrlimit(Resource::Nofile)
-        .current
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(1 << 20);
-    let servers = plan
-        .directories
-        .values()
-        .flat_map(|directory| &directory.tiers)
-        .flat_map(|tier| &tier.servers);
-    let upstream: usize = servers
-        .map(|server| server.connections_max + server.bind_connections_max)
-        .sum();
-    let programs: usize = plan.services.values().map(|service| service.max * 4).sum();
-    let reserved = 32 + 8 * plan.server.workers + upstream + programs;
-    let pinned = plan
-        .directories
-        .values()
-        .any(|d| d.identity == config::plan::Identity::Pinned);
-    let room = all.saturating_sub(reserved).min(all / 10 * 9).max(all / 4);
-    // A pinned client has a connection to a server besides its own.
-    let room = if pinned { room / 2 } else { room };
-    plan.server.clients_max.unwrap_or(room).min(room)
 }

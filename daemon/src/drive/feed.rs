@@ -2,8 +2,9 @@
 //!
 //! A feed lives on the first worker of its directory. What the search brings is put together, message by message as it was
 //! split, and handed to the feed's writer once per turn: one buffer for each read. When the writer has enough, this one
-//! connection is not read until it says so. Servers are chosen, dialled, bound to and watched by the directory's pool; only
-//! whether *this* connection still lives is asked here, by a question of our own on it, because a search at rest owes nothing.
+//! connection is not read, or the local directory not asked on, until it says so. Servers are chosen, dialled, bound to and
+//! watched by the directory's pool; only whether *this* connection still lives is asked here, by a question of our own on
+//! it, because a search at rest owes nothing.
 //!
 //! Invariant: every [`Job::FeedAsk`] that was taken is followed by one `Ended` in the feed's mailbox, behind all its messages.
 
@@ -45,6 +46,8 @@ pub struct Source {
     ticket: Option<Ticket>,
     /// The connection that was opened for it.
     own: Option<UpstreamId>,
+    /// Its writer has enough: a local directory, which has no connection to be left unread, tells it nothing meanwhile.
+    choked: bool,
     mailbox: Arc<Mailbox>,
     chunk: Vec<u8>,
     /// Why it is over, once it is.
@@ -62,6 +65,12 @@ pub struct Sources {
 impl Sources {
     fn find(&mut self, feed: u32) -> Option<&mut Source> {
         self.all.iter_mut().find(|source| source.feed == feed)
+    }
+
+    /// Whether the writer of this caller's feed takes more.
+    pub(super) fn has_room(&self, caller: Caller) -> bool {
+        let feed = caller.id.cast_unsigned();
+        self.all.iter().any(|source| source.feed == feed && !source.choked)
     }
 }
 
@@ -117,6 +126,7 @@ impl Drive {
             pool: index,
             ticket: Some(ticket),
             own: None,
+            choked: false,
             mailbox: ask.mailbox,
             chunk: Vec::new(),
             over: None,
@@ -129,9 +139,11 @@ impl Drive {
         let Some(source) = self.feeds.find(feed).filter(|source| source.session == session) else {
             return;
         };
+        source.choked = false;
         let (index, own) = (source.pool, source.own);
-        if let Some(to) = self.feed_conn(index, own) {
-            self.release_choked(&[to]);
+        match self.feed_conn(index, own) {
+            Some(to) => self.release_choked(&[to]),
+            None => self.feeding = !self.followers.is_empty(),
         }
     }
 
@@ -225,6 +237,7 @@ impl Drive {
             if !source.chunk.is_empty() {
                 let chunk = std::mem::take(&mut source.chunk);
                 if !source.mailbox.put(source.session, chunk) && source.over.is_none() {
+                    source.choked = true;
                     choke.push((source.pool, source.own));
                 }
             }

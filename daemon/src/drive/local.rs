@@ -15,6 +15,7 @@ use wire::ldap::envelope::{self, tag};
 use wire::ldap::result::{self, code};
 
 use super::Drive;
+use super::conn::ConnRef;
 use super::pools::{Caller, Place, PoolState};
 use crate::local_files::{Store, Told};
 
@@ -166,8 +167,12 @@ impl Drive {
             return false;
         }
         let at = follower.caller.conn.at as usize;
-        let waiting = self.conns.get(at).map_or(0, |conn| conn.stream.waiting());
-        if waiting >= ROOM_BYTES {
+        let has_room = if follower.caller.conn == ConnRef::FEED {
+            self.feeds.has_room(follower.caller)
+        } else {
+            self.conns.get(at).is_none_or(|conn| conn.stream.waiting() < ROOM_BYTES)
+        };
+        if !has_room {
             // It goes on when some of it was written.
             self.feeding = true;
             return true;

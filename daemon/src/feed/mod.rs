@@ -136,6 +136,28 @@ impl Feeds {
         self.running.iter().map(|running| running.line.clone()).collect()
     }
 
+    /// Takes and tries the state folders of a plan that no running feed has.
+    ///
+    /// # Errors
+    /// What is in the way of each.
+    pub fn prepare(&self, plan: &Plan) -> Result<BTreeMap<String, Lock>, Vec<String>> {
+        let (mut locks, mut wrong) = (BTreeMap::new(), Vec::new());
+        for feed in plan.feeds.values() {
+            if self.running.iter().any(|running| running.plan.state == feed.state) {
+                continue;
+            }
+            let tried = Lock::take(&feed.state).and_then(|lock| match lock.open(feed.partitions) {
+                Ok(_) => Ok(lock),
+                Err(error) => Err(error.to_string()),
+            });
+            match tried {
+                Ok(lock) => _ = locks.insert(feed.name.clone(), lock),
+                Err(why) => wrong.push(format!("the feed {} cannot begin: {why}", feed.name)),
+            }
+        }
+        if wrong.is_empty() { Ok(locks) } else { Err(wrong) }
+    }
+
     /// Feeds that are new or changed are begun, those that are gone or changed are stopped, the others are not touched.
     /// `locks`: state folders that were taken before.
     ///

@@ -100,6 +100,24 @@ fn the_demo_answers_while_its_directories_die_in_turn_and_ends_with_0_on_ctrl_c(
     assert!(!demo.output().contains("panicked"), "{}", demo.output());
 }
 
+/// The demo's feed has told of a change of a title, and not of who lives there.
+fn assert_told(demo: &Process, dn: &str) {
+    let told = || -> Vec<serde_json::Value> {
+        let said = demo.output();
+        let lines = said.lines().filter(|line| line.starts_with("{\"seq\""));
+        lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    let event = wait_for("the feed tells of it", Duration::from_secs(10), || {
+        told().into_iter().find(|event| event["op"] == "modify")
+    });
+    assert_eq!(
+        (&event["dn"], &event["changed"][0], &event["attributes"]["title"][0]),
+        (&dn.into(), &"title".into(), &"Head".into())
+    );
+    let entries = told().into_iter().filter(|event| event["op"] == "add").count();
+    assert_eq!(entries, 0, "{}", demo.output());
+}
+
 #[test]
 fn what_is_written_to_the_demo_is_in_both_of_its_directories() {
     let (port, admin) = (free_port(), free_port());
@@ -151,6 +169,7 @@ fn what_is_written_to_the_demo_is_in_both_of_its_directories() {
             .code(),
         0
     );
+    assert_told(&demo, &dn);
     for _ in 0..10 {
         let found = client.call(&ops::search(&dn, ops::BASE, &present("uid"), &["title"]));
         assert_eq!(found[0].values("title"), ["Head"]);

@@ -15,23 +15,28 @@ use crate::usherd::{Setup, Usherd};
 
 pub(crate) const ADMIN: (&str, &str) = ("cn=admin,dc=example,dc=com", "admin-password");
 
-/// A small directory that can be written to, on a port that stays; `settings` are more of the file's.
-pub(crate) fn writable(people: usize, settings: &str) -> (Usherd, u16) {
-    let setup = Setup::new();
+/// A file of so many people, their unit and an administrator.
+pub(crate) fn people(count: usize) -> String {
     let mut text = format!(
         "# ours\n\ndn: {BASE}\nobjectClass: organization\nobjectClass: dcObject\no: Example\ndc: example\n\n\
          dn: {PEOPLE}\nobjectClass: organizationalUnit\nou: people\n\n\
          dn: {}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\ncn: admin\nuserPassword: {}\n",
         ADMIN.0, ADMIN.1
     );
-    for number in 0..people {
+    for number in 0..count {
         let _ = write!(
             text,
             "\ndn: uid=user{number},{PEOPLE}\nobjectClass: inetOrgPerson\nuid: user{number}\ncn: User {number}\nsn: U\n\
              userPassword: password-{number}\n"
         );
     }
-    setup.folder.write("people.ldif", text);
+    text
+}
+
+/// A small directory that can be written to, on a port that stays; `settings` are more of the file's.
+pub(crate) fn writable(people: usize, settings: &str) -> (Usherd, u16) {
+    let setup = Setup::new();
+    setup.folder.write("people.ldif", self::people(people));
     let directory = format!(
         "[directory.corp]\nbase = \"{BASE}\"\nidentity = \"proxied\"\n\
          server = [{{ ldif = \"people.ldif\", writable = true, admins = [\"{}\"]{settings} }}]\n",

@@ -2,9 +2,8 @@
 //! NSS and PAM modules of nss-pam-ldapd, Cyrus SASL.
 //!
 //! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
-//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`,
-//! `USHERD_TEST_TAKEOVERS`;
-//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`, `USHERD_TEST_FEED_RUNS`;
+//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`,
+//! `USHERD_TEST_READERS`, `USHERD_TEST_TAKEOVERS`, `USHERD_TEST_FEED_RUNS`;
 //! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
 
 #![cfg(test)]
@@ -20,8 +19,10 @@ mod deaths;
 mod fake;
 mod feed;
 mod feed_churn;
+mod feed_local;
 mod feed_sinks;
 mod feed_takeover;
+mod feed_trouble;
 mod helpers;
 mod helpers_crash;
 mod helpers_dbus;
