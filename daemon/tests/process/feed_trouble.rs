@@ -130,7 +130,10 @@ fn what_a_sink_refuses_is_put_aside_shown_and_told_again_and_the_rest_flows() {
     feed.until("it is counted", |status| status["dead_letters"] == 1);
     let shown = feed.command(&["dead"]);
     let letter: Value = serde_json::from_str(shown.trim()).expect("one object");
-    assert_eq!(letter["why"], "not this one");
+    assert!(
+        letter["why"].as_str().is_some_and(|why| why.contains("not this one")),
+        "{letter}"
+    );
     assert_eq!(letter["event"]["dn"], user(7));
     fs::remove_file(feed.folder.path().join("refuse")).expect("it is there");
     describe(&slapd, 7..8, "second");
@@ -152,11 +155,10 @@ fn a_sink_that_hangs_holds_up_its_own_shard_only() {
     let feed = Feed::new(&slapd, &["--partitions", "4"]);
     feed.folder.write("hang", "1");
     describe(&slapd, 1..201, "x");
-    let status = feed.until("only the one waits", |status| {
+    feed.until("only the one waits", |status| {
         let waits = status["outbox_events"].as_u64().unwrap_or(0);
-        waits > 0 && waits as usize + feed.events().len() == 200
+        (1..100).contains(&waits) && waits as usize + feed.events().len() == 200
     });
-    assert!(status["outbox_events"].as_u64() < Some(100), "{status}");
     assert!(feed.events().iter().all(|event| event["shard"] != 1));
     fs::remove_file(feed.folder.path().join("hang")).expect("it is there");
     wait_for("everything", LIMIT, || (feed.events().len() == 200).then_some(()));
@@ -208,11 +210,11 @@ fn section(name: &str, settings: &str) -> String {
 #[test]
 fn a_full_outbox_closes_the_session_and_later_goes_on_where_it_was() {
     let slapd = Slapd::start();
-    let usherd = followed(&slapd, "state = \"state\"\noutbox_events_max = 100");
+    let usherd = followed(&slapd, "state = \"state\"\noutbox_events_max = 1000");
     assert!(usherd.command(&["feed", "pause"]).status.success());
-    describe(&slapd, 1..301, "x");
+    describe(&slapd, 1..1501, "x");
     let status = usherd.until("it is full", |status| status["feeds"][0]["phase"] == "full");
-    describe(&slapd, 301..311, "x");
+    describe(&slapd, 1501..1511, "x");
     std::thread::sleep(Duration::from_millis(300));
     let waits = usherd.status()["feeds"][0]["outbox_events"].clone();
     assert_eq!(
@@ -226,9 +228,9 @@ fn a_full_outbox_closes_the_session_and_later_goes_on_where_it_was() {
         text.matches(&format!("\"dn\":\"{dn}\"")).count()
     };
     wait_for("everybody is told", LIMIT, || {
-        (1..311).all(|number| told(&user(number)) >= 1).then_some(())
+        (1..1511).all(|number| told(&user(number)) >= 1).then_some(())
     });
-    assert!((1..311).all(|number| told(&user(number)) == 1), "each once");
+    assert!((1..1511).all(|number| told(&user(number)) == 1), "each once");
     usherd.stop();
 }
 

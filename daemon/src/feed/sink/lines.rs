@@ -5,10 +5,11 @@
 //! what it has been sent). Reading and writing happen at the same time, so that a peer that answers early never waits for
 //! a peer that writes on.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use engine::feed::event::Op;
+use engine::feed::event::{Event, Op};
 use engine::feed::json;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -26,6 +27,10 @@ pub(super) struct Dialogue {
     written: u64,
     done: u64,
     refused: u64,
+    /// The refused event that was sent once more and is not answered yet; 0 is none.
+    again: u64,
+    /// What was refused meanwhile, in order; at most a batch.
+    later: VecDeque<(u64, String)>,
     unread: Vec<u8>,
 }
 
@@ -50,6 +55,8 @@ impl Dialogue {
             written: 0,
             done: 0,
             refused: 0,
+            again: 0,
+            later: VecDeque::new(),
             unread: Vec::new(),
         }
     }
@@ -70,6 +77,8 @@ impl Dialogue {
         }) {
             json::write_line(&mut text, &self.feed, event);
         }
+        let resent = |event: &&Event<'_>| event.seq == self.refused && event.op != Op::Heartbeat;
+        self.again = batch.events.iter().find(resent).map_or(0, |event| event.seq);
         self.refused = 0;
         self.written = self.written.max(last);
         let mut out = text.as_slice();
@@ -99,7 +108,15 @@ impl Dialogue {
     fn settle(&mut self, batch: &Batch<'_>, written: bool) -> Result<Option<Delivered>, SinkError> {
         let (_, last) = batch.range();
         loop {
-            if written && self.done >= last {
+            if self.again == 0
+                && let Some((seq, reason)) = self.later.pop_front()
+            {
+                if batch.events.iter().any(|event| event.seq == seq) {
+                    return Err(self.refuses(batch, seq, &reason));
+                }
+                continue;
+            }
+            if written && self.done >= last && self.again == 0 {
                 return Ok(Some(Delivered { upto: last }));
             }
             let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') else {
@@ -108,17 +125,19 @@ impl Dialogue {
             let line: Vec<u8> = self.unread.drain(..=end).collect();
             match answer(&line) {
                 None => {}
-                Some(Ok(Answer::Done(seq))) if seq <= self.written => self.done = self.done.max(seq),
+                Some(Ok(Answer::Done(seq))) if seq <= self.written => {
+                    // What was sent behind the refused event was answered before that event is a second time.
+                    if seq == self.again || self.done >= self.written {
+                        self.again = 0;
+                    }
+                    self.done = self.done.max(seq);
+                }
                 Some(Ok(Answer::Refused(seq, reason))) if batch.events.iter().any(|event| event.seq == seq) => {
-                    let before = batch
-                        .events
-                        .iter()
-                        .map(|event| event.seq)
-                        .take_while(|before| *before < seq)
-                        .last();
-                    (self.refused, self.done) = (seq, self.done.max(seq));
-                    let text = format!("{} refused event {seq}: {reason}", self.peer);
-                    return Err(SinkError::refused(seq, text).after(before));
+                    if self.again != 0 && seq != self.again {
+                        self.later.push_back((seq, reason));
+                        continue;
+                    }
+                    return Err(self.refuses(batch, seq, &reason));
                 }
                 Some(Ok(Answer::Done(seq) | Answer::Refused(seq, _))) => {
                     let text = format!("{} speaks of event {seq}, which it has not been sent", self.peer);
@@ -136,6 +155,15 @@ impl Dialogue {
             return Err(SinkError::retry(text).after(self.progress(batch)));
         }
         Ok(None)
+    }
+
+    /// One event is refused; what is before it in the batch is done.
+    fn refuses(&mut self, batch: &Batch<'_>, seq: u64, reason: &str) -> SinkError {
+        let numbers = batch.events.iter().map(|event| event.seq);
+        let before = numbers.take_while(|before| *before < seq).last();
+        (self.refused, self.again, self.done) = (seq, 0, self.done.max(seq));
+        let text = format!("{} refused event {seq}: {reason}", self.peer);
+        SinkError::refused(seq, text).after(before)
     }
 
     /// How far into the batch the peer has acknowledged.
