@@ -298,7 +298,7 @@ fn fall(daemons: &mut [Daemon; 2], leader: usize, is_kill: bool) -> Duration {
 
 #[test]
 fn leaders_fall_and_the_stream_has_the_directory_once() {
-    let slapd = Slapd::start();
+    let mut slapd = Slapd::start();
     let (folder, port) = (Folder::new("takeover"), free_port());
     let (store, number) = (folder.file("jetstream"), port.to_string());
     // Debian puts it where a user's PATH does not look.
@@ -361,9 +361,24 @@ fn leaders_fall_and_the_stream_has_the_directory_once() {
     for daemon in &daemons {
         daemon.until("nothing waits", |feed| feed["outbox_events"] == 0);
     }
+    leaders_leave_in_peace(&mut daemons, &mut slapd);
+}
+
+fn leaders_leave_in_peace(daemons: &mut [Daemon; 2], slapd: &mut Slapd) {
     // In peace, the other one does not wait for the lease to run out.
     let leader = (0..2).find(|at| daemons[*at].is("leader")).expect("one leads");
     daemons[leader].process().signal("TERM");
     assert!(daemons[leader].process().wait(LIMIT).success());
     daemons[1 - leader].until("the other one leads", |feed| feed["role"] == "leader");
+    // Who does not see the directory leaves the lease alone until it does.
+    daemons[leader].start();
+    daemons[leader].until("it follows", |feed| feed["role"] == "follower" && feed["ready"] == true);
+    slapd.kill();
+    daemons[leader].until("it sees nothing", |feed| feed["phase"] == "waiting");
+    daemons[1 - leader].process().signal("TERM");
+    assert!(daemons[1 - leader].process().wait(LIMIT).success());
+    std::thread::sleep(TTL / 2);
+    assert!(daemons[leader].is("follower"));
+    slapd.revive();
+    daemons[leader].until("it leads", |feed| feed["role"] == "leader");
 }
