@@ -157,7 +157,7 @@ fn a_sink_that_hangs_holds_up_its_own_shard_only() {
     describe(&slapd, 1..201, "x");
     feed.until("only the one waits", |status| {
         let waits = status["outbox_events"].as_u64().unwrap_or(0);
-        (1..100).contains(&waits) && waits as usize + feed.events().len() == 200
+        (1..100).contains(&waits) && waits + feed.events().len() as u64 == 200
     });
     assert!(feed.events().iter().all(|event| event["shard"] != 1));
     fs::remove_file(feed.folder.path().join("hang")).expect("it is there");
