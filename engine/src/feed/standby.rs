@@ -12,7 +12,8 @@
 //! 2. A message with a state that is neither waiting here nor kept: the other one is ahead, or saw what we did not. It is
 //!    noted. When we come to the same state, what we have is said ([`Standby::produced`]).
 //! 3. At the take-over, with our content as new as the cookies of all messages, what is still noted differs for good: the
-//!    entry's present state is to be said again ([`Standby::differing`]), unless an event of it waits anyway.
+//!    entry's present state is to be said again ([`Standby::differing`]), in place of the events of it that wait: they may
+//!    lead through states older than what the readers have.
 //!
 //! Invariant: an entry that is not noted, and of which no event waits, is believed by the readers to be as it is kept.
 
@@ -161,7 +162,7 @@ impl Standby {
         oldest.map_or(read, |oldest| read.min(oldest.saturating_sub(1)))
     }
 
-    /// At the take-over: the entries whose present state is to be said where no event of them waits: as a modify, or as a
+    /// At the take-over: the entries whose present state is to be said in place of what waits of them: as a modify, or as a
     /// delete of this name where the entry is not kept.
     pub fn differing(&self) -> impl Iterator<Item = (&Uuid, &Said)> {
         self.noted.iter()

@@ -156,11 +156,16 @@ impl Following {
         cookie::merge(cookie, &self.cookie).is_none()
     }
 
-    /// Of what is noted, what no event here puts right: the entry, and what was said last of it.
-    pub fn differing(&self) -> Vec<(Uuid, Said)> {
-        let alone = |uuid: &Uuid| !self.waiting.contains_key(uuid);
-        let all = self.standby.differing().filter(|(uuid, _)| alone(uuid));
-        all.map(|(uuid, said)| (*uuid, said.clone())).collect()
+    /// At the take-over: the entries of which the stream says something else than is kept here, and what it said last of
+    /// each. What waits of them leads there from another state, perhaps an older one than was said: it is taken out, and the
+    /// present state is to be said in its place, in the same transaction.
+    pub fn settle(&mut self, outbox: &mut Outbox<'_>) -> Result<Vec<(Uuid, Said)>, StoreError> {
+        let all = self.standby.differing().map(|(uuid, said)| (*uuid, said.clone()));
+        let all: Vec<_> = all.collect();
+        for (uuid, _) in &all {
+            self.forget(outbox, uuid, u64::MAX)?;
+        }
+        Ok(all)
     }
 }
 

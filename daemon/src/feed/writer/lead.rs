@@ -20,8 +20,8 @@ pub(super) struct Taking {
     seq: u64,
     since: Instant,
     is_asked: bool,
-    /// Refreshes there were when it began.
-    refreshes: u64,
+    /// With so many refreshes completed, one of them has begun since.
+    enough: u64,
 }
 
 impl Work<'_> {
@@ -54,11 +54,13 @@ impl Work<'_> {
         match lead {
             Lead::Seen { of, messages } if of == generation => self.seen(&messages),
             Lead::TakeOver { of, seq } if of == generation => {
+                // A refresh that is under way may have passed what the stream says meanwhile.
+                let under_way = u64::from(self.consumer.phase() == Phase::Refresh);
                 self.taking = Some(Taking {
                     seq,
                     since: Instant::now(),
                     is_asked: false,
-                    refreshes: self.consumer.facts().refreshes,
+                    enough: self.consumer.facts().refreshes + 1 + under_way,
                 });
                 Ok(())
             }
@@ -90,7 +92,8 @@ impl Work<'_> {
     /// When a take-over that waits is to be looked at.
     pub(super) fn taking_due(&self) -> Option<Instant> {
         let taking = self.taking.as_ref().filter(|taking| !taking.is_asked)?;
-        Some(taking.since + ASK_ANEW)
+        // What a refresh tells wakes the writer by itself.
+        (self.consumer.phase() != Phase::Refresh).then(|| taking.since + ASK_ANEW)
     }
 
     /// Takes over, when the content is as new as what the stream says: by its cookie, or because a refresh that began
@@ -100,24 +103,26 @@ impl Work<'_> {
             return Ok(());
         };
         let facts = self.consumer.facts();
-        if !following.is_covered_by(&facts.cookie) && facts.refreshes == taking.refreshes {
-            if !taking.is_asked && taking.since.elapsed() >= ASK_ANEW {
+        if !following.is_covered_by(&facts.cookie) && facts.refreshes < taking.enough {
+            let is_late = !taking.is_asked && taking.since.elapsed() >= ASK_ANEW;
+            if is_late && self.consumer.phase() != Phase::Refresh {
                 taking.is_asked = true;
-                if self.consumer.phase() != Phase::Refresh {
-                    self.commit()?;
-                    self.again();
-                }
+                self.commit()?;
+                self.again();
             }
             return Ok(());
         }
-        let (seq, read, differing) = (taking.seq, following.read(), following.differing());
+        let (seq, read) = (taking.seq, following.read());
         let waited_ms = taking.since.elapsed().as_millis();
         self.taking = None;
         // What was read last is written down as read, and only then forgotten.
         self.transaction()?;
         self.commit()?;
-        self.kept.following = None;
         self.transaction()?;
+        let differing = match self.kept.following.take() {
+            Some(mut following) => following.settle(&mut self.kept.outbox)?,
+            None => Vec::new(),
+        };
         let mut said_again = 0_u64;
         for (uuid, said) in &differing {
             if self.consumer.state_of(&mut self.kept, uuid)? != said.state {
