@@ -226,6 +226,10 @@ impl Drive {
 
     /// Bytes have come from a server.
     pub(super) fn upstream_readable(&mut self, at: usize) {
+        if self.conns.get(at).is_some_and(|conn| conn.choked) {
+            // Each arrival is an event: were it read, what nobody takes would pile up here. `release_choked` looks again.
+            return;
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         let gone = self.upstream_read(at, &mut scratch);
         self.scratch = scratch;

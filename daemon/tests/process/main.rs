@@ -19,6 +19,7 @@ mod deaths;
 mod fake;
 mod feed;
 mod feed_churn;
+mod feed_flood;
 mod feed_local;
 mod feed_sinks;
 mod feed_takeover;
