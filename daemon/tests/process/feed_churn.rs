@@ -1,8 +1,8 @@
 //! Random churn with kill -9: whatever is written, renamed, moved away and killed, in the end the receiver of a feed has the
 //! directory, entry by entry, and was told nothing out of order.
 //!
-//! In the normal run usherd is killed. `USHERD_TEST_FEED_SLAPD=1` kills slapd, too, which is not kept yet: now and then an entry
-//! stays told that slapd has no more (docs/feed.md says so to those who run it).
+//! Where slapd is killed, too, it keeps no session log: with one it loses deletes when it is killed, whoever follows it
+//! (docs/feed.md says so to those who run it). With one, usherd alone is killed.
 //!
 //! Each run is made of its seed: what is written, what is killed before which write, and which sink receives. What the
 //! processes do meanwhile is not, so a seed that failed may have to be repeated. Longer runs by environment:
@@ -38,9 +38,24 @@ const WRITES: usize = 300;
 /// Most of the time is waiting for processes to start.
 const AT_ONCE: usize = 4;
 
+/// What may be killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Victims {
+    UsherdAndSlapd,
+    Usherd,
+}
+
 #[test]
 fn what_is_applied_is_the_directory_whatever_is_killed() {
-    let runs = setting("USHERD_TEST_FEED_RUNS", 10);
+    runs(setting("USHERD_TEST_FEED_RUNS", 10), Victims::UsherdAndSlapd);
+}
+
+#[test]
+fn what_is_applied_is_the_directory_where_slapd_keeps_a_session_log_and_usherd_is_killed() {
+    runs(setting("USHERD_TEST_FEED_RUNS", 10).div_ceil(2), Victims::Usherd);
+}
+
+fn runs(runs: usize, victims: Victims) {
     let first = setting("USHERD_TEST_FEED_SEED", 1);
     let seeds = Mutex::new((first..first + runs).collect::<VecDeque<usize>>());
     let failed = Mutex::new(String::new());
@@ -49,7 +64,7 @@ fn what_is_applied_is_the_directory_whatever_is_killed() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(seed) = { seeds.lock().unwrap().pop_front() } {
-                    if let Err(why) = Run::new(seed).whole() {
+                    if let Err(why) = Run::new(seed, victims).whole() {
                         let _ = writeln!(failed.lock().unwrap(), "--- USHERD_TEST_FEED_SEED={seed}: {why}");
                     }
                 }
@@ -62,6 +77,7 @@ fn what_is_applied_is_the_directory_whatever_is_killed() {
 }
 
 struct Run {
+    victims: Victims,
     rng: Rng,
     slapd: Slapd,
     receiver: Receiver,
@@ -74,8 +90,11 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: usize) -> Self {
-        let slapd = Slapd::start();
+    fn new(seed: usize, victims: Victims) -> Self {
+        let slapd = match victims {
+            Victims::UsherdAndSlapd => Slapd::without_session_log(),
+            Victims::Usherd => Slapd::start(),
+        };
         let folder = Folder::new("churn");
         let receiver = Receiver::new(seed, &folder);
         restrict(&folder.write("secret", ADMIN.1));
@@ -91,6 +110,7 @@ impl Run {
         folder.write("usherd.toml", text);
         let seed = seed as u64;
         Self {
+            victims,
             rng: Rng::new(seed),
             client: Client::bound(&slapd.plain(), ADMIN.0, ADMIN.1),
             slapd,
@@ -144,9 +164,9 @@ impl Run {
 
     /// Kills usherd, slapd or both while `write` is under way.
     fn kill(&mut self, write: &Write) {
-        let (usherd, slapd) = match setting("USHERD_TEST_FEED_SLAPD", 0) {
-            0 => (true, false),
-            _ => [(true, false), (false, true), (true, true)][self.rng.index(3)],
+        let (usherd, slapd) = match self.victims {
+            Victims::Usherd => (true, false),
+            Victims::UsherdAndSlapd => [(true, false), (false, true), (true, true)][self.rng.index(3)],
         };
         let id = self.client.send(&write.op());
         if self.rng.chance(1, 2) {
@@ -203,7 +223,7 @@ impl Run {
     /// Everything was told: after further kills nothing of it is told again.
     fn nothing_again(&mut self) -> Result<(), String> {
         let before = Told::new(&self.receiver.events());
-        for both in [false, true] {
+        for both in [false, self.victims == Victims::UsherdAndSlapd] {
             let done = Told::new(&self.receiver.events()).refreshes();
             if let Some(mut process) = self.usherd.take() {
                 process.kill();

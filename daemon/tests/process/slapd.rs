@@ -60,12 +60,24 @@ impl Slapd {
 
     /// A server that knows no TLS at all.
     pub(crate) fn without_tls() -> Self {
-        let slapd = Self::launch(free_port(), free_port(), 0, "");
+        Self::without("TLS")
+    }
+
+    /// A server that may be killed and still tells its consumers of every delete: one with a session log believes after a
+    /// `kill -9` that the log, which is empty then, reaches back to its last orderly end.
+    pub(crate) fn without_session_log() -> Self {
+        Self::without("syncprov-sessionlog")
+    }
+
+    /// A server without the settings that begin so.
+    fn without(prefix: &str) -> Self {
+        let mut slapd = Self::launch(free_port(), free_port(), 0, "");
+        slapd.until_ready();
         let path = slapd.folder.path().join("slapd.conf");
         let text = fs::read_to_string(&path).expect("just written");
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("TLS")).collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(prefix)).collect();
+        assert!(lines.len() < text.lines().count(), "no setting begins with {prefix}");
         fs::write(&path, lines.join("\n") + "\n").expect("a file");
-        let mut slapd = slapd;
         slapd.restart();
         slapd.until_ready();
         slapd
