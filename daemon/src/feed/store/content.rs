@@ -114,8 +114,8 @@ impl<'c> Kept<'c> {
         Ok(())
     }
 
-    /// Outside of a transaction: another daemon delivers from now on, or may. What it says is read from behind the kept
-    /// position, or from behind `at_most`.
+    /// Inside a transaction that has nothing yet: another daemon delivers from now on, or may. What it says is read from
+    /// behind the kept position, or from behind `at_most`.
     ///
     /// # Errors
     /// The disk's.

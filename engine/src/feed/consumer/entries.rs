@@ -66,6 +66,7 @@ impl Consumer {
         let event = Event {
             attributes: attributes(told.attributes),
             csn: told.asides.csn,
+            is_new: self.phase == Phase::Persist,
             ..Event::new(Op::Add, *told.uuid, &dn, told.time_ms)
         };
         self.out.emit(content, &event)
