@@ -72,9 +72,28 @@ pub(super) struct Lasting {
     pub(super) not_before: Option<Instant>,
     /// The stream's end at the last take-over.
     pub(super) taken_at: u64,
+    /// When the content was compared anew last, and after how long.
+    pub(super) compared: Option<(Instant, Duration)>,
 }
 
+/// Between two whole comparisons: the first comes at once, of a row of them each waits twice as long as the one before it,
+/// up to this; and after so long without one the next comes at once again.
+const COMPARE_MAX: Duration = Duration::from_secs(5);
+const COMPARE_MIN: Duration = Duration::from_millis(100);
+const COMPARE_CALM: Duration = Duration::from_secs(30);
+
 impl Lasting {
+    /// The content is to be compared as a whole; how long to wait before. While containers are made and filled in numbers
+    /// the directory would else do nothing but send everything.
+    pub(super) fn compared_anew(&mut self, now: Instant) -> Duration {
+        let wait = match self.compared {
+            Some((last, wait)) if now.duration_since(last) < COMPARE_CALM => (wait * 2).clamp(COMPARE_MIN, COMPARE_MAX),
+            _ => Duration::ZERO,
+        };
+        self.compared = Some((now, wait));
+        wait
+    }
+
     fn wait(&mut self) -> Duration {
         Duration::from_micros(self.backoff.next(&mut self.rng).as_micros())
     }
@@ -95,6 +114,7 @@ impl Parts {
             rng: Rng::new(u64::from(std::process::id()) ^ u64::from(self.number) << 32),
             not_before: None,
             taken_at: 0,
+            compared: None,
         };
         let mut file = Some(first);
         loop {

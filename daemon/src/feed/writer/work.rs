@@ -342,8 +342,10 @@ impl<'w> Work<'w> {
                 self.link = Link::Closed(Some(now + wait));
             }
             Over::Again(why) => {
-                tracing::warn!(feed = name, ?why, "the content is compared anew");
-                self.link = Link::Closed(Some(now));
+                let wait = self.lasting.compared_anew(now);
+                let again_ms = wait.as_millis();
+                tracing::warn!(feed = name, ?why, again_ms, "the content is compared anew");
+                self.link = Link::Closed(Some(now + wait));
             }
             Over::Failed { code } => {
                 self.fail_session(&refusal(code));

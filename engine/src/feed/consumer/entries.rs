@@ -78,12 +78,14 @@ impl Consumer {
     }
 
     /// Whether all that is below an entry which was not known is told too: in a full content; and where it was made after
-    /// all that is known, for what is below is younger still. Else it moved here, and what is below came along silently.
+    /// all that is known, for what is below is younger still. Else it may have moved here, and what is below came along
+    /// silently. That it was made and changed last in one second tells nothing: in that second it may have been filled, and
+    /// moved.
     fn all_below_is_told(&self, asides: &Asides<'_>) -> bool {
         let created = second(asides.created);
         match self.phase {
             Phase::Refresh => !self.resumed || created.is_some_and(|created| *created > *self.cookie_second),
-            Phase::Persist | Phase::Held | Phase::Idle => created.is_some() && created == second(asides.csn),
+            Phase::Persist | Phase::Held | Phase::Idle => false,
         }
     }
 
