@@ -36,6 +36,7 @@ mod date;
 pub mod dictionary;
 mod encode;
 mod hidden;
+pub mod mschap;
 pub mod number;
 mod packet;
 pub mod text;
