@@ -43,6 +43,9 @@ pub const CPW_2_2: u8 = 27;
 /// A new password, encrypted: octets of it.
 pub const ENCRYPTED_PASSWORD_BYTES: usize = 516;
 
+/// Pieces of it, at most: three are enough.
+const PIECES_MAX: u16 = 16;
+
 /// MS-CHAP-Response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Response<'a> {
@@ -174,9 +177,10 @@ impl<'a> ChangePassword2<'a> {
 /// numbers. None: a piece is missing, there twice, or of another change, or there are not 516 octets.
 #[must_use]
 pub fn encrypted_password(packet: &Packet<'_>, number: u8, ident: u8) -> Option<[u8; ENCRYPTED_PASSWORD_BYTES]> {
+    let pieces = packet.all_vendor(VENDOR, number).count();
     let mut whole = [0; ENCRYPTED_PASSWORD_BYTES];
     let (mut at, mut count) = (0, 0_u16);
-    for sequence in 1..=u16::MAX {
+    for sequence in 1..=PIECES_MAX {
         // The pieces are few; they come in order, but nothing says that they must.
         let mut found = packet
             .all_vendor(VENDOR, number)
@@ -190,7 +194,6 @@ pub fn encrypted_password(packet: &Packet<'_>, number: u8, ident: u8) -> Option<
         whole.get_mut(at..at + octets.len())?.copy_from_slice(octets);
         (at, count) = (at + octets.len(), sequence);
     }
-    let pieces = packet.all_vendor(VENDOR, number).count();
     (at == ENCRYPTED_PASSWORD_BYTES && pieces == usize::from(count)).then_some(whole)
 }
 

@@ -374,17 +374,10 @@ impl Dictionary {
     /// Names nearly like this one, the nearest first: what was meant, perhaps.
     #[must_use]
     pub fn suggestions(&self, name: &str) -> Vec<&str> {
-        let wanted = name.to_ascii_lowercase();
-        let mut near: Vec<(usize, &str)> = self
+        let near = self
             .attributes()
-            .map(|definition| {
-                (
-                    distance(&wanted, &definition.name.to_ascii_lowercase()),
-                    &*definition.name,
-                )
-            })
-            .filter(|(distance, _)| *distance <= 3)
-            .collect();
+            .map(|definition| (distance(name, &definition.name), &*definition.name));
+        let mut near: Vec<(usize, &str)> = near.filter(|(distance, _)| *distance <= DISTANCE_MAX).collect();
         near.sort_unstable();
         near.into_iter().map(|(_, name)| name).take(3).collect()
     }
@@ -424,24 +417,37 @@ impl Dictionary {
     }
 }
 
-/// How many letters must be changed to make one of the other (Levenshtein). More than three letters' difference in length is far.
+/// How different a name that was meant may be.
+const DISTANCE_MAX: usize = 3;
+/// Longer names are not looked at for others like them.
+const MEANT_BYTES_MAX: usize = 64;
+
+/// How many letters must be changed to make one of the other (Levenshtein), upper and lower case being the same.
 fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 3 {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len().abs_diff(b.len()) > DISTANCE_MAX || a.len().max(b.len()) > MEANT_BYTES_MAX {
         return usize::MAX;
     }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let changed = diagonal + usize::from(x != y);
+    let mut row = [0; MEANT_BYTES_MAX + 1];
+    row.iter_mut().enumerate().for_each(|(at, cell)| *cell = at);
+    for (i, x) in a.iter().enumerate() {
+        let (mut diagonal, mut left) = (i, i + 1);
+        let mut nearest = left;
+        for (cell, y) in row.iter_mut().skip(1).zip(b) {
+            let changed = diagonal + usize::from(!x.eq_ignore_ascii_case(y));
             diagonal = *cell;
             left = changed.min(left + 1).min(*cell + 1);
             *cell = left;
+            nearest = nearest.min(left);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
+        if nearest > DISTANCE_MAX {
+            return usize::MAX;
         }
     }
-    row.last().copied().unwrap_or(usize::MAX)
+    let last = row.get(b.len()).copied();
+    if a.is_empty() {
+        b.len()
+    } else {
+        last.unwrap_or(usize::MAX)
+    }
 }
