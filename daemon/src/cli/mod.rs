@@ -12,6 +12,7 @@ mod helper;
 mod helper_sql;
 mod ldap;
 mod probe;
+mod radius;
 mod service;
 mod status;
 
@@ -102,6 +103,9 @@ pub enum Command {
     /// Follow a directory's changes
     #[command(subcommand)]
     Feed(feed::Feed),
+    /// Read and write RADIUS packets
+    #[command(subcommand)]
+    Radius(radius::Radius),
     /// Send one request to a service and print the answer
     Call(call::Call),
     /// Make load, and report rate, latencies, faults and the CPU time of a process
@@ -227,6 +231,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => return check::run(&check),
         Command::Service(service::Service::Size(size)) => service::size::run(&size),
         Command::Feed(command) => feed(&command),
+        Command::Radius(command) => command.run(),
         Command::Call(call) => call::run(&call),
         Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),

@@ -45,6 +45,7 @@ mod pam;
 mod pam_calls;
 mod peer;
 mod proc;
+mod radius_codec;
 mod remote;
 mod resources;
 mod same_answers;
