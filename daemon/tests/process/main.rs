@@ -24,6 +24,7 @@ mod feed_local;
 mod feed_sinks;
 mod feed_takeover;
 mod feed_trouble;
+mod feed_verify;
 mod helpers;
 mod helpers_crash;
 mod helpers_dbus;

@@ -3,6 +3,7 @@
 mod progress;
 pub mod run;
 mod say;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ pub enum Feed {
     Reset(Which),
     /// Tell again, under new numbers, what entries are now
     Replay(Replay),
+    /// Compare what is kept with what the directory has
+    Verify(Box<verify::Verify>),
     /// Show the events that a sink has refused for good
     Dead(Which),
     /// Let a refresh that was held delete its many entries

@@ -146,6 +146,21 @@ impl Lock {
         })
     }
 
+    /// Opens the file that is there.
+    ///
+    /// # Errors
+    /// As [`Lock::open`]; or there is none.
+    pub fn open_kept(&self) -> Result<File, StoreError> {
+        let path = self.folder.join(FILE);
+        if !path.exists() {
+            return Err(StoreError::Unfit(format!(
+                "{} is not there: no feed was run with this folder",
+                path.display()
+            )));
+        }
+        self.open(1)
+    }
+
     /// Opens the file, and makes it where there is none. What is there keeps its number of partitions.
     ///
     /// # Errors

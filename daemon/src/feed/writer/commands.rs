@@ -47,6 +47,8 @@ impl Work<'_> {
             }
             Verb::Replay { from } => self.replay(*from),
             Verb::ReplayDead { seq } => self.replay_dead(*seq),
+            // Whoever asks for that does it, and the writer only looks.
+            Verb::Verify(_) => Ok(Err("a comparison is not the writer's".to_owned())),
             Verb::Dead => {
                 let dead = self.kept.outbox.dead(DEAD_MAX)?;
                 let list: Vec<Value> = dead.iter().map(|dead| show(dead, &self.parts.plan.name)).collect();

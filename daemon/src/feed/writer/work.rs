@@ -16,6 +16,7 @@ use crate::drive::Job;
 use crate::drive::feed::FeedAsk;
 use crate::feed::mailbox::Letter;
 use crate::feed::store::{File, Kept, StoreError};
+use crate::feed::verify::{Look, What};
 
 /// In a refresh a transaction is kept open for so long: nobody waits for its events one by one.
 const REFRESH_COMMIT: Duration = Duration::from_millis(100);
@@ -213,6 +214,7 @@ impl<'w> Work<'w> {
                     return Err(error);
                 }
             }
+            Letter::Look(look) => self.look(look)?,
             Letter::Drain => {
                 self.draining = true;
                 self.close_session("the feed stops");
@@ -221,6 +223,18 @@ impl<'w> Work<'w> {
             Letter::Stop => return Ok(true),
         }
         Ok(false)
+    }
+
+    /// A comparison looks at what is kept.
+    fn look(&mut self, look: Look) -> Result<(), StoreError> {
+        if matches!(look.what, What::Standing { hurry: true })
+            && let Link::Closed(Some(at)) = &mut self.link
+            && self.consumer.facts().refreshes > 0
+        {
+            *at = Instant::now();
+        }
+        let is_quiet = self.open_since.is_none() && self.parts.mailbox.is_empty();
+        look.carry_out(&mut self.consumer, &mut self.kept, is_quiet)
     }
 
     fn acknowledge(&mut self, shard: u16, upto: u64) {
@@ -531,7 +545,7 @@ pub(super) fn now_ms() -> i64 {
 }
 
 /// What a provider's refusal says, and what would help.
-fn refusal(code: u32) -> String {
+pub(in crate::feed) fn refusal(code: u32) -> String {
     let help = match code {
         code::SIZE_LIMIT_EXCEEDED | code::ADMIN_LIMIT_EXCEEDED => {
             ": it gives this identity no more entries; raise its limit there (OpenLDAP: `limits`) or bind as one without"
