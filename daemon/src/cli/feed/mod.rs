@@ -79,7 +79,7 @@ pub struct Replay {
     /// Which.
     #[command(flatten)]
     pub which: Which,
-    /// From this number on; entries that have not changed since are told again, too
+    /// What had an event with this number or a later one, and what was deleted since
     #[arg(long, value_name = "SEQ", required_unless_present_any = ["dead", "all_dead"])]
     pub from: Option<u64>,
     /// The entry of this dead letter

@@ -68,6 +68,7 @@ pub(super) struct Work<'w> {
 impl<'w> Work<'w> {
     pub(super) fn new(parts: &'w Parts, file: &'w File, lasting: &'w mut Lasting) -> Result<Work<'w>, StoreError> {
         let mut kept = Kept::new(&file.connection, file.partitions)?;
+        kept.history.bound(parts.plan.deletes_kept_max);
         let settings = session::settings(&parts.plan, &parts.identity, file.partitions);
         let consumer = begin(&mut kept, settings)?;
         let paused = kept.flag("paused")?;
@@ -493,7 +494,8 @@ impl<'w> Work<'w> {
     }
 
     /// How it stands now.
-    pub(super) fn tell(&self) {
+    pub(super) fn tell(&mut self) {
+        let deletes_kept = self.kept.history.deletes().unwrap_or(0);
         let (facts, head) = (self.consumer.facts(), self.kept.outbox.head());
         let mut status = self.parts.status.lock();
         let phase = match (self.link, self.consumer.phase()) {
@@ -514,6 +516,7 @@ impl<'w> Work<'w> {
         status.cookie = String::from_utf8_lossy(&facts.cookie).into_owned();
         status.outbox_events = head.rows;
         status.outbox_bytes = head.bytes;
+        status.deletes_kept = deletes_kept;
         status.last_seq = head.next.saturating_sub(1);
         status.held = facts.held.map_or(0, |held| held.deletes);
         let counts = self.consumer.counts();
