@@ -9,7 +9,7 @@
 
 mod commands;
 mod lead;
-mod session;
+pub(super) mod session;
 mod work;
 
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::status::Status;
 use super::store::{Batch, File, Lock, StoreError};
 use crate::config::plan;
 use crate::worker::Inbox;
+pub(super) use work::refusal;
 use work::{Ends, Work};
 
 /// What a shard is given.
@@ -177,6 +178,8 @@ impl Parts {
                 Some(Letter::Messages { bytes, .. }) => self.mailbox.give(bytes),
                 // What is said of the stream is read once more by the next to work, who says from where.
                 Some(Letter::Ended { .. } | Letter::Drain | Letter::Lead(_)) => {}
+                // Who compares sees that nobody answers.
+                Some(Letter::Look(_)) => {}
             }
         }
     }

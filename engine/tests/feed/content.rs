@@ -482,18 +482,9 @@ fn a_replay_tells_what_is_under_new_numbers() {
         .consumer
         .replay(&mut script.memory, &uuid(99), "cn=gone,dc=x", 5)
         .unwrap();
-    let next = script.consumer.replay_page(&mut script.memory, None, 2, 5).unwrap();
-    assert_eq!(next, Some(uuid(2)));
-    assert_eq!(
-        script
-            .consumer
-            .replay_page(&mut script.memory, Some(uuid(5)), 2, 5)
-            .unwrap(),
-        None
-    );
     let mut seqs = Vec::new();
     script.each(|event| seqs.push((event.seq, crate::script::told(event))));
-    let expected = ["add cn=1,ou=a,dc=x", "delete cn=gone,dc=x", "add dc=x", "add ou=a,dc=x"];
+    let expected = ["add cn=1,ou=a,dc=x", "delete cn=gone,dc=x"];
     let expected: Vec<_> = (7..).zip(expected.map(str::to_string)).collect();
     assert_eq!(seqs, expected);
 }

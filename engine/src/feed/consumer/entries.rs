@@ -208,7 +208,7 @@ fn second(time: Option<&str>) -> Option<&str> {
 }
 
 /// The first RDN as written: names that differ in its case alone are told as a move, for whoever shows names.
-fn first_rdn(name: &[u8]) -> &[u8] {
+pub(super) fn first_rdn(name: &[u8]) -> &[u8] {
     let above = dn::parent(name).map_or(0, <[u8]>::len);
     name.get(..name.len() - above).unwrap_or_default()
 }
