@@ -71,7 +71,7 @@ impl Consumer {
     }
 
     /// Whether the provider seems not to have known our cookie: it sent entries, as if something had changed, and has no other
-    /// cookie for it, nor does it say what is there. slapd answers a cookie that it cannot read so, with everything.
+    /// cookie for it, nor does it say what is there.
     fn is_cookie_unknown(&self) -> bool {
         let counts = &self.out.counts;
         let was_sent = counts.added + counts.modified + counts.moved + counts.unchanged > 0;
