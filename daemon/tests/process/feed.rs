@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Feed {
     pub(crate) folder: Folder,
     urls: Vec<String>,
-    flags: Vec<String>,
+    pub(crate) flags: Vec<String>,
     process: Option<Process>,
 }
 

@@ -110,10 +110,8 @@ fn a_file_has_each_event_once_whatever_is_killed() {
     assert_once(&churn(&slapd, &mut feed, || lines(&path)));
 }
 
-#[test]
-fn a_stream_has_each_event_once_whatever_is_killed() {
-    let slapd = Slapd::start();
-    let folder = Folder::new("feed-nats");
+/// A server of this test's own, and its port.
+fn nats_server(folder: &Folder) -> (Process, u16) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (store, number) = (folder.file("jetstream"), port.to_string());
     // Debian puts it where a user's PATH does not look.
@@ -129,15 +127,66 @@ fn a_stream_has_each_event_once_whatever_is_killed() {
         "-sd",
         &store,
     ];
-    let _server = Process::start("/usr/bin/env", &server, &folder.path().join("nats-log"));
+    let server = Process::start("/usr/bin/env", &server, &folder.path().join("nats-log"));
     wait_for("nats-server (Debian package nats-server)", LIMIT, || {
         TcpStream::connect(("127.0.0.1", port)).ok()
     });
+    (server, port)
+}
+
+#[test]
+fn a_stream_has_each_event_once_whatever_is_killed() {
+    let slapd = Slapd::start();
+    let folder = Folder::new("feed-nats");
+    let (_server, port) = nats_server(&folder);
     let sink = format!("nats://127.0.0.1:{port}");
     let mut feed = Feed::new(&slapd, folder, &["--sink", &sink]);
     let told = || messages(port);
     let events = churn(&slapd, &mut feed, told);
     assert_once(&events);
+}
+
+#[test]
+fn what_the_server_finds_too_large_is_a_dead_letter_and_everything_else_flows() {
+    let slapd = Slapd::start();
+    let folder = Folder::new("feed-nats-large");
+    let (_server, port) = nats_server(&folder);
+    let sink = format!("nats://127.0.0.1:{port}");
+    let feed = Feed::new(&slapd, folder, &["--sink", &sink, "--no-initial", "--partitions", "2"]);
+    let state = feed.folder.file("state");
+    let command = |words: &[&str]| {
+        let output = run(BINARY, &[&["feed"], words, &["--state", &state]].concat(), LIMIT);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    wait_for("it follows", LIMIT, || {
+        command(&["status"]).contains(": persist").then_some(())
+    });
+    // The event of this entry has more than 1 MiB; what comes behind it, in its shard too, does not.
+    describe(&slapd, 7..8, &"x".repeat(1_200_000));
+    describe(&slapd, 1..51, "small");
+    let about = |number: usize| {
+        messages(port)
+            .into_iter()
+            .filter(|event| event["dn"] == user(number))
+            .count()
+    };
+    wait_for("everything else", LIMIT, || {
+        (1..51).all(|number| about_all(&messages(port), number)).then_some(())
+    });
+    assert_eq!(about(7), 1, "the small change of the same entry is told");
+    let shown = command(&["dead"]);
+    let letter: Value = serde_json::from_str(shown.trim()).expect("one dead letter");
+    assert_eq!(letter["event"]["dn"], user(7));
+    let why = letter["why"].as_str().unwrap_or_default();
+    assert!(why.contains("max_payload is 1048576"), "{why}");
+    assert!(command(&["status"]).contains("dead letters 1"));
+    command(&["replay", "--all-dead"]);
+    wait_for("the entry as it is now", LIMIT, || (about(7) == 2).then_some(()));
+    assert_eq!(command(&["dead"]), "no dead letters\n");
+}
+
+fn about_all(events: &[Value], number: usize) -> bool {
+    events.iter().any(|event| event["dn"] == user(number))
 }
 
 /// Everything in the only stream there is, in its order.

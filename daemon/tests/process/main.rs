@@ -21,6 +21,7 @@ mod feed;
 mod feed_churn;
 mod feed_flood;
 mod feed_local;
+mod feed_nasty;
 mod feed_replay;
 mod feed_sinks;
 mod feed_takeover;

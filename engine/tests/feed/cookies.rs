@@ -125,6 +125,15 @@ fn a_garbage_cookie_gives_full_content_and_an_empty_cookie_is_none() {
     script.end_present("");
     assert_eq!(script.events(), ["refresh-done 1"]);
     assert_eq!(script.cookie(), "garbage");
+    // The same without saying what is there: then it is asked again, with no cookie, and that comparison deletes.
+    script.begin();
+    script.add(2, "cn=2,dc=x");
+    assert_eq!(script.end(""), Step::Over(Over::Again(Again::Unsure)));
+    script.events();
+    assert_eq!(script.begin(), None);
+    script.add(2, "cn=2,dc=x");
+    script.end("");
+    assert_eq!(script.events(), ["delete dc=x", "refresh-done 1"]);
     script.consumer.reload();
     assert_eq!(script.begin(), None);
     script.add(1, "dc=x");

@@ -43,6 +43,7 @@ impl Consumer {
                 self.leave(content, id, None, Leaves::Doomed, time_ms)?;
             }
         }
+        self.unsure |= self.is_cookie_unknown();
         // Where every entry is in the content, a name that nobody bears is the sign of a container that was renamed while
         // its neighbours were sent; or it is hidden from us, which the next refresh will show again.
         let glue = self.tree.glue();
@@ -67,6 +68,14 @@ impl Consumer {
         self.out.silent = false;
         self.phase = Phase::Persist;
         Ok(Step::Refreshed)
+    }
+
+    /// Whether the provider seems not to have known our cookie: it sent entries, as if something had changed, and has no other
+    /// cookie for it, nor does it say what is there.
+    fn is_cookie_unknown(&self) -> bool {
+        let counts = &self.out.counts;
+        let was_sent = counts.added + counts.modified + counts.moved + counts.unchanged > 0;
+        self.resumed && !self.present && was_sent && self.gathered == self.facts.cookie
     }
 
     fn tell_done<C: Content>(&mut self, content: &mut C, time_ms: i64) -> Result<(), C::Error> {
