@@ -227,6 +227,11 @@ pub fn main() -> ExitCode {
             log::start(log, log_level);
             return feed::run::run(&args);
         }
+        Command::Feed(feed::Feed::Verify(verify)) => {
+            // What is said is the report; the log is for when it cannot be told.
+            log::start(log, log_level);
+            verify.run()
+        }
         Command::HelperExec { description } => return trampoline::run(&description),
         Command::Check(check) => return check::run(&check),
         Command::Service(service::Service::Size(size)) => service::size::run(&size),
@@ -256,6 +261,7 @@ fn feed(command: &feed::Feed) -> Result<ExitCode, String> {
     let nothing = serde_json::json!({});
     match command {
         feed::Feed::Run(args) => Ok(feed::run::run(args)),
+        feed::Feed::Verify(verify) => verify.run(),
         feed::Feed::Status(status) => feed::status(status),
         feed::Feed::Reset(which) => feed::ask(which, "reset", &nothing),
         feed::Feed::Replay(replay) => replay.run(),
