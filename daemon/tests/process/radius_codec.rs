@@ -168,49 +168,52 @@ fn radclient_and_we_read_each_other_and_print_the_same() {
     assert_eq!(got[got.len() - 1], eap);
 }
 
+/// What radclient is told to ask, what that is, and what it is answered.
+const EXCHANGES: [(&str, &str, &str, &str); 6] = [
+    (
+        "auth",
+        "User-Name = \"bob\", CHAP-Password = \"x\"",
+        "Access-Request",
+        "Access-Accept",
+    ),
+    (
+        "auth",
+        "User-Name = \"bob\", MS-CHAP-Password = \"x\"",
+        "Access-Request",
+        "Access-Challenge",
+    ),
+    (
+        "acct",
+        "Acct-Status-Type = Start, Acct-Session-Id = \"1\"",
+        "Accounting-Request",
+        "Accounting-Response",
+    ),
+    (
+        "coa",
+        "User-Name = \"bob\", Tunnel-Password:1 = \"tp\"",
+        "CoA-Request",
+        "CoA-NAK",
+    ),
+    (
+        "disconnect",
+        "User-Name = \"bob\"",
+        "Disconnect-Request",
+        "Disconnect-ACK",
+    ),
+    (
+        "status",
+        "Message-Authenticator = 0x00",
+        "Status-Server",
+        "Access-Accept",
+    ),
+];
+
 #[test]
 fn every_kind_of_request_of_radclient_is_answered() {
     let codec = Codec::new();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
-    for (kind, asks, starts, answer) in [
-        (
-            "auth",
-            "User-Name = \"bob\", CHAP-Password = \"x\"",
-            "Access-Request",
-            "Access-Accept",
-        ),
-        (
-            "auth",
-            "User-Name = \"bob\", MS-CHAP-Password = \"x\"",
-            "Access-Request",
-            "Access-Challenge",
-        ),
-        (
-            "acct",
-            "Acct-Status-Type = Start, Acct-Session-Id = \"1\"",
-            "Accounting-Request",
-            "Accounting-Response",
-        ),
-        (
-            "coa",
-            "User-Name = \"bob\", Tunnel-Password:1 = \"tp\"",
-            "CoA-Request",
-            "CoA-NAK",
-        ),
-        (
-            "disconnect",
-            "User-Name = \"bob\"",
-            "Disconnect-Request",
-            "Disconnect-ACK",
-        ),
-        (
-            "status",
-            "Message-Authenticator = 0x00",
-            "Status-Server",
-            "Access-Accept",
-        ),
-    ] {
+    for (kind, asks, starts, answer) in EXCHANGES {
         let (text, _, from, mut process) = asked(&codec, &socket, kind, asks);
         assert!(text.starts_with(starts), "{text}");
         if kind == "coa" {

@@ -45,6 +45,8 @@ mod walk;
 mod writer;
 
 #[cfg(test)]
+mod extended_tests;
+#[cfg(test)]
 mod packet_tests;
 #[cfg(test)]
 mod text_tests;

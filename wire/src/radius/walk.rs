@@ -234,13 +234,13 @@ impl<'d, 'a> Walk<'d, 'a> {
         let place = self.dictionary.below(place, vendor);
         let format = self.dictionary.format(vendor);
         if let Some((number, value)) = fragment(octets, format) {
-            return Some(match self.vendor_fragments(vendor, format, number, value) {
-                Some(whole) => {
-                    let place = self.dictionary.below(place, number);
-                    self.leaf(path.below(number).unwrap_or_default(), place, Octets::Owned(whole))
-                }
-                None => raw(path, Octets::Borrowed(octets)),
-            });
+            let Some((whole, behind)) = self.vendor_fragments(vendor, format, number, value) else {
+                return Some(raw(path, Octets::Borrowed(octets)));
+            };
+            // Told after the joined one.
+            let _ = self.enter(Octets::Borrowed(behind), path, place, Row::Vendor(format));
+            let place = self.dictionary.below(place, number);
+            return Some(self.leaf(path.below(number).unwrap_or_default(), place, Octets::Owned(whole)));
         }
         let octets = Octets::Borrowed(octets);
         match self.enter(octets, path, place, Row::Vendor(format)) {
@@ -249,36 +249,31 @@ impl<'d, 'a> Walk<'d, 'a> {
         }
     }
 
-    /// Joins what the vendor's continuation octet says belongs together. None: the last piece is not there.
+    /// Joins what the vendor's continuation octet says belongs together; with it comes what stands behind the last piece.
+    /// None: the last piece is not there, or not whole.
     fn vendor_fragments(
         &mut self,
         vendor: u32,
         format: Format,
         number: u32,
         first: &[u8],
-    ) -> Option<Zeroizing<Vec<u8>>> {
+    ) -> Option<(Zeroizing<Vec<u8>>, &'a [u8])> {
         let mut top = self.top.clone();
         let mut whole = Zeroizing::new(first.to_vec());
         loop {
             let next = top.next().filter(|next| next.number == number::VENDOR_SPECIFIC)?;
             let (_, octets) = super::packet::split_vendor(next.value).filter(|(of, _)| *of == vendor)?;
-            let last = match fragment(octets, format) {
-                Some((of, value)) if of == number => {
-                    whole.extend_from_slice(value);
-                    false
-                }
-                Some(_) => return None,
-                None => {
-                    let (of, value, used) = header(octets, format)?;
-                    (of == number && used == octets.len()).then_some(())?;
-                    whole.extend_from_slice(octets.get(value)?);
-                    true
-                }
-            };
-            if last {
-                self.top = top;
-                return Some(whole);
+            if let Some((of, value)) = fragment(octets, format) {
+                (of == number).then_some(())?;
+                whole.extend_from_slice(value);
+                continue;
             }
+            let (of, value, used) = header(octets, format)?;
+            let behind = octets.get(used..)?;
+            (of == number && is_whole(behind, format)).then_some(())?;
+            whole.extend_from_slice(octets.get(value)?);
+            self.top = top;
+            return Some((whole, behind));
         }
     }
 
@@ -331,7 +326,7 @@ impl<'d, 'a> Walk<'d, 'a> {
 
     /// Enters a row if all of it is whole; otherwise gives its octets back.
     fn enter(&mut self, octets: Octets<'a>, path: Path, place: Option<Place>, row: Row) -> Result<(), Octets<'a>> {
-        let mut inside = Inside {
+        let inside = Inside {
             octets,
             at: 0,
             path,
@@ -341,7 +336,6 @@ impl<'d, 'a> Walk<'d, 'a> {
         if inside.octets.is_empty() || path.below(0).is_none() || !inside.is_whole() {
             return Err(inside.octets);
         }
-        inside.at = 0;
         if let Some(around) = self.inside.replace(inside) {
             self.around.push(around);
         }
@@ -462,23 +456,25 @@ impl<'a> Inside<'a> {
         Some((number, value))
     }
 
-    fn is_whole(&mut self) -> bool {
-        if let Row::Array(_) = self.row {
-            return true;
+    fn is_whole(&self) -> bool {
+        match self.row {
+            Row::Array(_) => true,
+            Row::Tlv => is_whole(&self.octets, Format::default()),
+            Row::Vendor(format) => is_whole(&self.octets, format),
         }
-        let format = match self.row {
-            Row::Vendor(format) => format,
-            _ => Format::default(),
-        };
-        let mut rest: &[u8] = &self.octets;
-        while !rest.is_empty() {
-            let Some((_, _, used)) = header(rest, format) else {
-                return false;
-            };
-            rest = rest.get(used..).unwrap_or_default();
-        }
-        true
     }
+}
+
+/// Whether nothing but whole attributes is there.
+fn is_whole(octets: &[u8], format: Format) -> bool {
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let Some((_, _, used)) = header(rest, format) else {
+            return false;
+        };
+        rest = rest.get(used..).unwrap_or_default();
+    }
+    true
 }
 
 /// The first attribute of a row: its number, where its value is, and how many octets it has. None: it is not whole, or
