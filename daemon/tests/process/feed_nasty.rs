@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::feed::{Feed, change, deleted, held, told_to_be};
 use crate::proc::run;
-use crate::slapd::{BASE, PEOPLE, Slapd, USERS, user};
+use crate::slapd::{BASE, PEOPLE, Slapd, user};
 use crate::usherd::BINARY;
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
@@ -204,6 +204,25 @@ fn forge(feed: &Feed, from: &[u8], to: &[u8]) {
     store
         .execute("UPDATE meta SET value = ? WHERE key = 'facts'", [value])
         .expect("it is written");
+}
+
+#[test]
+fn a_cookie_that_is_rubbish_costs_a_comparison_and_nothing_else() {
+    let slapd = Slapd::start();
+    let mut feed = Feed::new(&[slapd.url()], &[]);
+    feed.complete(1);
+    feed.stop();
+    forge(&feed, b"csn=", b"\x01\x02\x03\x04");
+    change(&slapd, &deleted(2));
+    let before = feed.events().len();
+    feed.start();
+    feed.told("delete", &user(2));
+    feed.complete(2);
+    let told: Vec<Value> = feed.events().split_off(before);
+    let ops: Vec<&str> = told.iter().filter_map(|event| event["op"].as_str()).collect();
+    assert_eq!(ops, ["delete", "refresh-done"]);
+    assert_same(&feed, &slapd);
+    feed.stop();
 }
 
 #[test]

@@ -70,12 +70,15 @@ impl Consumer {
         Ok(Step::Refreshed)
     }
 
-    /// Whether the provider seems not to have known our cookie: it sent entries, as if something had changed, and has no other
-    /// cookie for it, nor does it say what is there.
+    /// Whether the provider seems not to have known our cookie, and began from the start without saying so: entries were sent as
+    /// if they had changed, but there is no other cookie for that, or at least half of all that is kept was sent as it is kept.
+    /// Nor did it say what is there, by which what is gone would be known.
     fn is_cookie_unknown(&self) -> bool {
         let counts = &self.out.counts;
-        let was_sent = counts.added + counts.modified + counts.moved + counts.unchanged > 0;
-        self.resumed && !self.present && was_sent && self.gathered == self.facts.cookie
+        let changed = counts.added + counts.modified + counts.moved;
+        let was_sent = changed + counts.unchanged > 0;
+        let as_kept = counts.unchanged > 0 && counts.unchanged >= self.entries_before.div_ceil(2);
+        self.resumed && !self.present && ((was_sent && self.gathered == self.facts.cookie) || as_kept)
     }
 
     fn tell_done<C: Content>(&mut self, content: &mut C, time_ms: i64) -> Result<(), C::Error> {
