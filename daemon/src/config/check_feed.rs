@@ -70,6 +70,12 @@ fn check(p: &mut Problems, name: &At<String>, raw: &Feed, around: &Around<'_>) -
         p.error(&at.place, "`retry_max` is below `retry_min`");
     }
     let (filter, filter_encoded) = filter?;
+    // Where every entry is told, so is every container that is renamed.
+    let audit = if filter.eq_ignore_ascii_case("(objectClass=*)") {
+        Duration::ZERO
+    } else {
+        Duration::from_secs(3600)
+    };
     Some(plan::Feed {
         name: name.value.clone(),
         directory: directory?.name.clone(),
@@ -93,6 +99,7 @@ fn check(p: &mut Problems, name: &At<String>, raw: &Feed, around: &Around<'_>) -
         outbox_events_max: value(&raw.outbox_events_max, 1_000_000),
         outbox_bytes_max: value(&raw.outbox_bytes_max, 1 << 30),
         deletes_kept_max: value(&raw.deletes_kept_max, 100_000),
+        audit_interval: length(&raw.audit_interval, audit),
         retry_min,
         retry_max,
         dead_letter_after: u32::try_from(value(&raw.dead_letter_after, 3)).unwrap_or(u32::MAX),

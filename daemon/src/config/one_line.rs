@@ -170,6 +170,8 @@ pub struct Feed {
     pub profile: Option<Profile>,
     /// `--max-deletes`.
     pub max_deletes: Option<usize>,
+    /// `--audit-interval`.
+    pub audit_interval: Option<Duration>,
     /// `--partitions`; else one, so that lines come in the order of their numbers.
     pub partitions: Option<usize>,
     /// `--sink`; else lines on standard output.
@@ -245,6 +247,9 @@ fn followed(args: &Feed) -> raw_feed::Feed {
     feed.initial = args.no_initial.then(|| At::new(false, Place::Flag("--no-initial")));
     feed.profile = args.profile.map(|profile| At::new(profile, Place::Flag("--profile")));
     feed.max_deletes = count("--max-deletes", args.max_deletes);
+    feed.audit_interval = args
+        .audit_interval
+        .map(|length| At::new(length, Place::Flag("--audit-interval")));
     feed.partitions = Some(At::new(args.partitions.unwrap_or(1), Place::Flag("--partitions")));
     feed.workers = Some(files::nowhere(0));
     feed.state = Some(At::new(args.state.clone(), Place::Flag("--state")));

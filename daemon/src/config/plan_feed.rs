@@ -42,6 +42,8 @@ pub struct Feed {
     pub outbox_events_max: u64,
     /// Their bytes, 1 GiB.
     pub outbox_bytes_max: u64,
+    /// After so long, and if anything has changed there, the whole content is compared; zero: never. 1 h with a filter.
+    pub audit_interval: Duration,
     /// Deletes that a replay can tell again, 100,000.
     pub deletes_kept_max: u64,
     /// Between attempts at the directory or a sink: first wait, 0.5 s,
@@ -88,6 +90,7 @@ impl PartialEq for Feed {
                     feed.partitions,
                     feed.max_deletes,
                     feed.deletes_kept_max,
+                    feed.audit_interval,
                 ),
                 (
                     feed.outbox_events_max,

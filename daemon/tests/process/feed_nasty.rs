@@ -226,6 +226,24 @@ fn a_cookie_that_is_rubbish_costs_a_comparison_and_nothing_else() {
 }
 
 #[test]
+fn a_container_that_the_filter_leaves_out_takes_its_entries_along_with_the_next_audit() {
+    let slapd = Slapd::start();
+    let people = format!(
+        "{}dn: cn=inside,ou=hidden,{PEOPLE}\nchangetype: add\nobjectClass: person\ncn: inside\nsn: x\n\n",
+        unit("hidden", PEOPLE)
+    );
+    change(&slapd, &people);
+    let mut feed = Feed::new(
+        &[slapd.url()],
+        &["--filter", "(objectClass=person)", "--audit-interval", "1s"],
+    );
+    feed.complete(1);
+    change(&slapd, &renamed(&format!("ou=hidden,{PEOPLE}"), "ou=seen", PEOPLE));
+    feed.told("move", &format!("cn=inside,ou=seen,{PEOPLE}"));
+    feed.stop();
+}
+
+#[test]
 fn a_cookie_of_the_future_costs_a_comparison_and_nothing_else() {
     let slapd = Slapd::start();
     let mut feed = Feed::new(&[slapd.url()], &[]);

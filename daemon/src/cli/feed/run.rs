@@ -45,6 +45,9 @@ pub struct Run {
     /// A refresh that would delete more is held until `usherd feed confirm`
     #[arg(long, value_name = "N")]
     pub max_deletes: Option<u32>,
+    /// After so long the whole content is compared, if anything has changed [default: 1h with a filter, else never]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
+    pub audit_interval: Option<std::time::Duration>,
     /// Into how many shards entries are divided, for good [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub partitions: Option<u32>,
@@ -136,6 +139,7 @@ pub fn run(args: &Run) -> ExitCode {
         before: args.before,
         no_initial: args.no_initial,
         max_deletes: count(args.max_deletes),
+        audit_interval: args.audit_interval,
         partitions: count(args.partitions),
         sink: args.sink.clone(),
         authkey_file: args.authkey_file.clone(),

@@ -63,6 +63,8 @@ pub(super) struct Work<'w> {
     refresh_began: Instant,
     draining: bool,
     pub(super) taking: Option<Taking>,
+    /// Since when the whole content has not been compared, and the cookie then.
+    audited: (Instant, Arc<[u8]>),
 }
 
 impl<'w> Work<'w> {
@@ -90,6 +92,7 @@ impl<'w> Work<'w> {
             refresh_began: Instant::now(),
             draining: false,
             taking: None,
+            audited: (Instant::now(), Arc::from([])),
         };
         if work.is_shared() {
             work.follow(u64::MAX)?;
@@ -122,6 +125,7 @@ impl<'w> Work<'w> {
             }
             if self.open_since.is_none() {
                 self.take_over()?;
+                self.audit()?;
                 self.serve()?;
             }
         }
@@ -144,7 +148,7 @@ impl<'w> Work<'w> {
         };
         let commit = self.open_since.map(|since| since + REFRESH_COMMIT);
         let acknowledged = self.acknowledged_since.map(|since| since + ACKNOWLEDGE_WAIT);
-        [session, commit, acknowledged, self.taking_due()]
+        [session, commit, acknowledged, self.taking_due(), self.audit_due()]
             .into_iter()
             .flatten()
             .min()
@@ -418,6 +422,37 @@ impl<'w> Work<'w> {
     pub(super) fn again(&mut self) {
         self.close_session("");
         self.link = Link::Closed(Some(Instant::now()));
+    }
+
+    /// When the whole content is to be compared, for names that changed silently: those below a container that the filter
+    /// leaves out.
+    fn audit_due(&self) -> Option<Instant> {
+        let interval = self.parts.plan.audit_interval;
+        let rests = match self.link {
+            Link::Open => self.consumer.phase() == Phase::Persist,
+            Link::Closed(_) => false,
+        };
+        (rests && !interval.is_zero()).then(|| self.audited.0 + interval)
+    }
+
+    fn audit(&mut self) -> Result<(), StoreError> {
+        if self.audit_due().is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.audited, (Instant::now(), Arc::clone(&self.cookie)));
+        // As many comparisons as there were changes: with none, nothing can have been renamed.
+        if before.1 == self.cookie {
+            return Ok(());
+        }
+        tracing::info!(
+            feed = self.parts.plan.name,
+            "the content is compared, as audit_interval wants it"
+        );
+        self.transaction()?;
+        self.consumer.reload();
+        self.commit()?;
+        self.again();
+        Ok(())
     }
 
     /// A transaction is open from now on.
