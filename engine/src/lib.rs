@@ -7,5 +7,6 @@ pub mod ask;
 pub mod core;
 pub mod directory;
 pub mod feed;
+pub mod radius;
 pub mod session;
 pub mod upstream;
