@@ -118,10 +118,45 @@ pub fn reveal_password(value: &[u8], secret: &Secret, authenticator: &[u8; 16]) 
     if value.len() > PASSWORD_BYTES_MAX {
         return None;
     }
-    let mut plain = Plain::reveal(value, secret, [authenticator, &[]])?;
+    let mut plain = reveal_blocks(value, secret, authenticator)?;
     let padding = plain.as_bytes().iter().rev().take_while(|octet| **octet == 0);
     plain.to -= padding.count();
     Some(plain)
+}
+
+/// The blocks of a value that is hidden as a User-Password, with whatever it is padded with.
+pub(super) fn reveal_blocks(value: &[u8], secret: &Secret, authenticator: &[u8; 16]) -> Option<Plain> {
+    Plain::reveal(value, secret, [authenticator, &[]])
+}
+
+/// The value of an Ascend-Send-Secret or Ascend-Receive-Secret, without the zeroes behind it: one block, XORed with MD5 over
+/// authenticator and secret, in this order.
+pub(super) fn reveal_ascend(value: &[u8], secret: &Secret, authenticator: &[u8; 16]) -> Option<Plain> {
+    let value: &[u8; BLOCK] = value.try_into().ok()?;
+    let key = secret.md5_behind([authenticator, &[], &[]]);
+    let mut plain = Plain::new();
+    let mixed = value.iter().zip(key).map(|(a, b)| a ^ b);
+    plain.octets.iter_mut().zip(mixed).for_each(|(to, from)| *to = from);
+    plain.to = BLOCK
+        - plain
+            .octets
+            .iter()
+            .take(BLOCK)
+            .rev()
+            .take_while(|octet| **octet == 0)
+            .count();
+    Some(plain)
+}
+
+/// Appends the value of an Ascend-Send-Secret. False: it is longer than 16 octets, and nothing was appended.
+pub(super) fn hide_ascend(out: &mut Vec<u8>, plain: &[u8], secret: &Secret, authenticator: &[u8; 16]) -> bool {
+    if plain.len() > BLOCK {
+        return false;
+    }
+    let mut key = secret.md5_behind([authenticator, &[], &[]]);
+    key.iter_mut().zip(plain).for_each(|(to, from)| *to ^= from);
+    out.extend_from_slice(&key);
+    true
 }
 
 /// Appends the value of a User-Password. False: the password is longer than 128 octets, and nothing was appended.

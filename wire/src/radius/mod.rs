@@ -32,15 +32,28 @@
 //! ```
 
 mod authenticator;
+mod date;
+pub mod dictionary;
+mod encode;
 mod hidden;
+pub mod mschap;
 pub mod number;
 mod packet;
+pub mod text;
+mod value;
+mod walk;
 mod writer;
 
 #[cfg(test)]
+mod extended_tests;
+#[cfg(test)]
 mod packet_tests;
+#[cfg(test)]
+mod text_tests;
 
 pub use authenticator::{MessageAuthenticator, Secret};
+pub use dictionary::Dictionary;
+pub use encode::{Content, Hide, Item, Unwritable};
 pub use hidden::{
     Chap, HIDDEN_BYTES_MAX, Plain, hide_password, hide_salted, hide_tunnel_password, reveal_password, reveal_salted,
     reveal_tunnel_password,
@@ -48,4 +61,6 @@ pub use hidden::{
 pub use packet::{
     Attribute, Attributes, Code, HEADER_BYTES, Malformed, PACKET_BYTES_MAX, Packet, VendorAttributes, split_vendor,
 };
+pub use value::{DataType, Value};
+pub use walk::{Event, Octets, Pair, Reveal, Walk};
 pub use writer::{Full, Writer};

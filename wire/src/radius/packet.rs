@@ -259,12 +259,12 @@ impl<'a> Packet<'a> {
             message_authenticator: 0,
             proxy_state: false,
         };
-        packet.walk()?;
+        packet.look_through()?;
         Ok(packet)
     }
 
     /// Looks at every attribute once, and notes what authenticators are decided by.
-    fn walk(&mut self) -> Result<(), Malformed> {
+    fn look_through(&mut self) -> Result<(), Malformed> {
         let mut rest = self.attribute_octets();
         let mut at = HEADER_BYTES;
         while let Some((&number, after)) = rest.split_first() {
@@ -422,7 +422,7 @@ impl fmt::Debug for Attribute<'_> {
 }
 
 /// The attributes of a packet, in order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Attributes<'a> {
     rest: &'a [u8],
 }

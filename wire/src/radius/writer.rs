@@ -268,6 +268,32 @@ impl<'v> Writer<'v> {
         Ok(bytes)
     }
 
+    /// Writes the length, and an Authenticator that is already known, with what else lies there as it is: for one that has no
+    /// secret.
+    ///
+    /// # Errors
+    /// As [`Writer::finish`].
+    pub fn finish_unsealed(mut self, authenticator: &[u8; 16]) -> Result<usize, Full> {
+        let bytes = self.bytes();
+        let length = u16::try_from(bytes)
+            .ok()
+            .filter(|_| bytes <= PACKET_BYTES_MAX)
+            .ok_or(Full::Packet)?;
+        let header = self
+            .out
+            .get_mut(self.start + 2..self.start + HEADER_BYTES)
+            .unwrap_or_default();
+        let written = length.to_be_bytes().into_iter().chain(authenticator.iter().copied());
+        header.iter_mut().zip(written).for_each(|(to, from)| *to = from);
+        self.finished = true;
+        Ok(bytes)
+    }
+
+    /// Forgets what was added since the packet had so many octets.
+    pub(super) fn truncate(&mut self, bytes: usize) {
+        self.out.truncate(self.start + bytes);
+    }
+
     /// The first attribute of a packet that has none yet: there is room.
     fn reserve_message_authenticator(&mut self) {
         self.message_authenticator = Some(self.bytes() + 2);
