@@ -47,6 +47,14 @@ pub struct Mark {
     generation: u32,
 }
 
+impl Mark {
+    /// A small number that no other request has now, for tables beside it.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.at as usize
+    }
+}
+
 /// What is known of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen<'a> {
