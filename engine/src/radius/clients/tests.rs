@@ -116,7 +116,7 @@ fn the_blast_radius_matrix() {
                             let expected = match signed {
                                 Signed::Wrong => false,
                                 Signed::Right => true,
-                                Signed::None if access => !must && !eap && !(proxied && limited),
+                                Signed::None if access => !(must || eap || (proxied && limited)),
                                 Signed::None => code == Code::ACCOUNTING_REQUEST,
                             };
                             accepted += usize::from(got);
