@@ -7,5 +7,7 @@ pub mod ask;
 pub mod core;
 pub mod directory;
 pub mod feed;
+pub mod password;
+pub mod radius;
 pub mod session;
 pub mod upstream;

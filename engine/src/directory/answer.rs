@@ -10,11 +10,11 @@ use wire::ldap::grammar::{self, Auth};
 use wire::ldap::message::oid as operation;
 use wire::ldap::result::{self, code};
 
-use super::password::{self, Verdict};
 use super::rules::{Part, Rule};
 use super::schema::split_description;
 use super::search::{End, Place};
 use super::{Bounds, Directory, LocalSession, Outcome};
+use crate::password::{self, Verdict};
 
 /// What writes are answered with.
 const READ_ONLY: &str = "this directory is read-only";

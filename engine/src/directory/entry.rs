@@ -151,7 +151,7 @@ impl Entry {
         AROUND + self.dn.len() + self.normal_dn.len() + self.encoded.len() + self.forms.len() + values + passwords
     }
 
-    /// The stored passwords. They go to [`super::password::verify`] and nowhere else.
+    /// The stored passwords. They go to [`crate::password::verify`] and nowhere else.
     #[must_use]
     pub(super) fn passwords(&self) -> &[Vec<u8>] {
         &self.passwords

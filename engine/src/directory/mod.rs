@@ -29,7 +29,6 @@ mod index;
 mod layers;
 mod load;
 mod log;
-pub mod password;
 pub mod people;
 mod program;
 mod root;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use wire::ldap::dn;
 
-use super::password;
+use crate::password;
 
 /// LDIF of an organisation of `n` people below `base`: `ou=people`, `ou=groups` and `ou=services`.
 ///

@@ -70,7 +70,7 @@ const BASE: &str = "dc=example,dc=com";
 
 fn directory() -> Directory {
     // The password is made here so that the file shows what it stands for.
-    let hash = super::password::ssha(b"analytical", *b"NaCl5678");
+    let hash = crate::password::ssha(b"analytical", *b"NaCl5678");
     let file = FILE.replace("{SSHA}s2jpx7SoYFKKoWZ8EYKwhNwxzGNOYUNsNTY3OA==", &hash);
     Directory::load(file.as_bytes(), "test.ldif", None, 1_795_233_600_000_000).unwrap_or_else(|e| panic!("{e}"))
 }

@@ -5,5 +5,6 @@
 
 pub mod ldap;
 pub mod nss_pam;
+pub mod radius;
 pub mod rpc;
 pub mod saslauthd;

@@ -4,11 +4,12 @@ use wire::ber;
 use wire::ldap::result::code;
 use zeroize::Zeroizing;
 
+use super::super::Directory;
 use super::super::entry::EntryId;
 use super::super::schema::Schema;
-use super::super::{Directory, password};
 use super::work::{Work, describe};
 use super::{Done, Moment, Refusal, Who};
+use crate::password;
 
 const USER: u8 = 0x80;
 const OLD: u8 = 0x81;

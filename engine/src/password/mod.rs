@@ -1,9 +1,15 @@
 //! Stored passwords: `{SCHEME}` and base64 (RFC 2307, and what directories added to it), or the password itself.
 //!
-//! Known: `{SHA}` `{SSHA}` `{MD5}` `{SMD5}` `{SHA256}` `{SSHA256}` `{SHA384}` `{SSHA384}` `{SHA512}` `{SSHA512}`, and
-//! `{CRYPT}` with SHA-256 (`$5$`) or SHA-512 (`$6$`) of at most [`CRYPT_ROUNDS_MAX`] rounds. Any other scheme never
-//! matches. A `$6$` of the usual 5,000 rounds takes milliseconds, in line; where that matters, use a salted hash or an
-//! external directory.
+//! [`verify`] compares in line. It knows: `{SHA}` `{SSHA}` `{MD5}` `{SMD5}` `{SHA256}` `{SSHA256}` `{SHA384}` `{SSHA384}` `{SHA512}`
+//! `{SSHA512}`, `{NT}` (MD4 of UTF-16, in hexadecimal digits), and `{CRYPT}` with SHA-256 (`$5$`) or SHA-512 (`$6$`) of at most
+//! [`CRYPT_ROUNDS_MAX`] rounds, whose usual 5,000 take milliseconds. A [`Check`] knows more and may take longer: it is to be run
+//! where nobody waits behind it. Any other scheme never matches.
+
+mod check;
+mod dear;
+mod des_crypt;
+mod md5_crypt;
+pub mod nt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +18,8 @@ use sha_crypt::PasswordVerifier as _;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq as _;
+
+pub use check::{Check, Cost};
 
 /// More rounds of a `{CRYPT}` hash are refused: one bind must not hold a worker for longer than some ten milliseconds.
 pub const CRYPT_ROUNDS_MAX: u32 = 20_000;
@@ -45,10 +53,42 @@ pub fn verify(stored: &[u8], offered: &[u8]) -> Verdict {
         b"SHA512" => digest::<Sha512>(rest, offered, false),
         b"SSHA512" => digest::<Sha512>(rest, offered, true),
         b"CRYPT" => crypt(rest, offered),
-        b"CLEARTEXT" => Some(same(rest, offered)),
+        b"NT" | b"NTHASH" | b"X-NTHASH" => nt_hash(rest, offered),
+        b"CLEAR" | b"CLEARTEXT" => Some(same(rest, offered)),
         _ => None,
     };
     hashed.map_or(Verdict::Unknown, verdict)
+}
+
+/// How long comparing with this takes.
+#[must_use]
+pub fn cost(stored: &[u8]) -> Cost {
+    let dear = scheme(stored).is_some_and(|(scheme, _)| dear::is_dear(&scheme.to_ascii_uppercase()));
+    if dear { Cost::Dear } else { Cost::Cheap }
+}
+
+/// The password itself, where it is stored so; none: only a hash of it is.
+#[must_use]
+pub fn clear(stored: &[u8]) -> Option<&[u8]> {
+    match scheme(stored) {
+        None => Some(stored),
+        Some((scheme, rest)) => {
+            let clear = scheme.eq_ignore_ascii_case(b"CLEAR") || scheme.eq_ignore_ascii_case(b"CLEARTEXT");
+            clear.then_some(rest)
+        }
+    }
+}
+
+/// The NT hash (MS-CHAP's password hash) of a stored password, where it can be known.
+#[must_use]
+pub fn nt_hash_of(stored: &[u8]) -> Option<nt::Hash> {
+    if let Some(clear) = clear(stored) {
+        return nt::hash(clear);
+    }
+    let (scheme, rest) = scheme(stored)?;
+    let known = [b"NT".as_slice(), b"NTHASH", b"X-NTHASH"];
+    known.iter().find(|known| scheme.eq_ignore_ascii_case(known))?;
+    nt::from_hex(rest)
 }
 
 /// A `{SSHA}` value, as the demo's people have.
@@ -60,7 +100,7 @@ pub fn ssha(password: &[u8], salt: [u8; 8]) -> String {
 
 /// A `{SSHA512}` value: what a new password is stored as.
 #[must_use]
-pub(super) fn ssha512(password: &[u8], salt: &[u8]) -> String {
+pub(crate) fn ssha512(password: &[u8], salt: &[u8]) -> String {
     let digest = Sha512::new().chain_update(password).chain_update(salt).finalize();
     format!("{{SSHA512}}{}", STANDARD.encode([digest.as_slice(), salt].concat()))
 }
@@ -83,6 +123,11 @@ fn digest<D: Digest>(encoded: &[u8], offered: &[u8], salted: bool) -> Option<boo
     }
     let offered = D::new().chain_update(offered).chain_update(salt).finalize();
     Some(same(digest, &offered))
+}
+
+fn nt_hash(stored: &[u8], offered: &[u8]) -> Option<bool> {
+    let stored = nt::from_hex(stored)?;
+    Some(nt::hash(offered).is_some_and(|offered| same(stored.as_bytes(), offered.as_bytes())))
 }
 
 fn same(a: &[u8], b: &[u8]) -> bool {
@@ -159,7 +204,7 @@ mod tests {
     fn what_nobody_can_check_never_matches() {
         for stored in [
             "{ARGON2}$argon2id$v=19$m=7168,t=5,p=1$c2FsdHNhbHQ$x",
-            "{CRYPT}xyKNqYQyMHHLA",
+            "{CRYPT}xyKNqYQyMHHLA", // a Check would know
             "{CRYPT}$6$rounds=20001$saltsalt$x",
             "{SSHA}!!!",
             "{SSHA}c2hvcnQ=",
