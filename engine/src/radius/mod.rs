@@ -6,6 +6,8 @@
 
 pub mod clients;
 pub mod duplicates;
+pub mod mschap;
+pub mod users;
 
 use std::net::{IpAddr, SocketAddr};
 
