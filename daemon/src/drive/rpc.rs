@@ -13,6 +13,7 @@ use wire::wipe::wipe;
 use super::Drive;
 use super::calls::{Answer, Heard, NewCall};
 use super::conn::{ConnRef, Kind};
+use super::exec::WIPED_BYTES_MAX;
 use super::pools::Caller;
 use crate::config::plan::Face;
 use crate::net::stream::{Got, Raw};
@@ -21,8 +22,9 @@ use crate::net::stream::{Got, Raw};
 const CALLS_MAX: usize = 100;
 /// Asked of the kernel for a unix client's socket, and so what may wait there besides its outbox.
 pub(super) const SEND_BUFFER_BYTES: usize = 512 << 10;
-/// Of a frame longer than this, so much of which has come, the rest is read where the call will stay.
-const LARGE_BYTES: usize = 64 << 10;
+/// Of a frame longer than this, so much of which has come, the rest is read where the call will stay. Its payload is larger
+/// than any secret: the buffer is used again without being wiped.
+const LARGE_BYTES: usize = rpc::FRAME_BYTES_MAX - rpc::PAYLOAD_BYTES_MAX + WIPED_BYTES_MAX;
 const BEGUN_BYTES: usize = 16 << 10;
 /// Read of it at once.
 const LARGE_READ_BYTES: usize = 256 << 10;
