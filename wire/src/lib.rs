@@ -12,6 +12,7 @@ pub mod ldap;
 pub mod ldif;
 pub mod nslcd;
 pub mod python_connection;
+pub mod radius;
 pub mod rpc;
 pub mod saslauthd;
 pub mod wipe;

@@ -34,6 +34,12 @@ mod ldif_body;
 mod nslcd_body;
 #[path = "../../fuzz/bodies/python_connection.rs"]
 mod python_connection_body;
+#[path = "../../fuzz/bodies/radius_packet.rs"]
+mod radius_packet_body;
+#[path = "seeds/radius.rs"]
+mod radius_seeds;
+#[path = "../../fuzz/bodies/radius_text.rs"]
+mod radius_text_body;
 #[path = "../../fuzz/bodies/rpc.rs"]
 mod rpc_body;
 #[path = "../../fuzz/bodies/saslauthd.rs"]
@@ -76,6 +82,16 @@ fn helper() {
 #[test]
 fn dbus_streams() {
     replay("dbus", &streams(), dbus_body::run);
+}
+
+#[test]
+fn radius_packet() {
+    replay("radius_packet", &radius_seeds::packets(), radius_packet_body::run);
+}
+
+#[test]
+fn radius_text() {
+    replay("radius_text", &radius_seeds::texts(), radius_text_body::run);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{Command, Drain, Handle, command, ended, snapshot};
 use crate::feed::command::Verb;
+use crate::feed::verify::{Options, PATIENCE_DEFAULT, PATIENCE_MAX, SHOWN_DEFAULT, SHOWN_MAX};
 
 /// Longest request line.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
@@ -175,6 +176,10 @@ enum Request {
         from: Option<u64>,
         #[serde(default)]
         seq: Option<u64>,
+        #[serde(default)]
+        shown_max: Option<usize>,
+        #[serde(default)]
+        patience_ms: Option<u64>,
     },
 }
 
@@ -189,6 +194,7 @@ enum Word {
     Replay,
     ReplayDead,
     Dead,
+    Verify,
 }
 
 #[derive(Default, Deserialize)]
@@ -212,7 +218,26 @@ async fn answer(line: &[u8], handle: &Arc<Handle>) -> Value {
         Request::Drain { level: Level::Firm } => Command::Drain(Drain::Firm),
         Request::Drain { level: Level::Now } => Command::Drain(Drain::Now),
         Request::Stop => Command::Stop,
-        Request::Feed { name, verb, from, seq } => return told_feed(handle, name, verb, from, seq).await,
+        Request::Feed {
+            name,
+            verb,
+            from,
+            seq,
+            shown_max,
+            patience_ms,
+        } => {
+            let options = Options {
+                shown_max: shown_max.unwrap_or(SHOWN_DEFAULT).min(SHOWN_MAX),
+                patience: patience_ms
+                    .map_or(PATIENCE_DEFAULT, Duration::from_millis)
+                    .min(PATIENCE_MAX),
+            };
+            let verb = meant(verb, from, seq, options);
+            return match super::feed(handle, name, verb).await {
+                Ok(answer) => json!({ "ok": true, "answer": answer }),
+                Err(error) => refused(&error),
+            };
+        }
     };
     match command(handle, told).await {
         Ok(()) => json!({ "ok": true }),
@@ -220,14 +245,8 @@ async fn answer(line: &[u8], handle: &Arc<Handle>) -> Value {
     }
 }
 
-async fn told_feed(
-    handle: &Arc<Handle>,
-    name: Option<String>,
-    word: Word,
-    from: Option<u64>,
-    seq: Option<u64>,
-) -> Value {
-    let verb = match word {
+fn meant(word: Word, from: Option<u64>, seq: Option<u64>, options: Options) -> Verb {
+    match word {
         Word::Confirm => Verb::Confirm,
         Word::Reject => Verb::Reject,
         Word::Reset => Verb::Reset,
@@ -238,10 +257,7 @@ async fn told_feed(
         },
         Word::ReplayDead => Verb::ReplayDead { seq },
         Word::Dead => Verb::Dead,
-    };
-    match super::feed(handle, name, verb).await {
-        Ok(answer) => json!({ "ok": true, "answer": answer }),
-        Err(error) => refused(&error),
+        Word::Verify => Verb::Verify(options),
     }
 }
 

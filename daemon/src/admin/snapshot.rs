@@ -258,6 +258,9 @@ pub struct Feed {
     pub outbox_events: u64,
     /// Their bytes.
     pub outbox_bytes: u64,
+    /// Deletes that a replay can tell again.
+    #[serde(default)]
+    pub deletes_kept: u64,
     /// The number of the last event.
     pub last_seq: u64,
     /// From usherd's learning of the last delivered change to its acknowledgement, milliseconds.

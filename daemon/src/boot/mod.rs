@@ -8,6 +8,7 @@ pub mod demo;
 mod feeds;
 mod limits;
 mod snapshot;
+pub mod verify;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -37,15 +37,20 @@ pub(super) fn tell(target: &Target, request: &Value, done: &str) -> Result<ExitC
 
 /// Asks one thing; the daemon's refusal is an error. Gives the line as it came, and what it says.
 pub(super) fn ask(target: &Target, request: &Value) -> Result<(String, Value), String> {
+    ask_for(target, request, PATIENCE)
+}
+
+/// As [`ask`], with an answer that may take so long.
+pub(super) fn ask_for(target: &Target, request: &Value, patience: Duration) -> Result<(String, Value), String> {
     let (path, mut stream) = connect(target)?;
     let shown = path.display().to_string();
     let broken = |error: std::io::Error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("the daemon at {shown} did not answer within {} s", PATIENCE.as_secs())
+            format!("the daemon at {shown} did not answer within {} s", patience.as_secs())
         }
         _ => format!("the daemon at {shown} went away: {error}"),
     };
-    stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+    stream.set_read_timeout(Some(patience)).map_err(broken)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
     stream.write_all(format!("{request}\n").as_bytes()).map_err(broken)?;
     let mut line = String::new();

@@ -12,6 +12,7 @@ mod helper;
 mod helper_sql;
 mod ldap;
 mod probe;
+mod radius;
 mod service;
 mod status;
 
@@ -102,6 +103,9 @@ pub enum Command {
     /// Follow a directory's changes
     #[command(subcommand)]
     Feed(feed::Feed),
+    /// Read and write RADIUS packets
+    #[command(subcommand)]
+    Radius(radius::Radius),
     /// Send one request to a service and print the answer
     Call(call::Call),
     /// Make load, and report rate, latencies, faults and the CPU time of a process
@@ -223,10 +227,16 @@ pub fn main() -> ExitCode {
             log::start(log, log_level);
             return feed::run::run(&args);
         }
+        Command::Feed(feed::Feed::Verify(verify)) => {
+            // What is said is the report; the log is for when it cannot be told.
+            log::start(log, log_level);
+            verify.run()
+        }
         Command::HelperExec { description } => return trampoline::run(&description),
         Command::Check(check) => return check::run(&check),
         Command::Service(service::Service::Size(size)) => service::size::run(&size),
         Command::Feed(command) => feed(&command),
+        Command::Radius(command) => command.run(),
         Command::Call(call) => call::run(&call),
         Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),
@@ -251,6 +261,7 @@ fn feed(command: &feed::Feed) -> Result<ExitCode, String> {
     let nothing = serde_json::json!({});
     match command {
         feed::Feed::Run(args) => Ok(feed::run::run(args)),
+        feed::Feed::Verify(verify) => verify.run(),
         feed::Feed::Status(status) => feed::status(status),
         feed::Feed::Reset(which) => feed::ask(which, "reset", &nothing),
         feed::Feed::Replay(replay) => replay.run(),

@@ -92,6 +92,7 @@ fn check(p: &mut Problems, name: &At<String>, raw: &Feed, around: &Around<'_>) -
         },
         outbox_events_max: value(&raw.outbox_events_max, 1_000_000),
         outbox_bytes_max: value(&raw.outbox_bytes_max, 1 << 30),
+        deletes_kept_max: value(&raw.deletes_kept_max, 100_000),
         retry_min,
         retry_max,
         dead_letter_after: u32::try_from(value(&raw.dead_letter_after, 3)).unwrap_or(u32::MAX),

@@ -351,6 +351,7 @@ const FEED: &[&str] = &[
     "max_deletes_percent",
     "outbox_events_max",
     "outbox_bytes_max",
+    "deletes_kept_max",
     "retry_min",
     "retry_max",
     "dead_letter_after",

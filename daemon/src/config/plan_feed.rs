@@ -42,6 +42,8 @@ pub struct Feed {
     pub outbox_events_max: u64,
     /// Their bytes, 1 GiB.
     pub outbox_bytes_max: u64,
+    /// Deletes that a replay can tell again, 100,000.
+    pub deletes_kept_max: u64,
     /// Between attempts at the directory or a sink: first wait, 0.5 s,
     pub retry_min: Duration,
     /// and longest, 30 s.
@@ -80,7 +82,13 @@ impl PartialEq for Feed {
                     feed.before,
                     feed.initial,
                 ),
-                (feed.heartbeat, feed.workers, feed.partitions, feed.max_deletes),
+                (
+                    feed.heartbeat,
+                    feed.workers,
+                    feed.partitions,
+                    feed.max_deletes,
+                    feed.deletes_kept_max,
+                ),
                 (
                     feed.outbox_events_max,
                     feed.outbox_bytes_max,

@@ -68,6 +68,8 @@ pub struct Feed {
     pub outbox_events_max: Option<At<usize>>,
     /// `outbox_bytes_max`.
     pub outbox_bytes_max: Option<At<usize>>,
+    /// `deletes_kept_max`.
+    pub deletes_kept_max: Option<At<usize>>,
     /// `retry_min`.
     pub retry_min: Option<At<Duration>>,
     /// `retry_max`.
@@ -114,6 +116,7 @@ pub fn read(p: &mut Problems, mut section: Section<'_>) -> Feed {
         max_deletes_percent: section.count(p, "max_deletes_percent", 0, 100),
         outbox_events_max: section.count(p, "outbox_events_max", 1000, EVENTS_MAX),
         outbox_bytes_max: section.size(p, "outbox_bytes_max", 1 << 20, TIB),
+        deletes_kept_max: section.count(p, "deletes_kept_max", 0, EVENTS_MAX),
         retry_min: section.duration(p, "retry_min", 10 * MILLISECOND, HOUR),
         retry_max: section.duration(p, "retry_max", 10 * MILLISECOND, HOUR),
         dead_letter_after: section.count(p, "dead_letter_after", 0, 1_000_000),
@@ -148,6 +151,7 @@ impl Feed {
             max_deletes_percent: None,
             outbox_events_max: None,
             outbox_bytes_max: None,
+            deletes_kept_max: None,
             retry_min: None,
             retry_max: None,
             dead_letter_after: None,

@@ -40,6 +40,9 @@ pub struct FeedAsk {
 /// One session.
 #[derive(Debug)]
 pub struct Source {
+    /// Its own among all of this worker: by it the pool names who asks. A session that is over and the next one of the same
+    /// feed may be here in the same turn.
+    number: u32,
     feed: u32,
     session: u64,
     pool: usize,
@@ -58,26 +61,51 @@ pub struct Source {
 #[derive(Debug, Default)]
 pub struct Sources {
     all: Vec<Source>,
+    /// The number of the last one.
+    last: u32,
     /// Some of them have something for their writer.
     touched: bool,
 }
 
 impl Sources {
-    fn find(&mut self, feed: u32) -> Option<&mut Source> {
-        self.all.iter_mut().find(|source| source.feed == feed)
+    fn find(&mut self, number: u32) -> Option<&mut Source> {
+        self.all.iter_mut().find(|source| source.number == number)
+    }
+
+    /// The one of a feed's session.
+    fn of(&mut self, feed: u32, session: u64) -> Option<&mut Source> {
+        let mut all = self.all.iter_mut();
+        all.find(|source| source.feed == feed && source.session == session)
+    }
+
+    /// The numbers of a feed's sessions that are not over.
+    fn open(&self, feed: u32) -> Vec<u32> {
+        let open = self
+            .all
+            .iter()
+            .filter(|source| source.feed == feed && source.over.is_none());
+        open.map(|source| source.number).collect()
+    }
+
+    /// A number for one more; it is a message id, too.
+    fn number(&mut self) -> u32 {
+        self.last = (self.last + 1) & i32::MAX.cast_unsigned();
+        self.last
     }
 
     /// Whether the writer of this caller's feed takes more.
     pub(super) fn has_room(&self, caller: Caller) -> bool {
-        let feed = caller.id.cast_unsigned();
-        self.all.iter().any(|source| source.feed == feed && !source.choked)
+        let number = caller.id.cast_unsigned();
+        self.all.iter().any(|source| source.number == number && !source.choked)
     }
 }
 
 impl Drive {
     /// A feed asks for its session.
     pub(super) fn feed_ask(&mut self, ask: FeedAsk) {
-        self.feed_over(ask.feed, None, "another session began");
+        for number in self.feeds.open(ask.feed) {
+            self.feed_over(number, "another session began");
+        }
         let refuse = |why: &str| {
             ask.mailbox.say(Letter::Ended {
                 session: ask.session,
@@ -88,9 +116,10 @@ impl Drive {
             return refuse("its directory is not configured");
         };
         let now = self.now;
+        let number = self.feeds.number();
         let caller = Caller {
             conn: ConnRef::FEED,
-            id: ask.feed.cast_signed(),
+            id: number.cast_signed(),
             tag: envelope::tag::SEARCH_REQUEST,
         };
         let Some(state) = self.pool(index) else {
@@ -121,6 +150,7 @@ impl Drive {
             flight.bytes.extend_from_slice(&ask.request);
         }
         self.feeds.all.push(Source {
+            number,
             feed: ask.feed,
             session: ask.session,
             pool: index,
@@ -136,7 +166,7 @@ impl Drive {
 
     /// The writer has taken enough: its connection is read again.
     pub(super) fn feed_on(&mut self, feed: u32, session: u64) {
-        let Some(source) = self.feeds.find(feed).filter(|source| source.session == session) else {
+        let Some(source) = self.feeds.of(feed, session) else {
             return;
         };
         source.choked = false;
@@ -149,7 +179,9 @@ impl Drive {
 
     /// The feed ends its session.
     pub(super) fn feed_end(&mut self, feed: u32, session: u64) {
-        self.feed_over(feed, Some(session), "it was closed");
+        if let Some(number) = self.feeds.of(feed, session).map(|source| source.number) {
+            self.feed_over(number, "it was closed");
+        }
         self.flush_feeds();
     }
 
@@ -167,8 +199,8 @@ impl Drive {
 
     /// A message of a feed's session.
     pub(super) fn feed_message(&mut self, caller: Caller, env: &Envelope<'_>, last: bool) {
-        let feed = caller.id.cast_unsigned();
-        let Some(source) = self.feeds.find(feed) else { return };
+        let number = caller.id.cast_unsigned();
+        let Some(source) = self.feeds.find(number) else { return };
         if source.chunk.capacity() == 0 {
             source.chunk = source.mailbox.spare();
         }
@@ -183,17 +215,17 @@ impl Drive {
                     format!("the server ended it: {name} ({}) {said}", result.code)
                 },
             );
-            if let Some(source) = self.feeds.find(feed) {
+            if let Some(source) = self.feeds.find(number) {
                 source.ticket = None;
             }
-            self.feed_over(feed, None, why.trim_end());
+            self.feed_over(number, why.trim_end());
         }
     }
 
     /// The pool has ended a feed's session.
     pub(super) fn feed_failed(&mut self, caller: Caller, reason: Reason) {
-        let feed = caller.id.cast_unsigned();
-        if let Some(source) = self.feeds.find(feed) {
+        let number = caller.id.cast_unsigned();
+        if let Some(source) = self.feeds.find(number) {
             source.ticket = None;
         }
         let why = match reason {
@@ -204,14 +236,14 @@ impl Drive {
             Reason::QueueFull => "too much waits for the directory",
             Reason::Deadline => "it took too long",
         };
-        self.feed_over(feed, None, why);
+        self.feed_over(number, why);
     }
 
     /// A session is over: its connection is let go.
-    fn feed_over(&mut self, feed: u32, session: Option<u64>, why: &str) {
+    fn feed_over(&mut self, number: u32, why: &str) {
         let now = self.now;
-        let Some(source) = self.feeds.find(feed) else { return };
-        if session.is_some_and(|session| session != source.session) || source.over.is_some() {
+        let Some(source) = self.feeds.find(number) else { return };
+        if source.over.is_some() {
             return;
         }
         source.over = Some(why.to_owned());

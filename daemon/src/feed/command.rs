@@ -4,6 +4,8 @@ use std::sync::mpsc::SyncSender;
 
 use serde_json::Value;
 
+use super::verify::Options;
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verb {
@@ -30,6 +32,8 @@ pub enum Verb {
     },
     /// Say which dead letters there are.
     Dead,
+    /// Compare what is kept with what the directory has.
+    Verify(Options),
 }
 
 /// A command and where its answer goes.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::command::Command;
 use super::lead::Lead;
+use super::verify::Look;
 use crate::drive::Job;
 use crate::worker::Inbox;
 
@@ -74,6 +75,8 @@ pub enum Letter {
     Lead(Lead),
     /// What an operator says.
     Command(Command),
+    /// A comparison wants to look at what is kept.
+    Look(Look),
     /// The feed is about to end: the session is closed, what was taken is kept, and nothing more is handed to shards.
     Drain,
     /// The feed ends: what was acknowledged meanwhile is kept.

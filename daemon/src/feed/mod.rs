@@ -17,6 +17,7 @@ pub mod mailbox;
 pub mod sink;
 mod status;
 mod store;
+pub mod verify;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -87,6 +88,7 @@ pub struct Line {
     name: String,
     status: Arc<Status>,
     mailbox: Arc<Mailbox>,
+    source: Arc<verify::Source>,
 }
 
 struct Running {
@@ -112,6 +114,10 @@ impl Line {
     /// # Errors
     /// It cannot be done, or the feed does not answer.
     pub fn command(&self, verb: Verb) -> Result<Value, String> {
+        if let Verb::Verify(options) = verb {
+            let report = self.source.running(&self.mailbox, options)?;
+            return Ok(verify::told(&report));
+        }
         let (answer, answered) = sync_channel(1);
         self.mailbox.say(Letter::Command(Command { verb, answer }));
         answered
@@ -227,6 +233,7 @@ impl Feeds {
         })
         .map_err(|error| format!("no thread: {error}"))?;
         let identity = identity(plan, feed);
+        let source = verify::Source::new(Arc::clone(feed), self.next, Arc::clone(&worker));
         let parts = writer::Parts {
             plan: Arc::clone(feed),
             identity: identity.clone(),
@@ -249,6 +256,7 @@ impl Feeds {
                 name: feed.name.clone(),
                 status,
                 mailbox,
+                source: Arc::new(source),
             },
             delivery,
             writer: Some(thread),
@@ -275,7 +283,7 @@ fn stop_all(mut feeds: Vec<Running>) {
 }
 
 /// As whom a feed's directory is asked.
-fn identity(plan: &Plan, feed: &plan::Feed) -> String {
+pub(crate) fn identity(plan: &Plan, feed: &plan::Feed) -> String {
     plan.directories
         .get(&feed.directory)
         .and_then(|directory| directory.bind.as_ref())

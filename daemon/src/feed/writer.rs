@@ -9,7 +9,7 @@
 
 mod commands;
 mod lead;
-mod session;
+pub(super) mod session;
 mod work;
 
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::status::Status;
 use super::store::{Batch, File, Lock, StoreError};
 use crate::config::plan;
 use crate::worker::Inbox;
+pub(super) use work::refusal;
 use work::{Ends, Work};
 
 /// What a shard is given.
@@ -72,9 +73,28 @@ pub(super) struct Lasting {
     pub(super) not_before: Option<Instant>,
     /// The stream's end at the last take-over.
     pub(super) taken_at: u64,
+    /// When the content was compared anew last, and after how long.
+    pub(super) compared: Option<(Instant, Duration)>,
 }
 
+/// Between two whole comparisons: the first comes at once, of a row of them each waits twice as long as the one before it,
+/// up to this; and after so long without one the next comes at once again.
+const COMPARE_MAX: Duration = Duration::from_secs(5);
+const COMPARE_MIN: Duration = Duration::from_millis(100);
+const COMPARE_CALM: Duration = Duration::from_secs(30);
+
 impl Lasting {
+    /// The content is to be compared as a whole; how long to wait before. While containers are made and filled in numbers
+    /// the directory would else do nothing but send everything.
+    pub(super) fn compared_anew(&mut self, now: Instant) -> Duration {
+        let wait = match self.compared {
+            Some((last, wait)) if now.duration_since(last) < COMPARE_CALM => (wait * 2).clamp(COMPARE_MIN, COMPARE_MAX),
+            _ => Duration::ZERO,
+        };
+        self.compared = Some((now, wait));
+        wait
+    }
+
     fn wait(&mut self) -> Duration {
         Duration::from_micros(self.backoff.next(&mut self.rng).as_micros())
     }
@@ -95,6 +115,7 @@ impl Parts {
             rng: Rng::new(u64::from(std::process::id()) ^ u64::from(self.number) << 32),
             not_before: None,
             taken_at: 0,
+            compared: None,
         };
         let mut file = Some(first);
         loop {
@@ -157,6 +178,8 @@ impl Parts {
                 Some(Letter::Messages { bytes, .. }) => self.mailbox.give(bytes),
                 // What is said of the stream is read once more by the next to work, who says from where.
                 Some(Letter::Ended { .. } | Letter::Drain | Letter::Lead(_)) => {}
+                // Who compares sees that nobody answers.
+                Some(Letter::Look(_)) => {}
             }
         }
     }

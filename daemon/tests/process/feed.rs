@@ -14,15 +14,15 @@ use crate::usherd::{BINARY, restrict};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// `usherd feed run` in a folder of its own.
-struct Feed {
-    folder: Folder,
+pub(crate) struct Feed {
+    pub(crate) folder: Folder,
     urls: Vec<String>,
     flags: Vec<String>,
     process: Option<Process>,
 }
 
 impl Feed {
-    fn new(urls: &[String], flags: &[&str]) -> Self {
+    pub(crate) fn new(urls: &[String], flags: &[&str]) -> Self {
         let folder = Folder::new("feed");
         let secret = folder.write("secret", ADMIN.1);
         restrict(&secret);
@@ -36,7 +36,7 @@ impl Feed {
         feed
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let (state, out) = (self.folder.file("state"), self.folder.path().join("out"));
         let secret = self.folder.file("secret");
         // The sink is a file's end: lines of several runs follow each other, as in a pipe.
@@ -48,16 +48,16 @@ impl Feed {
         self.process = Some(Process::start(BINARY, &args, &out));
     }
 
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         self.folder.file("state")
     }
 
-    fn process(&mut self) -> &mut Process {
+    pub(crate) fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it was started")
     }
 
     /// SIGINT; it ends cleanly.
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.process().signal("INT");
         let status = self.process().wait(LIMIT);
         let said = self.process().output();
@@ -66,13 +66,13 @@ impl Feed {
     }
 
     /// Everything that was told, in order.
-    fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.path().join("out")).unwrap_or_default();
         let lines = text.lines().filter(|line| line.starts_with("{\"seq\""));
         lines.filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    fn until<T>(&self, what: &str, mut wanted: impl FnMut(&[Value]) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, mut wanted: impl FnMut(&[Value]) -> Option<T>) -> T {
         wait_for(what, LIMIT, || {
             std::thread::sleep(Duration::from_millis(20));
             wanted(&self.events())
@@ -80,31 +80,31 @@ impl Feed {
     }
 
     /// Waits for so many complete contents.
-    fn complete(&self, times: usize) {
+    pub(crate) fn complete(&self, times: usize) {
         self.until("the content is complete", |events| {
             (events.iter().filter(|event| event["op"] == "refresh-done").count() >= times).then_some(())
         });
     }
 
     /// Waits for an event of this kind about this name.
-    fn told(&self, op: &str, dn: &str) -> Value {
+    pub(crate) fn told(&self, op: &str, dn: &str) -> Value {
         let found = |event: &&Value| event["op"] == op && event["dn"] == dn;
         self.until(&format!("{op} {dn}"), |events| events.iter().rev().find(found).cloned())
     }
 
-    fn command(&self, words: &[&str]) -> (bool, String) {
+    pub(crate) fn command(&self, words: &[&str]) -> (bool, String) {
         let state = self.state();
         let output = run(BINARY, &[&["feed"], words, &["--state", &state]].concat(), LIMIT);
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), said)
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let (_, said) = self.command(&["status", "--json"]);
         serde_json::from_str(said.trim()).unwrap_or(Value::Null)
     }
 
-    fn until_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         wait_for(what, LIMIT, || {
             std::thread::sleep(Duration::from_millis(50));
             Some(self.status()).filter(|status| wanted(status))
@@ -135,7 +135,7 @@ fn applied(events: &[Value]) -> BTreeMap<String, (String, Value)> {
 }
 
 /// The same, as the directory has it: names and descriptions.
-fn held(slapd: &Slapd) -> Vec<(String, String)> {
+pub(crate) fn held(slapd: &Slapd) -> Vec<(String, String)> {
     let url = slapd.url();
     let args = [
         "-x",
@@ -168,7 +168,7 @@ fn held(slapd: &Slapd) -> Vec<(String, String)> {
     all
 }
 
-fn told_to_be(events: &[Value]) -> Vec<(String, String)> {
+pub(crate) fn told_to_be(events: &[Value]) -> Vec<(String, String)> {
     let world = applied(events);
     let description = |attributes: &Value| attributes["description"][0].as_str().unwrap_or_default().to_owned();
     let mut all: Vec<(String, String)> = world
@@ -179,7 +179,7 @@ fn told_to_be(events: &[Value]) -> Vec<(String, String)> {
     all
 }
 
-fn change(slapd: &Slapd, ldif: &str) {
+pub(crate) fn change(slapd: &Slapd, ldif: &str) {
     let folder = Folder::new("ldif");
     let file = folder.write("change.ldif", ldif);
     let url = slapd.url();
@@ -188,14 +188,14 @@ fn change(slapd: &Slapd, ldif: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn described(number: usize, text: &str) -> String {
+pub(crate) fn described(number: usize, text: &str) -> String {
     format!(
         "dn: {}\nchangetype: modify\nreplace: description\ndescription: {text}\n\n",
         user(number)
     )
 }
 
-fn deleted(number: usize) -> String {
+pub(crate) fn deleted(number: usize) -> String {
     format!("dn: {}\nchangetype: delete\n\n", user(number))
 }
 

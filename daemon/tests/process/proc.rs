@@ -39,6 +39,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/bin/pamtester", "pamtester"),
     ("/usr/sbin/testsaslauthd", "sasl2-bin"),
     ("/usr/bin/ldapwhoami", "ldap-utils"),
+    ("/usr/bin/radclient", "freeradius-utils"),
     ("/lib/x86_64-linux-gnu/libnss_ldap.so.2", "libnss-ldapd"),
     ("/lib/x86_64-linux-gnu/security/pam_ldap.so", "libpam-ldapd"),
 ];

@@ -33,6 +33,7 @@ use super::settings::{Profile, Settings};
 use super::store::{Content, Facts, Held, Id, Row};
 use super::tree::Tree;
 
+pub(crate) mod compare;
 mod entries;
 mod finish;
 mod follow;

@@ -132,6 +132,9 @@ pub struct Event<'a> {
     pub time_ms: i64,
     /// With refresh-done.
     pub counts: Option<Counts>,
+    /// With add: the entry came into a content that was complete, so that whoever knows all of that content has never heard
+    /// of it. Not told to sinks.
+    pub is_new: bool,
 }
 
 impl<'a> Event<'a> {
@@ -151,6 +154,7 @@ impl<'a> Event<'a> {
             csn: None,
             time_ms,
             counts: None,
+            is_new: false,
         }
     }
 
@@ -169,7 +173,8 @@ impl<'a> Event<'a> {
         let flags = u8::from(self.old_dn.is_some())
             | u8::from(self.csn.is_some()) << 1
             | u8::from(self.before.is_some()) << 2
-            | u8::from(self.counts.is_some()) << 3;
+            | u8::from(self.counts.is_some()) << 3
+            | u8::from(self.is_new) << 4;
         out.extend_from_slice(&[VERSION, self.op.code(), flags]);
         out.extend_from_slice(&self.shard.to_le_bytes());
         out.extend_from_slice(&self.uuid);
@@ -211,6 +216,7 @@ impl<'a> Event<'a> {
             changed: Names::new(from.bytes()?)?,
             before: from.optional(optional(2), |from| Ok(Attributes::new(from.bytes()?)?))?,
             counts: from.optional(optional(3), Counts::decode)?,
+            is_new: optional(4),
         };
         from.finish()?;
         Ok(event)

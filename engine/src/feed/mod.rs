@@ -30,3 +30,4 @@ pub mod standby;
 mod standby_tests;
 pub mod store;
 pub mod tree;
+pub mod verify;

@@ -133,6 +133,12 @@ impl Standby {
         None
     }
 
+    /// Whether the readers believe of this entry what is neither kept nor waiting here.
+    #[must_use]
+    pub fn has(&self, uuid: &Uuid) -> bool {
+        self.noted.contains_key(uuid)
+    }
+
     /// How many entries are noted.
     #[must_use]
     pub fn len(&self) -> usize {

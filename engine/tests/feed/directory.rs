@@ -275,11 +275,13 @@ fn plain(entry: &Entry) -> Attributes {
     all
 }
 
+/// Operations of one second: what was made and what was moved in it are not told apart by seconds.
+const PER_SECOND: u64 = 30;
+
 fn second(csn: u64) -> String {
-    format!("{}", 20_260_000_000_000 + csn)
+    format!("{}", 20_260_000_000_000 + csn / PER_SECOND)
 }
 
-/// Each operation is in a second of its own.
 pub(crate) fn csn_text(csn: u64, server: u16) -> String {
-    format!("{}.000000Z#000000#{server:03x}#000000", second(csn))
+    format!("{}.{:06}Z#000000#{server:03x}#000000", second(csn), csn % PER_SECOND)
 }

@@ -5,7 +5,7 @@ use crate::admin::snapshot::{Feed, Snapshot};
 
 type Figure = (&'static str, &'static str, &'static str, fn(&Feed) -> u64);
 
-const FIGURES: [Figure; 13] = [
+const FIGURES: [Figure; 14] = [
     (
         "usherd_feed_ready",
         "gauge",
@@ -36,6 +36,12 @@ const FIGURES: [Figure; 13] = [
     ("usherd_feed_outbox_bytes", "gauge", "Their bytes.", |one| {
         one.outbox_bytes
     }),
+    (
+        "usherd_feed_deletes_kept",
+        "gauge",
+        "Deletes that a replay can tell again.",
+        |one| one.deletes_kept,
+    ),
     (
         "usherd_feed_last_seq",
         "gauge",

@@ -3,6 +3,7 @@
 mod progress;
 pub mod run;
 mod say;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ pub enum Feed {
     Reset(Which),
     /// Tell again, under new numbers, what entries are now
     Replay(Replay),
+    /// Compare what is kept with what the directory has
+    Verify(Box<verify::Verify>),
     /// Show the events that a sink has refused for good
     Dead(Which),
     /// Let a refresh that was held delete its many entries
@@ -76,7 +79,7 @@ pub struct Replay {
     /// Which.
     #[command(flatten)]
     pub which: Which,
-    /// From this number on; entries that have not changed since are told again, too
+    /// What had an event with this number or a later one, and what was deleted since
     #[arg(long, value_name = "SEQ", required_unless_present_any = ["dead", "all_dead"])]
     pub from: Option<u64>,
     /// The entry of this dead letter

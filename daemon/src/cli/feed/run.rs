@@ -33,6 +33,38 @@ pub struct Run {
     /// The feed's name in its events
     #[arg(long, value_name = "NAME", default_value = "feed")]
     pub name: String,
+    /// What is asked.
+    #[command(flatten)]
+    pub of: Of,
+    /// Events carry old values, too
+    #[arg(long)]
+    pub before: bool,
+    /// The first content is not told entry by entry
+    #[arg(long)]
+    pub no_initial: bool,
+    /// A refresh that would delete more is held until `usherd feed confirm`
+    #[arg(long, value_name = "N")]
+    pub max_deletes: Option<u32>,
+    /// Into how many shards entries are divided, for good [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub partitions: Option<u32>,
+    /// Where events go: ndjson, file:PATH, command:PROGRAM, python:ADDRESS, unix:PATH, tcp:HOST:PORT, https://…, nats://…
+    #[arg(long, value_name = "SINK")]
+    pub sink: Option<String>,
+    /// The key of a Python listener
+    #[arg(long, value_name = "FILE")]
+    pub authkey_file: Option<String>,
+    /// Control socket [default: control.sock in the state folder]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<String>,
+    /// Where /metrics, /healthz and /readyz are served [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+}
+
+/// What is asked of which servers, and as whom.
+#[derive(Args, Clone, Debug)]
+pub struct Of {
     /// As whom the server is asked
     #[arg(long, value_name = "DN", requires = "bind_password_file")]
     pub bind_dn: Option<String>,
@@ -51,65 +83,65 @@ pub struct Run {
     /// Which attributes, separated by commas [default: all of the user's]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub attributes: Vec<String>,
-    /// Events carry old values, too
-    #[arg(long)]
-    pub before: bool,
-    /// The first content is not told entry by entry
-    #[arg(long)]
-    pub no_initial: bool,
     /// How the server is taken [default: openldap]
     #[arg(long, value_name = "PROFILE", value_parser = words(&PROFILES))]
     pub profile: Option<String>,
-    /// A refresh that would delete more is held until `usherd feed confirm`
-    #[arg(long, value_name = "N")]
-    pub max_deletes: Option<u32>,
-    /// Into how many shards entries are divided, for good [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub partitions: Option<u32>,
-    /// Where events go: ndjson, file:PATH, command:PROGRAM, python:ADDRESS, unix:PATH, tcp:HOST:PORT, https://…, nats://…
-    #[arg(long, value_name = "SINK")]
-    pub sink: Option<String>,
-    /// The key of a Python listener
-    #[arg(long, value_name = "FILE")]
-    pub authkey_file: Option<String>,
     /// StartTLS towards every ldap:// server: a refusal closes the connection (required) or goes on in plain text (tried)
     #[arg(long, value_name = "HOW", value_parser = words(&STARTTLS))]
     pub starttls: Option<String>,
     /// Authorities of the servers' certificates, PEM [default: the system's]
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<String>,
-    /// Control socket [default: control.sock in the state folder]
-    #[arg(long, value_name = "PATH")]
-    pub control: Option<String>,
-    /// Where /metrics, /healthz and /readyz are served [default: nowhere]
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin: Option<String>,
+}
+
+impl Of {
+    /// Whether anything is said.
+    pub fn is_given(&self) -> bool {
+        let words = [
+            &self.bind_dn,
+            &self.base,
+            &self.scope,
+            &self.filter,
+            &self.profile,
+            &self.starttls,
+            &self.ca_file,
+        ];
+        words.iter().any(|word| word.is_some()) || !self.attributes.is_empty()
+    }
+
+    /// A feed of that, with its state there.
+    pub fn feed(&self, server: &[String], state: &str) -> one_line::Feed {
+        one_line::Feed {
+            server: server.to_vec(),
+            state: state.to_owned(),
+            bind_dn: self.bind_dn.clone(),
+            bind_password_file: self.bind_password_file.clone(),
+            base: self.base.clone(),
+            scope: meaning(&SCOPES, self.scope.as_deref()),
+            filter: self.filter.clone(),
+            attributes: self.attributes.clone(),
+            profile: meaning(&PROFILES, self.profile.as_deref()),
+            ca_file: self.ca_file.clone(),
+            starttls: meaning(&STARTTLS, self.starttls.as_deref()),
+            ..one_line::Feed::default()
+        }
+    }
 }
 
 /// Makes the plan and runs it.
 pub fn run(args: &Run) -> ExitCode {
     let count = |n: Option<u32>| n.and_then(|n| usize::try_from(n).ok());
     let flags = one_line::Feed {
-        server: args.server.clone(),
-        state: args.state.clone(),
         name: args.name.clone(),
-        bind_dn: args.bind_dn.clone(),
-        bind_password_file: args.bind_password_file.clone(),
-        base: args.base.clone(),
-        scope: meaning(&SCOPES, args.scope.as_deref()),
-        filter: args.filter.clone(),
-        attributes: args.attributes.clone(),
         before: args.before,
         no_initial: args.no_initial,
-        profile: meaning(&PROFILES, args.profile.as_deref()),
         max_deletes: count(args.max_deletes),
         partitions: count(args.partitions),
         sink: args.sink.clone(),
         authkey_file: args.authkey_file.clone(),
-        ca_file: args.ca_file.clone(),
-        starttls: meaning(&STARTTLS, args.starttls.as_deref()),
         control: args.control.clone(),
         admin: args.admin.clone(),
+        ..args.of.feed(&args.server, &args.state)
     };
     match one_line::feed(&flags) {
         Ok((plan, warnings)) => {

@@ -60,6 +60,16 @@ impl SinkError {
         SinkError::new(Failure::Setting, text)
     }
 
+    /// A TLS session that did not come about: for a person where a certificate is not trusted, or bears another name.
+    pub fn tls(peer: &str, error: &(dyn std::error::Error + 'static)) -> SinkError {
+        let text = format!("{peer}: TLS: {error}");
+        if is_about_a_certificate(error) {
+            SinkError::setting(text)
+        } else {
+            SinkError::retry(text)
+        }
+    }
+
     /// Of this kind, with nothing acknowledged.
     pub fn new(failure: Failure, text: impl Into<String>) -> SinkError {
         SinkError {
@@ -75,6 +85,28 @@ impl SinkError {
         self.upto = upto.filter(|upto| *upto > 0);
         self
     }
+}
+
+/// Whether it is, or comes from, the refusal of a certificate: the peer's here, or ours there.
+pub(super) fn is_about_a_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::{AlertDescription as Alert, Error};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref::<Error>() {
+            Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => return true,
+            Some(Error::AlertReceived(
+                Alert::CertificateRequired | Alert::BadCertificate | Alert::UnknownCA | Alert::CertificateUnknown,
+            )) => return true,
+            _ => {}
+        }
+        // An error of input and output tells what it holds, and not that it comes from it.
+        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match held {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 impl fmt::Display for SinkError {

@@ -23,6 +23,7 @@ use engine::feed::{json, standby};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::error::is_about_a_certificate;
 use super::{Batch, Delivered, Failure, NatsAuthentication, NatsPlan, SinkError, Storage, Timeouts};
 use crate::net::tls;
 
@@ -115,6 +116,7 @@ impl Shared {
         let text = format!("{}: {error}", self.peer());
         match error.kind() {
             Kind::AuthorizationViolation | Kind::Authentication => SinkError::setting(text),
+            _ if is_about_a_certificate(error) => SinkError::setting(text),
             _ => SinkError::retry(text),
         }
     }

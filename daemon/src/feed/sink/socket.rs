@@ -101,7 +101,7 @@ pub(super) async fn tcp(
     let name = tls::server_name(plan, host).map_err(SinkError::setting)?;
     match timeout(times.handshake, TlsConnector::from(config).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
-        Ok(Err(error)) => Err(SinkError::retry(format!("{peer}: TLS: {error}"))),
+        Ok(Err(error)) => Err(SinkError::tls(&peer, &error)),
         Err(_) => {
             let text = format!("{peer}: TLS is not up within {:?} (handshake_timeout)", times.handshake);
             Err(SinkError::retry(text))

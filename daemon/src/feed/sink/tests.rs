@@ -5,6 +5,7 @@ mod lease;
 mod nats;
 mod programs;
 mod python;
+mod tls;
 mod webhook;
 
 use std::path::PathBuf;

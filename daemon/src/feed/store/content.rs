@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement, params};
 
 use super::following::{Following, Stream};
+use super::history::History;
 use super::outbox::Outbox;
 use super::{StoreError, value};
 use crate::feed::sink::takeover::Published;
@@ -37,6 +38,8 @@ pub struct Kept<'c> {
     /// The last position at which this daemon has published itself.
     pub published: u64,
     stream: Stream,
+    /// What is known of numbers that were given.
+    pub history: History<'c>,
 }
 
 impl<'c> Kept<'c> {
@@ -57,10 +60,10 @@ impl<'c> Kept<'c> {
             )?,
             entries: prepare("SELECT uuid, id FROM content WHERE uuid > ?1 ORDER BY uuid LIMIT ?2")?,
             glue: prepare("SELECT id, parent, name FROM content WHERE uuid IS NULL AND id > ?1 ORDER BY id LIMIT ?2")?,
-            insert: prepare("INSERT INTO content(uuid, parent, name, rdn, attributes) VALUES(?, ?, ?, ?, ?)")?,
-            set_attributes: prepare("UPDATE content SET attributes = ?2 WHERE id = ?1")?,
+            insert: prepare("INSERT INTO content(uuid, parent, name, rdn, attributes, last) VALUES(?, ?, ?, ?, ?, ?)")?,
+            set_attributes: prepare("UPDATE content SET attributes = ?2, last = ?3 WHERE id = ?1")?,
             set_place: prepare("UPDATE content SET parent = ?2, name = ?3, rdn = ?4 WHERE id = ?1")?,
-            set_entry: prepare("UPDATE content SET uuid = ?2, attributes = ?3 WHERE id = ?1")?,
+            set_entry: prepare("UPDATE content SET uuid = ?2, attributes = ?3, last = ?4 WHERE id = ?1")?,
             remove: prepare("DELETE FROM content WHERE id = ?")?,
             meta: prepare("SELECT value FROM meta WHERE key = ?")?,
             set_meta: prepare("INSERT INTO meta VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2")?,
@@ -70,6 +73,7 @@ impl<'c> Kept<'c> {
             following: None,
             published: 0,
             stream: Stream::default(),
+            history: History::new(connection)?,
         })
     }
 
@@ -86,6 +90,10 @@ impl<'c> Kept<'c> {
     /// # Errors
     /// The disk's; then [`Kept::rollback`].
     pub fn commit(&mut self) -> Result<(), StoreError> {
+        if self.outbox.take_renumbered() {
+            self.history.begins_at(self.outbox.head().next)?;
+        }
+        self.history.trim()?;
         if let Some(head) = self.outbox.take_head() {
             self.scratch.clear();
             head.encode(&mut self.scratch);
@@ -95,6 +103,15 @@ impl<'c> Kept<'c> {
         super::commit(self.connection)?;
         self.outbox.committed();
         Ok(())
+    }
+
+    /// The number that a row is written with: its event's, which comes next; glue has none.
+    fn last(&mut self, is_entry: bool) -> i64 {
+        if is_entry {
+            self.history.stamps(self.outbox.head().next)
+        } else {
+            0
+        }
     }
 
     fn keep_stream(&mut self) -> Result<(), StoreError> {
@@ -114,8 +131,8 @@ impl<'c> Kept<'c> {
         Ok(())
     }
 
-    /// Outside of a transaction: another daemon delivers from now on, or may. What it says is read from behind the kept
-    /// position, or from behind `at_most`.
+    /// Inside a transaction that has nothing yet: another daemon delivers from now on, or may. What it says is read from
+    /// behind the kept position, or from behind `at_most`.
     ///
     /// # Errors
     /// The disk's.
@@ -163,8 +180,9 @@ impl<'c> Kept<'c> {
     /// The disk's.
     pub fn reset(&mut self) -> Result<(), StoreError> {
         self.connection.execute_batch(
-            "DELETE FROM content; DELETE FROM outbox; DELETE FROM dead; DELETE FROM meta WHERE key IN ('facts', 'stream')",
+            "DELETE FROM content; DELETE FROM gone; DELETE FROM outbox; DELETE FROM dead; DELETE FROM meta WHERE key IN ('facts', 'stream')",
         )?;
+        self.history.begins_at(self.outbox.head().next)?;
         self.outbox.reset();
         Ok(())
     }
@@ -173,6 +191,7 @@ impl<'c> Kept<'c> {
     pub fn rollback(&mut self) {
         super::rollback(self.connection);
         self.outbox.rolled_back();
+        self.history.rolled_back();
     }
 }
 
@@ -200,7 +219,7 @@ fn copy(from: ValueRef<'_>, to: &mut Vec<u8>) {
     }
 }
 
-fn limit(max: usize) -> i64 {
+pub(super) fn limit(max: usize) -> i64 {
     i64::try_from(max).unwrap_or(i64::MAX)
 }
 
@@ -272,14 +291,16 @@ impl Content for Kept<'_> {
 
     fn insert(&mut self, row: &NewRow<'_>) -> Result<Id, StoreError> {
         let uuid = row.uuid.map(|uuid| &uuid[..]);
+        let last = self.last(uuid.is_some());
         let id = self
             .insert
-            .insert(params![uuid, row.parent.0, row.name, row.rdn, row.attributes])?;
+            .insert(params![uuid, row.parent.0, row.name, row.rdn, row.attributes, last])?;
         Ok(Id(id))
     }
 
     fn set_attributes(&mut self, id: Id, attributes: &[u8]) -> Result<(), StoreError> {
-        self.set_attributes.execute(params![id.0, attributes])?;
+        let last = self.last(true);
+        self.set_attributes.execute(params![id.0, attributes, last])?;
         Ok(())
     }
 
@@ -290,7 +311,8 @@ impl Content for Kept<'_> {
 
     fn set_entry(&mut self, id: Id, uuid: Option<&Uuid>, attributes: &[u8]) -> Result<(), StoreError> {
         let uuid = uuid.map(|uuid| &uuid[..]);
-        self.set_entry.execute(params![id.0, uuid, attributes])?;
+        let last = self.last(uuid.is_some());
+        self.set_entry.execute(params![id.0, uuid, attributes, last])?;
         Ok(())
     }
 
@@ -300,6 +322,7 @@ impl Content for Kept<'_> {
     }
 
     fn emit(&mut self, event: &Event<'_>) -> Result<u64, StoreError> {
+        self.history.emits(self.outbox.head().next, event)?;
         match &mut self.following {
             Some(following) => following.emit(&mut self.outbox, event),
             None => self.outbox.emit(event),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use engine::feed::event::{Event, Uuid};
+use engine::feed::event::{Event, Op, Uuid};
 use engine::feed::standby::{Said, Standby, State};
 use wire::ldap::sync::cookie;
 
@@ -20,6 +20,8 @@ const FEED: Uuid = [0; 16];
 #[derive(Debug, Default)]
 struct Waiting {
     shard: u16,
+    /// The first of them brings it into the content: for the readers it is not there.
+    is_new: bool,
     /// Number, and the state it leads to.
     events: Vec<(u64, State)>,
 }
@@ -70,12 +72,25 @@ impl Following {
             is_done_said: false,
         };
         outbox.each(|shard, event| following.waits(shard, event))?;
+        following.forget_who_never_was(outbox)?;
         Ok(following)
+    }
+
+    /// Entries that came and went while nobody was told: as the daemon that delivers may not have seen them at all, it
+    /// would never say so.
+    fn forget_who_never_was(&mut self, outbox: &mut Outbox<'_>) -> Result<(), StoreError> {
+        let ended =
+            |waiting: &Waiting| waiting.is_new && waiting.events.last().is_some_and(|(_, to)| *to == State::Gone);
+        let all = self.waiting.iter().filter(|(_, waiting)| ended(waiting));
+        let all: Vec<Uuid> = all.map(|(uuid, _)| *uuid).collect();
+        all.iter().try_for_each(|uuid| self.forget(outbox, uuid, u64::MAX))
     }
 
     fn waits(&mut self, shard: u16, event: &Event<'_>) {
         let waiting = self.waiting.entry(event.uuid).or_default();
-        waiting.shard = shard;
+        if waiting.events.is_empty() {
+            (waiting.shard, waiting.is_new) = (shard, event.is_new);
+        }
         waiting.events.push((event.seq, State::of(event)));
     }
 
@@ -84,7 +99,7 @@ impl Following {
             self.forget(outbox, &FEED, u64::MAX)?;
             self.is_done_said
         } else {
-            self.standby.produced(&event.uuid, State::of(event))
+            self.standby.produced(&event.uuid, State::of(event)) || self.never_was(event)
         };
         if is_said {
             self.forget(outbox, &event.uuid, u64::MAX)?;
@@ -118,6 +133,13 @@ impl Following {
         Ok(())
     }
 
+    /// Whether this is the end of an entry of which no reader knows: see above.
+    fn never_was(&self, event: &Event<'_>) -> bool {
+        event.op == Op::Delete
+            && !self.standby.has(&event.uuid)
+            && self.waiting.get(&event.uuid).is_some_and(|waiting| waiting.is_new)
+    }
+
     /// What waits of an entry is said, up to this number.
     fn forget(&mut self, outbox: &mut Outbox<'_>, uuid: &Uuid, upto: u64) -> Result<(), StoreError> {
         let Some(waiting) = self.waiting.get_mut(uuid) else {
@@ -127,6 +149,7 @@ impl Following {
         for (seq, _) in waiting.events.extract_if(.., |(seq, _)| *seq <= upto) {
             outbox.remove(shard, seq)?;
         }
+        waiting.is_new = false;
         if waiting.events.is_empty() {
             self.waiting.remove(uuid);
         }
@@ -171,7 +194,6 @@ impl Following {
 
 #[cfg(test)]
 mod tests {
-    use engine::feed::event::Op;
     use engine::feed::store::Content;
 
     use super::super::{Kept, Lock};
@@ -224,8 +246,42 @@ mod tests {
         kept.commit().unwrap();
         assert_eq!(kept.outbox.head().rows, 4);
 
+        // Who came and went before the other one looked was never said, and will not be.
+        let shortly = Event {
+            is_new: true,
+            ..event(8, "cn=shortly")
+        };
+        kept.begin().unwrap();
+        kept.emit(&shortly).unwrap();
+        kept.emit(&Event {
+            op: Op::Modify,
+            ..shortly
+        })
+        .unwrap();
+        kept.emit(&Event {
+            op: Op::Delete,
+            ..shortly
+        })
+        .unwrap();
+        kept.commit().unwrap();
+        assert_eq!(kept.outbox.head().rows, 4);
+        // Nor who came and went while this daemon still believed that it leads.
+        kept.following = None;
+        kept.begin().unwrap();
+        kept.emit(&shortly).unwrap();
+        kept.emit(&Event {
+            op: Op::Delete,
+            ..shortly
+        })
+        .unwrap();
+        kept.commit().unwrap();
+        assert_eq!(kept.outbox.head().rows, 6);
+
         // Begun anew, it goes on behind what was read; then it leads.
+        kept.begin().unwrap();
         kept.follow(u64::MAX).unwrap();
+        kept.commit().unwrap();
+        assert_eq!(kept.outbox.head().rows, 4);
         let following = kept.following.take().unwrap();
         assert_eq!((following.read(), following.noted()), (8, 0));
         kept.begin().unwrap();
@@ -238,7 +294,7 @@ mod tests {
         };
         assert_eq!(
             (numbers(&mut kept, 0), numbers(&mut kept, 1)),
-            (vec![104, 106], vec![101, 105, 107])
+            (vec![104, 106], vec![101, 105, 111])
         );
     }
 }

@@ -4,11 +4,14 @@
 //! sync with each commit, so that whatever was committed is there after `kill -9` or a power cut, and nothing else is.
 //!
 //! ```text
-//! content(id, uuid, parent, name, rdn, attributes)   rows of the tree; indexes by uuid, and by (parent, name)
+//! content(id, uuid, parent, name, rdn, attributes, last)   rows of the tree; indexes by uuid, and by (parent, name);
+//!                                                    last: the number of the entry's last event
+//! gone(seq, uuid, dn)                                entries that were deleted, by the number of that event
 //! outbox(key, event)                                 key = shard << 48 | sequence number
 //! dead(key, why, time, event)                        events that a sink refused for good
 //! shard(shard, acked)                                up to where each shard's sink has them
-//! meta(key, value)                                   facts, head (next number, rows, bytes), partitions, and
+//! meta(key, value)                                   facts, head (next number, rows, bytes), partitions, from which
+//!                                                    number on changes and deletes are known, and
 //!                                                    stream (how far the stream of a shared feed is read)
 //! ```
 //!
@@ -17,6 +20,7 @@
 
 mod content;
 mod following;
+mod history;
 mod outbox;
 
 use std::fmt;
@@ -31,7 +35,7 @@ pub use content::Kept;
 pub use outbox::{Batch, Dead};
 
 /// The version of the tables, in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// "ushf": the file is a feed's.
 const APPLICATION: i64 = 0x7573_6866;
 /// The file in its folder.
@@ -45,7 +49,8 @@ const LOG_BYTES_KEPT: i64 = 32 << 20;
 
 const TABLES: &str = "
     CREATE TABLE content(id INTEGER PRIMARY KEY, uuid BLOB, parent INTEGER NOT NULL, name INTEGER NOT NULL,
-                         rdn BLOB NOT NULL, attributes BLOB NOT NULL);
+                         rdn BLOB NOT NULL, attributes BLOB NOT NULL, last INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE gone(seq INTEGER PRIMARY KEY, uuid BLOB NOT NULL, dn TEXT NOT NULL);
     CREATE UNIQUE INDEX by_uuid ON content(uuid) WHERE uuid IS NOT NULL;
     CREATE INDEX by_name ON content(parent, name);
     CREATE INDEX glue ON content(id) WHERE uuid IS NULL;
@@ -53,6 +58,13 @@ const TABLES: &str = "
     CREATE TABLE dead(key INTEGER PRIMARY KEY, why TEXT NOT NULL, time INTEGER NOT NULL, event BLOB NOT NULL);
     CREATE TABLE shard(shard INTEGER PRIMARY KEY, acked INTEGER NOT NULL);
     CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+";
+
+/// From version 1: which numbers entries had is not known, so it counts from the next one on.
+const FROM_1: &str = "
+    ALTER TABLE content ADD COLUMN last INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE gone(seq INTEGER PRIMARY KEY, uuid BLOB NOT NULL, dn TEXT NOT NULL);
+    INSERT OR REPLACE INTO meta SELECT 'changes_from', substr(value, 1, 8) FROM meta WHERE key = 'head';
 ";
 
 /// Why the store did not do it.
@@ -146,6 +158,21 @@ impl Lock {
         })
     }
 
+    /// Opens the file that is there.
+    ///
+    /// # Errors
+    /// As [`Lock::open`]; or there is none.
+    pub fn open_kept(&self) -> Result<File, StoreError> {
+        let path = self.folder.join(FILE);
+        if !path.exists() {
+            return Err(StoreError::Unfit(format!(
+                "{} is not there: no feed was run with this folder",
+                path.display()
+            )));
+        }
+        self.open(1)
+    }
+
     /// Opens the file, and makes it where there is none. What is there keeps its number of partitions.
     ///
     /// # Errors
@@ -172,6 +199,11 @@ impl Lock {
                 ))?;
             }
             (APPLICATION, VERSION) => {}
+            (APPLICATION, 1) => {
+                connection.execute_batch(&format!(
+                    "BEGIN IMMEDIATE; {FROM_1} PRAGMA user_version = {VERSION}; COMMIT"
+                ))?;
+            }
             (APPLICATION, version) => {
                 return Err(StoreError::Unfit(format!(
                     "{} has version {version}, and this usherd reads {VERSION}: run the newer usherd",

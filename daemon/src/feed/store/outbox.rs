@@ -166,6 +166,8 @@ pub struct Outbox<'c> {
     head: Head,
     committed: Head,
     moved: bool,
+    /// Numbers were changed after they were given.
+    renumbered: bool,
     shards: Vec<Shard>,
 }
 
@@ -200,6 +202,7 @@ impl<'c> Outbox<'c> {
             head: Head::default(),
             committed: Head::default(),
             moved: false,
+            renumbered: false,
             shards: (0..partitions).map(|_| Shard::default()).collect(),
         };
         outbox.load(connection)?;
@@ -266,6 +269,10 @@ impl<'c> Outbox<'c> {
         std::mem::take(&mut self.moved).then_some(self.head)
     }
 
+    pub(super) fn take_renumbered(&mut self) -> bool {
+        std::mem::take(&mut self.renumbered)
+    }
+
     pub(super) fn committed(&mut self) {
         self.committed = self.head;
         for shard in &mut self.shards {
@@ -289,7 +296,7 @@ impl<'c> Outbox<'c> {
 
     pub(super) fn rolled_back(&mut self) {
         self.head = self.committed;
-        self.moved = false;
+        (self.moved, self.renumbered) = (false, false);
         for shard in &mut self.shards {
             shard.staged = Batch::default();
             // What was to be deleted is there still.
@@ -469,6 +476,8 @@ impl<'c> Outbox<'c> {
             self.head.next += step;
             self.moved = true;
         }
+        // What another daemon has told bears its numbers.
+        self.renumbered = true;
         self.stand_aside();
         Ok(())
     }
@@ -487,7 +496,7 @@ impl<'c> Outbox<'c> {
         // Every number that was given is lower, so that no row meets another on its way.
         self.lift.execute([last.cast_signed()])?;
         self.head.next += last;
-        self.moved = true;
+        (self.moved, self.renumbered) = (true, true);
         self.stand_aside();
         Ok(())
     }

@@ -47,6 +47,8 @@ impl Work<'_> {
             }
             Verb::Replay { from } => self.replay(*from),
             Verb::ReplayDead { seq } => self.replay_dead(*seq),
+            // Whoever asks for that does it, and the writer only looks.
+            Verb::Verify(_) => Ok(Err("a comparison is not the writer's".to_owned())),
             Verb::Dead => {
                 let dead = self.kept.outbox.dead(DEAD_MAX)?;
                 let list: Vec<Value> = dead.iter().map(|dead| show(dead, &self.parts.plan.name)).collect();
@@ -92,7 +94,8 @@ impl Work<'_> {
         Ok(Ok(json!({ "done": "reset; the content is fetched anew" })))
     }
 
-    /// Everything is told again, page by page; which entries had events since a number is not kept once they are delivered.
+    /// What changed since a number is told again, page by page: first what was deleted, then what is there. Everything,
+    /// where the number is from before what is known.
     fn replay(&mut self, from: u64) -> Result<Answer, StoreError> {
         let head = self.kept.outbox.head();
         if from >= head.next {
@@ -101,19 +104,57 @@ impl Work<'_> {
                 head.next
             )));
         }
-        let (mut after, first) = (None::<Uuid>, head.next);
+        let first = head.next;
+        let known = self.kept.history.known()?;
+        let deletes = self.replay_deletes(from, first)?;
+        let since = if from < known.changes { 0 } else { from };
+        let mut after = None::<Uuid>;
         loop {
+            let page = self.kept.history.changed(after, since, first, REPLAY_PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
             self.transaction()?;
-            after = self
-                .consumer
-                .replay_page(&mut self.kept, after, REPLAY_PAGE, now_ms())?;
-            self.commit()?;
-            if after.is_none() {
-                break;
+            for uuid in &page {
+                self.consumer.replay(&mut self.kept, uuid, "", now_ms())?;
             }
+            self.commit()?;
         }
         let head = self.kept.outbox.head();
-        Ok(Ok(json!({ "replayed": head.next - first, "first": first })))
+        let mut answer = json!({
+            "replayed": head.next - first, "deletes": deletes, "first": first,
+            "changes_known_from": known.changes, "deletes_known_from": known.deletes,
+        });
+        let note = if from < known.changes {
+            "which entries changed is not known from so far back: all are told, and deletes as far as they are known"
+        } else if from < known.deletes {
+            "deletes are not known from so far back: those from `deletes_known_from` on are told"
+        } else {
+            return Ok(Ok(answer));
+        };
+        if let Some(object) = answer.as_object_mut() {
+            object.insert("note".to_owned(), json!(note));
+        }
+        Ok(Ok(answer))
+    }
+
+    /// Deletes with numbers in this range, of entries that are gone still; how many.
+    fn replay_deletes(&mut self, from: u64, before: u64) -> Result<u64, StoreError> {
+        let (mut after, mut count) = (from.saturating_sub(1), 0);
+        loop {
+            let page = self.kept.history.gone(after, before, REPLAY_PAGE)?;
+            let Some((last, ..)) = page.last() else {
+                return Ok(count);
+            };
+            let told = after + 1;
+            after = *last;
+            self.transaction()?;
+            for (_, uuid, dn) in &page {
+                self.consumer.replay(&mut self.kept, uuid, dn, now_ms())?;
+                count += 1;
+            }
+            self.kept.history.told_again(told, after)?;
+            self.commit()?;
+        }
     }
 
     fn replay_dead(&mut self, seq: Option<u64>) -> Result<Answer, StoreError> {

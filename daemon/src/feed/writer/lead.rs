@@ -34,7 +34,9 @@ impl Work<'_> {
         self.commit()?;
         self.taking = None;
         self.lasting.wants.fill(None);
+        self.transaction()?;
         self.kept.follow(at_most)?;
+        self.commit()?;
         let read = self.kept.following.as_ref().map_or(0, |following| following.read());
         if let Some(told) = &self.parts.told {
             told.send_modify(|told| {

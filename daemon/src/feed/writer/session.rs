@@ -13,7 +13,7 @@ use crate::config::plan::{self, FeedMode};
 const EVERY: &str = "(objectClass=*)";
 
 /// What the consumer is told of a plan. `identity`: as whom the directory is asked.
-pub(super) fn settings(plan: &plan::Feed, identity: &str, partitions: u16) -> Settings {
+pub(in crate::feed) fn settings(plan: &plan::Feed, identity: &str, partitions: u16) -> Settings {
     let scope = format!("{:?}", plan.scope);
     let parts = [
         plan.base.as_str(),
@@ -44,7 +44,7 @@ fn mode(plan: &plan::Feed) -> Mode {
 }
 
 /// The whole request. Referral objects are wanted as the entries they are (RFC 3296).
-pub(super) fn request(plan: &plan::Feed, ask: &SyncRequest<'_>) -> Vec<u8> {
+pub(in crate::feed) fn request(plan: &plan::Feed, ask: &SyncRequest<'_>) -> Vec<u8> {
     let asked = plan.shape.asked();
     let search = SearchSpec {
         base: plan.base.as_bytes(),

@@ -16,6 +16,7 @@ use crate::drive::Job;
 use crate::drive::feed::FeedAsk;
 use crate::feed::mailbox::Letter;
 use crate::feed::store::{File, Kept, StoreError};
+use crate::feed::verify::{Look, What};
 
 /// In a refresh a transaction is kept open for so long: nobody waits for its events one by one.
 const REFRESH_COMMIT: Duration = Duration::from_millis(100);
@@ -67,6 +68,7 @@ pub(super) struct Work<'w> {
 impl<'w> Work<'w> {
     pub(super) fn new(parts: &'w Parts, file: &'w File, lasting: &'w mut Lasting) -> Result<Work<'w>, StoreError> {
         let mut kept = Kept::new(&file.connection, file.partitions)?;
+        kept.history.bound(parts.plan.deletes_kept_max);
         let settings = session::settings(&parts.plan, &parts.identity, file.partitions);
         let consumer = begin(&mut kept, settings)?;
         let paused = kept.flag("paused")?;
@@ -213,6 +215,7 @@ impl<'w> Work<'w> {
                     return Err(error);
                 }
             }
+            Letter::Look(look) => self.look(look)?,
             Letter::Drain => {
                 self.draining = true;
                 self.close_session("the feed stops");
@@ -221,6 +224,18 @@ impl<'w> Work<'w> {
             Letter::Stop => return Ok(true),
         }
         Ok(false)
+    }
+
+    /// A comparison looks at what is kept.
+    fn look(&mut self, look: Look) -> Result<(), StoreError> {
+        if matches!(look.what, What::Standing { hurry: true })
+            && let Link::Closed(Some(at)) = &mut self.link
+            && self.consumer.facts().refreshes > 0
+        {
+            *at = Instant::now();
+        }
+        let is_quiet = self.open_since.is_none() && self.parts.mailbox.is_empty();
+        look.carry_out(&mut self.consumer, &mut self.kept, is_quiet)
     }
 
     fn acknowledge(&mut self, shard: u16, upto: u64) {
@@ -342,8 +357,10 @@ impl<'w> Work<'w> {
                 self.link = Link::Closed(Some(now + wait));
             }
             Over::Again(why) => {
-                tracing::warn!(feed = name, ?why, "the content is compared anew");
-                self.link = Link::Closed(Some(now));
+                let wait = self.lasting.compared_anew(now);
+                let again_ms = wait.as_millis();
+                tracing::warn!(feed = name, ?why, again_ms, "the content is compared anew");
+                self.link = Link::Closed(Some(now + wait));
             }
             Over::Failed { code } => {
                 self.fail_session(&refusal(code));
@@ -479,7 +496,8 @@ impl<'w> Work<'w> {
     }
 
     /// How it stands now.
-    pub(super) fn tell(&self) {
+    pub(super) fn tell(&mut self) {
+        let deletes_kept = self.kept.history.deletes().unwrap_or(0);
         let (facts, head) = (self.consumer.facts(), self.kept.outbox.head());
         let mut status = self.parts.status.lock();
         let phase = match (self.link, self.consumer.phase()) {
@@ -500,6 +518,7 @@ impl<'w> Work<'w> {
         status.cookie = String::from_utf8_lossy(&facts.cookie).into_owned();
         status.outbox_events = head.rows;
         status.outbox_bytes = head.bytes;
+        status.deletes_kept = deletes_kept;
         status.last_seq = head.next.saturating_sub(1);
         status.held = facts.held.map_or(0, |held| held.deletes);
         let counts = self.consumer.counts();
@@ -531,7 +550,7 @@ pub(super) fn now_ms() -> i64 {
 }
 
 /// What a provider's refusal says, and what would help.
-fn refusal(code: u32) -> String {
+pub(in crate::feed) fn refusal(code: u32) -> String {
     let help = match code {
         code::SIZE_LIMIT_EXCEEDED | code::ADMIN_LIMIT_EXCEEDED => {
             ": it gives this identity no more entries; raise its limit there (OpenLDAP: `limits`) or bind as one without"

@@ -66,6 +66,7 @@ impl Consumer {
         let event = Event {
             attributes: attributes(told.attributes),
             csn: told.asides.csn,
+            is_new: self.phase == Phase::Persist,
             ..Event::new(Op::Add, *told.uuid, &dn, told.time_ms)
         };
         self.out.emit(content, &event)
@@ -77,12 +78,14 @@ impl Consumer {
     }
 
     /// Whether all that is below an entry which was not known is told too: in a full content; and where it was made after
-    /// all that is known, for what is below is younger still. Else it moved here, and what is below came along silently.
+    /// all that is known, for what is below is younger still. Else it may have moved here, and what is below came along
+    /// silently. That it was made and changed last in one second tells nothing: in that second it may have been filled, and
+    /// moved.
     fn all_below_is_told(&self, asides: &Asides<'_>) -> bool {
         let created = second(asides.created);
         match self.phase {
             Phase::Refresh => !self.resumed || created.is_some_and(|created| *created > *self.cookie_second),
-            Phase::Persist | Phase::Held | Phase::Idle => created.is_some() && created == second(asides.csn),
+            Phase::Persist | Phase::Held | Phase::Idle => false,
         }
     }
 
@@ -205,7 +208,7 @@ fn second(time: Option<&str>) -> Option<&str> {
 }
 
 /// The first RDN as written: names that differ in its case alone are told as a move, for whoever shows names.
-fn first_rdn(name: &[u8]) -> &[u8] {
+pub(super) fn first_rdn(name: &[u8]) -> &[u8] {
     let above = dn::parent(name).map_or(0, <[u8]>::len);
     name.get(..name.len() - above).unwrap_or_default()
 }

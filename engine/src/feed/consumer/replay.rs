@@ -30,31 +30,6 @@ impl Consumer {
         done
     }
 
-    /// Tells again what the next entries behind `after` by uuid are, at most `max`. Where the next page begins; `None`
-    /// when there is none.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn replay_page<C: Content>(
-        &mut self,
-        content: &mut C,
-        after: Option<Uuid>,
-        max: usize,
-        time_ms: i64,
-    ) -> Result<Option<Uuid>, C::Error> {
-        let counts = self.out.counts;
-        let mut page = Vec::new();
-        content.entries(after, max, &mut page)?;
-        let mut row = Row::default();
-        for (_, id) in &page {
-            if content.by_id(*id, &mut row)? {
-                self.tell_again(content, &row, time_ms)?;
-            }
-        }
-        self.out.counts = counts;
-        Ok(page.last().map(|(uuid, _)| *uuid))
-    }
-
     /// How an entry is kept, as other daemons see it.
     ///
     /// # Errors
