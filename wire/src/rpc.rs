@@ -287,6 +287,27 @@ pub fn write_reply_done(out: &mut Vec<u8>, call: u32, payload: &[u8]) -> Result<
     write(out, &Head::new(Kind::ReplyDone, call), payload)
 }
 
+/// The header of a part of a reply, or with `last` of its last part, for who writes it and the payload in one vectored write.
+///
+/// # Errors
+/// The id is 0 or the payload too long.
+pub fn reply_header(call: u32, last: bool, payload_bytes: usize) -> Result<[u8; HEADER_BYTES], Malformed> {
+    if call == 0 {
+        return Err(Malformed::BadId);
+    }
+    let length = u32::try_from(payload_bytes).map_err(|_| Malformed::TooLarge)?;
+    if payload_bytes > PAYLOAD_BYTES_MAX {
+        return Err(Malformed::TooLarge);
+    }
+    let kind = if last { Kind::ReplyDone } else { Kind::ReplyPart };
+    let mut header = [0; HEADER_BYTES];
+    let numbers = [u32::from_be_bytes([MAGIC, VERSION, kind.code(), 0]), call, 0, 0, length];
+    for (place, number) in header.chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_be_bytes());
+    }
+    Ok(header)
+}
+
 /// Appends a cancel.
 ///
 /// # Errors

@@ -41,6 +41,24 @@ fn frames_are_as_documented() {
     }
 }
 
+/// Header and payload in one vectored write are the frame that is appended elsewhere.
+#[test]
+fn a_reply_s_header_is_its_frame_s() {
+    let payload = [7; 300];
+    for last in [false, true] {
+        let mut frame = Vec::new();
+        let write = if last { write_reply_done } else { write_reply_part };
+        write(&mut frame, 0x0102_0304, &payload).unwrap();
+        let header = reply_header(0x0102_0304, last, payload.len()).unwrap();
+        assert_eq!([&header[..], &payload].concat(), frame);
+    }
+    assert!(matches!(reply_header(0, true, 1), Err(Malformed::BadId)));
+    assert!(matches!(
+        reply_header(1, true, PAYLOAD_BYTES_MAX + 1),
+        Err(Malformed::TooLarge)
+    ));
+}
+
 #[test]
 fn errors_and_hellos_are_read_back() {
     for number in 0..20 {

@@ -38,6 +38,7 @@ impl Drive {
             }),
             (Face::Rpc { token, .. }, _) => {
                 stream.receive_descriptors();
+                stream.widen(super::rpc::SEND_BUFFER_BYTES);
                 Kind::Rpc(RpcClient::new(accepted.listener, token.as_ref().map(Secret::share)))
             }
             (Face::Nslcd { .. } | Face::Saslauthd { .. }, Some(pool)) => {

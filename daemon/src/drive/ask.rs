@@ -256,6 +256,7 @@ impl Drive {
         let submitted = if question.to == To::Service {
             let call = NewCall {
                 payload: &question.bytes,
+                given: false,
                 timeout: None,
                 direct: None,
             };

@@ -38,6 +38,8 @@ pub(super) const SMALL_BYTES: usize = 64 << 10;
 pub struct NewCall<'a> {
     /// The request.
     pub payload: &'a [u8],
+    /// It is not copied: the caller gives its buffer to the flight, before the effects are carried out.
+    pub given: bool,
     /// How long the caller waits; none, or longer than the service allows: as long as that.
     pub timeout: Option<Span>,
     /// Where the answer may be written to, past us. A program of the kind `exec` gets none: it is closed.
@@ -131,7 +133,9 @@ impl Drive {
             && let Some(flight) = state.flight(ticket)
         {
             flight.bytes.clear();
-            flight.bytes.extend_from_slice(call.payload);
+            if !call.given {
+                flight.bytes.extend_from_slice(call.payload);
+            }
             flight.sensitive = call.payload.len() <= WIPED_BYTES_MAX;
             flight.direct = call.direct;
             flight.deadline = request.deadline;

@@ -16,9 +16,6 @@ use crate::net::stream::{Flushed, Got};
 /// Buffers of partial messages larger than this are given back once empty.
 const INBOX_BYTES_KEPT: usize = 4096;
 
-/// Of a message of which so much is held the rest is read in its place, and not copied there.
-const LARGE_BYTES: usize = 64 * 1024;
-
 /// What becomes of the bytes behind a message.
 #[derive(PartialEq, Eq)]
 enum Flow {
@@ -73,10 +70,6 @@ impl Drive {
         if !conn.readable {
             return Some((0, held));
         }
-        let missing = conn.inbox_total.saturating_sub(held.len()).min(scratch.len());
-        if held.len() >= LARGE_BYTES && missing > 0 {
-            return read_behind(conn, held, missing);
-        }
         match conn.stream.read(scratch) {
             Got::Bytes { n, drained } => {
                 conn.readable = !drained;
@@ -91,16 +84,6 @@ impl Drive {
                 Some((0, held))
             }
             Got::End => None,
-        }
-    }
-
-    /// What is held of a message, of which so many bytes will be held: room is made once, and not by doubling.
-    pub(super) fn make_room(&mut self, at: usize, total: usize) {
-        if let Some(conn) = self.conns.get_mut(at)
-            && conn.inbox.len() >= LARGE_BYTES
-        {
-            conn.inbox_total = total;
-            conn.inbox.reserve_exact(total.saturating_sub(conn.inbox.len()));
         }
     }
 
@@ -171,7 +154,8 @@ impl Drive {
         if conn.inbox.is_empty() && conn.inbox.capacity() > INBOX_BYTES_KEPT {
             conn.inbox = Vec::new();
         }
-        let partial = !conn.inbox.is_empty() && !conn.held && !conn.choked && conn.is_client();
+        let amid = matches!(&conn.kind, Kind::Rpc(client) if client.is_amid_large());
+        let partial = (amid || !conn.inbox.is_empty()) && !conn.held && !conn.choked && conn.is_client();
         let stranger = matches!(&conn.kind, Kind::Rpc(client) if client.session.is_stranger());
         match (partial || stranger || conn.stream.is_handshaking(), conn.partial_since) {
             (true, None) => {
@@ -574,24 +558,4 @@ impl Drive {
             self.after(at, next);
         }
     }
-}
-
-/// One read of a large message's next bytes, behind those that are held.
-fn read_behind(conn: &mut Conn, mut held: Vec<u8>, missing: usize) -> Option<(usize, Vec<u8>)> {
-    let before = held.len();
-    held.resize(before + missing, 0);
-    let got = conn.stream.read(held.get_mut(before..).unwrap_or_default());
-    let n = match got {
-        Got::Bytes { n, drained } => {
-            conn.readable = !drained;
-            n
-        }
-        Got::Nothing => {
-            conn.readable = false;
-            0
-        }
-        Got::End => return None,
-    };
-    held.truncate(before + n);
-    Some((0, held))
 }

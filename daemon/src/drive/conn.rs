@@ -88,8 +88,6 @@ pub struct Conn {
     pub kind: Kind,
     /// What was read and not taken yet: part of a message, or whole ones while it is held back.
     pub inbox: Vec<u8>,
-    /// Bytes that the large message in it will have; 0: not known.
-    pub inbox_total: usize,
     /// It is in the list of those with something to write.
     pub dirty: bool,
     /// It is in the list of those to be looked at again.
@@ -128,7 +126,6 @@ impl Conn {
             stream,
             kind,
             inbox: Vec::new(),
-            inbox_total: 0,
             dirty: false,
             again: false,
             readable: false,

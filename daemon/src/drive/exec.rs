@@ -62,7 +62,9 @@ impl Drive {
             .map(|flight| {
                 // It answers through its standard output, and there alone.
                 flight.direct = None;
-                std::mem::take(&mut flight.bytes)
+                let mut bytes = std::mem::take(&mut flight.bytes);
+                bytes.drain(..std::mem::take(&mut flight.skip));
+                bytes
             })
             .unwrap_or_default();
         let Some(service) = state.service() else { return };

@@ -36,6 +36,8 @@ pub struct Flight {
     pub caller: Option<Caller>,
     /// The whole message, where it may be needed again.
     pub bytes: Vec<u8>,
+    /// Of a call: its payload begins there. A large one is kept in the buffer in which it came.
+    pub skip: usize,
     /// A bind's answer, kept until the server has said who that is.
     pub answer: Vec<u8>,
     /// Who a bind's name stands for, where a server has said so, and
@@ -162,6 +164,7 @@ impl PoolState {
             flight.deadline = Instant::MAX;
             flight.wire_id = 0;
             flight.identified = false;
+            flight.skip = 0;
         }
     }
 

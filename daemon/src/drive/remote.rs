@@ -64,6 +64,7 @@ impl Drive {
         };
         let new = NewCall {
             payload: &call.payload,
+            given: false,
             timeout: call.timeout.map(span),
             direct: None,
         };

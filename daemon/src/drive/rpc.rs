@@ -3,7 +3,7 @@
 //! Bounds: a client has at most [`CALLS_MAX`] calls open and is not read beyond; it is not read either while more waits
 //! for it than its listener's `outbox_bytes_max`, and then a helper that answers it in parts waits too.
 
-use engine::core::UpstreamId;
+use engine::core::{Ticket, UpstreamId};
 use engine::session::rpc::{Call, Next, Session, Settings, Token};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wire::frame::{Malformed, Step};
@@ -13,12 +13,26 @@ use wire::wipe::wipe;
 use super::Drive;
 use super::calls::{Answer, Heard, NewCall};
 use super::conn::{ConnRef, Kind};
+use super::exec::WIPED_BYTES_MAX;
 use super::pools::Caller;
 use crate::config::plan::Face;
-use crate::net::stream::Raw;
+use crate::net::stream::{Got, Raw};
 
 /// Calls open at once on one connection.
 const CALLS_MAX: usize = 100;
+/// Asked of the kernel for a unix client's socket, and so what may wait there besides its outbox.
+pub(super) const SEND_BUFFER_BYTES: usize = 512 << 10;
+/// Of a frame longer than this, so much of which has come, the rest is read where the call will stay. Its payload is larger
+/// than any secret: the buffer is used again without being wiped.
+const LARGE_BYTES: usize = rpc::FRAME_BYTES_MAX - rpc::PAYLOAD_BYTES_MAX + WIPED_BYTES_MAX;
+const BEGUN_BYTES: usize = 16 << 10;
+/// Read of it at once.
+const LARGE_READ_BYTES: usize = 256 << 10;
+
+/// An answer, or a part of one, of so many bytes is written at once, past the outbox: it costs less than its copy, and the
+/// client reads it while the next is being read.
+const THROUGH_BYTES: usize = 16 << 10;
+
 /// A client of the services.
 #[derive(Debug)]
 pub struct RpcClient {
@@ -30,12 +44,26 @@ pub struct RpcClient {
     pub choking: Vec<(usize, UpstreamId)>,
     /// Whole frames were left for the next turn: nothing is read before they are taken.
     backlog: bool,
+    /// A large frame that is being read, or waits to be taken; then nothing is in the inbox.
+    large: Option<Large>,
+}
+
+/// A large frame, in a buffer of exactly its length, of which so much has come.
+#[derive(Debug)]
+struct Large {
+    bytes: Vec<u8>,
+    filled: usize,
 }
 
 /// What becomes of the bytes behind a frame.
 #[derive(PartialEq, Eq)]
 enum Flow {
     Go,
+    /// It is a call whose buffer is to be given to its flight, from some byte on, before the effects are carried out.
+    Give {
+        pool: usize,
+        ticket: Ticket,
+    },
     /// The frame was not taken; it is given again later.
     Held,
     /// Nothing more is read.
@@ -50,7 +78,15 @@ impl RpcClient {
             listener,
             choking: Vec::new(),
             backlog: false,
+            large: None,
         }
+    }
+
+    /// A large frame has begun and is not whole.
+    pub fn is_amid_large(&self) -> bool {
+        self.large
+            .as_ref()
+            .is_some_and(|large| large.filled < large.bytes.len())
     }
 }
 
@@ -66,6 +102,9 @@ impl Drive {
                 self.close(at);
             }
             return;
+        }
+        if matches!(&conn.kind, Kind::Rpc(client) if client.large.is_some()) {
+            return self.rpc_large(at);
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let handshaking = conn.stream.is_handshaking();
@@ -116,13 +155,95 @@ impl Drive {
             conn.stream.close_descriptors();
         }
         conn.inbox = held;
-        conn.inbox_total = 0;
         if taken > 0 {
             // What is held now is another frame than before, and has its own time.
             conn.partial_since = None;
         }
-        self.make_room(at, total);
+        if total > LARGE_BYTES {
+            self.rpc_large_begun(at, total);
+        }
         self.keep_inbox(at);
+    }
+
+    /// What has come of a large frame moves to where the rest will be read.
+    fn rpc_large_begun(&mut self, at: usize, total: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Rpc(client) = &mut conn.kind else { return };
+        let filled = conn.inbox.len();
+        if filled < BEGUN_BYTES || total <= filled {
+            return;
+        }
+        let mut bytes = self.spares.take_large(total);
+        if let Some(begin) = bytes.get_mut(..filled) {
+            begin.copy_from_slice(&conn.inbox);
+        }
+        conn.inbox.clear();
+        client.large = Some(Large { bytes, filled });
+    }
+
+    /// Reads on of a large frame; takes it when it is whole.
+    fn rpc_large(&mut self, at: usize) {
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        let Kind::Rpc(client) = &mut conn.kind else { return };
+        let Some(large) = &mut client.large else { return };
+        if conn.readable
+            && let Some(rest) = large.bytes.get_mut(large.filled..).filter(|rest| !rest.is_empty())
+        {
+            let most = rest.len().min(LARGE_READ_BYTES);
+            match conn.stream.read(rest.get_mut(..most).unwrap_or_default()) {
+                Got::Bytes { n, drained } => {
+                    large.filled += n;
+                    conn.readable = !drained;
+                }
+                Got::Nothing => conn.readable = false,
+                Got::End => return self.close(at),
+            }
+        }
+        let whole = client.large.take_if(|large| large.filled == large.bytes.len());
+        if self.descriptors_excess(at) {
+            self.rpc_poisoned(at, Malformed::BadValue("one descriptor, with a call that says so"));
+        } else if let Some(large) = whole {
+            self.rpc_large_frame(at, large);
+        }
+        self.keep_inbox(at);
+    }
+
+    fn rpc_large_frame(&mut self, at: usize, large: Large) {
+        let Some((settings, _, outbox_max)) = self.rpc_settings(at) else {
+            return;
+        };
+        let (flow, payload_bytes) = match rpc::peek(&large.bytes) {
+            Ok(frame) => (
+                self.rpc_frame(at, &frame, &settings, outbox_max, true),
+                frame.payload.len(),
+            ),
+            Err(fault) => return self.rpc_poisoned(at, fault),
+        };
+        match flow {
+            Flow::Held => {
+                if let Some(conn) = self.conns.get_mut(at)
+                    && let Kind::Rpc(client) = &mut conn.kind
+                {
+                    client.large = Some(large);
+                }
+                return;
+            }
+            Flow::Give { pool, ticket } => {
+                if let Some(state) = self.pool(pool)
+                    && state.pool.is_sent(ticket).is_some()
+                    && let Some(flight) = state.flight(ticket)
+                {
+                    flight.skip = large.bytes.len() - payload_bytes;
+                    flight.bytes = large.bytes;
+                }
+                self.carry_out(pool, None);
+            }
+            Flow::Go | Flow::Stop => self.spares.give_large(large.bytes),
+        }
+        if let Some(conn) = self.conns.get_mut(at) {
+            conn.stream.close_descriptors();
+            conn.partial_since = None;
+        }
     }
 
     /// Takes whole frames, a bounded number per turn; how many bytes they were. `total`: those of the frame behind them, where
@@ -157,7 +278,7 @@ impl Drive {
                 }
             };
             let flow = match frame {
-                Ok((len, frame)) => match self.rpc_frame(at, &frame, &settings, outbox_max) {
+                Ok((len, frame)) => match self.rpc_frame(at, &frame, &settings, outbox_max, false) {
                     Flow::Held => break,
                     flow => {
                         taken += len;
@@ -208,7 +329,15 @@ impl Drive {
         }
     }
 
-    fn rpc_frame(&mut self, at: usize, frame: &rpc::Frame<'_>, settings: &Settings, outbox_max: usize) -> Flow {
+    /// `give`: see [`Flow::Give`].
+    fn rpc_frame(
+        &mut self,
+        at: usize,
+        frame: &rpc::Frame<'_>,
+        settings: &Settings,
+        outbox_max: usize,
+        give: bool,
+    ) -> Flow {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(at) else {
             return Flow::Stop;
@@ -230,7 +359,7 @@ impl Drive {
                 self.mark_dirty(at);
                 Flow::Go
             }
-            Next::Call(call) => self.call(at, &call),
+            Next::Call(call) => self.call(at, &call, give),
             Next::Input(open, bytes) => {
                 self.call_input(open, bytes);
                 Flow::Go
@@ -250,7 +379,7 @@ impl Drive {
         }
     }
 
-    fn call(&mut self, at: usize, call: &Call<'_>) -> Flow {
+    fn call(&mut self, at: usize, call: &Call<'_>, given: bool) -> Flow {
         let Some(conn) = self.conns.get_mut(at) else {
             return Flow::Stop;
         };
@@ -278,6 +407,7 @@ impl Drive {
         };
         let new = NewCall {
             payload: call.payload,
+            given,
             timeout: call.timeout,
             direct,
         };
@@ -288,6 +418,9 @@ impl Drive {
                     && let Kind::Rpc(client) = &mut conn.kind
                 {
                     client.session.submitted(call.id, index, ticket);
+                }
+                if given {
+                    return Flow::Give { pool: index, ticket };
                 }
                 self.carry_out(index, None);
             }
@@ -355,6 +488,19 @@ impl Drive {
         let Kind::Rpc(client) = &mut conn.kind else {
             return Heard::Gone;
         };
+        if let Answer::Part(bytes) | Answer::Whole(bytes) = answer
+            && bytes.len() >= THROUGH_BYTES
+            && !conn.blocked
+            && !conn.closing
+            && conn.stream.may_write_through()
+            && let last = matches!(answer, Answer::Whole(_))
+            && let Some(header) = client.session.answer_header(id, last, bytes.len())
+        {
+            if !conn.stream.write_through(&mut self.spares, &header, bytes) {
+                self.mark_dirty(at);
+            }
+            return self.rpc_told(at, last);
+        }
         let out = conn.stream.outbox(&mut self.spares);
         let heard = match answer {
             Answer::Part(part) => client.session.part(id, part, out),
@@ -373,16 +519,30 @@ impl Drive {
                 return Heard::Taken;
             }
         };
-        let (waiting, listener) = (conn.stream.waiting(), client.listener);
         self.mark_dirty(at);
+        if heard { self.rpc_told(at, false) } else { Heard::Gone }
+    }
+
+    /// Something was said to a caller; `last`: the end of its call.
+    fn rpc_told(&mut self, at: usize, last: bool) -> Heard {
+        if last {
+            self.call_over(at);
+            return Heard::Taken;
+        }
+        let Some(conn) = self.conns.get(at) else {
+            return Heard::Gone;
+        };
+        let Kind::Rpc(client) = &conn.kind else {
+            return Heard::Gone;
+        };
         let bound = self
             .listeners
-            .get(&listener)
+            .get(&client.listener)
             .map_or(0, |listener| listener.plan.outbox_bytes_max);
-        match heard {
-            false => Heard::Gone,
-            true if waiting > bound => Heard::Full,
-            true => Heard::Taken,
+        if conn.stream.waiting() > bound {
+            Heard::Full
+        } else {
+            Heard::Taken
         }
     }
 

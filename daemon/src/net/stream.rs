@@ -5,16 +5,16 @@
 //! connection holds none.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg, sockopt};
 use rustls::pki_types::ServerName;
 use wire::wipe;
 
@@ -22,6 +22,10 @@ use wire::wipe;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 /// Spare buffers a worker keeps.
 const SPARES_MAX: usize = 256;
+/// Of those for large requests it keeps so many,
+const LARGE_SPARES_MAX: usize = 4;
+/// none of them longer than this.
+const LARGE_BYTES_MAX: usize = 2 << 20;
 
 /// Descriptors that may wait for the rest of the call that brought them.
 const DESCRIPTORS_MAX: usize = 8;
@@ -107,7 +111,7 @@ impl Write for Raw {
         }
     }
 
-    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Raw::Tcp(stream) => stream.write_vectored(bufs),
             Raw::Unix(stream) => stream.write_vectored(bufs),
@@ -180,6 +184,14 @@ impl Stream {
             writable_wanted: true,
             fault: None,
             descriptors: None,
+        }
+    }
+
+    /// A unix socket gets a send buffer of so many bytes, as far as the system allows: large answers then wait in it and not
+    /// for each other.
+    pub fn widen(&self, bytes: usize) {
+        if let Raw::Unix(stream) = &self.raw {
+            widen_send_buffer(stream, bytes);
         }
     }
 
@@ -360,6 +372,32 @@ impl Stream {
         flushed
     }
 
+    /// Whether something may be written past the outbox: nothing waits there, and the stream is not under TLS.
+    pub fn may_write_through(&self) -> bool {
+        self.tls.is_none() && self.waiting() == 0
+    }
+
+    /// Writes at once, without a copy in the outbox; what the socket does not take waits there. Only where
+    /// [`may_write_through`](Self::may_write_through). True: all was written; else mark the stream dirty.
+    pub fn write_through(&mut self, spares: &mut Spares, header: &[u8], payload: &[u8]) -> bool {
+        let written = loop {
+            match self.raw.write_vectored(&[IoSlice::new(header), IoSlice::new(payload)]) {
+                Ok(written) => break written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Whatever it is, the flush that follows meets it too.
+                Err(_) => break 0,
+            }
+        };
+        let payload_written = written.saturating_sub(header.len());
+        if payload_written == payload.len() {
+            return true;
+        }
+        let outbox = self.outbox(spares);
+        outbox.extend_from_slice(header.get(written..).unwrap_or_default());
+        outbox.extend_from_slice(payload.get(payload_written..).unwrap_or_default());
+        false
+    }
+
     /// Nothing more will be written; the other side may still be read.
     pub fn shutdown(&mut self) {
         if let Some(tls) = &mut self.tls {
@@ -440,6 +478,14 @@ impl Stream {
     }
 }
 
+/// Asks the kernel for a send buffer of so many bytes: beyond the system's limit where the process may, else as much as that
+/// allows.
+pub fn widen_send_buffer(socket: impl AsFd, bytes: usize) {
+    let socket = socket.as_fd();
+    let asked = sockopt::set_socket_send_buffer_size_force(socket, bytes);
+    let _ = asked.or_else(|_| sockopt::set_socket_send_buffer_size(socket, bytes));
+}
+
 /// One read of a unix socket, and the descriptors that came with it.
 fn receive(
     stream: &UnixStream,
@@ -479,6 +525,9 @@ pub fn wipe(buffer: &mut Vec<u8>) {
 #[derive(Debug, Default)]
 pub struct Spares {
     buffers: Vec<Vec<u8>>,
+    /// Those for large requests, whose memory would cost more than what is done with it, if it were new each time. They keep
+    /// their length, and what is in them is nobody's secret: that is never large.
+    large: Vec<Vec<u8>>,
 }
 
 impl Spares {
@@ -486,6 +535,29 @@ impl Spares {
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(1024))
+    }
+
+    /// A buffer of exactly `bytes`, for a large request. What is in it is to be overwritten before it is looked at.
+    pub fn take_large(&mut self, bytes: usize) -> Vec<u8> {
+        match self.large.iter().position(|buffer| buffer.capacity() >= bytes) {
+            Some(at) => {
+                let mut buffer = self.large.swap_remove(at);
+                buffer.resize(bytes, 0);
+                buffer
+            }
+            // Not touched before it is written.
+            None => vec![0; bytes],
+        }
+    }
+
+    /// One of those that is not needed any more.
+    pub fn give_large(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() > SPARE_BYTES_MAX
+            && buffer.capacity() <= LARGE_BYTES_MAX
+            && self.large.len() < LARGE_SPARES_MAX
+        {
+            self.large.push(buffer);
+        }
     }
 
     /// A buffer that is not needed any more.

@@ -23,11 +23,13 @@ use super::command::{self, Prepared};
 use super::memory::Memory;
 use super::process::Process;
 use crate::config::plan::{Service, Transport};
+use crate::net::stream::widen_send_buffer;
 
 /// The largest message, where the socket takes it.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
-/// Asked of the kernel for each end of the socket, which gives what its own limit allows, and 200 KiB by default.
-const SEND_BUFFER_BYTES: usize = 512 * 1024;
+/// Asked of the kernel for each end of the socket, which gives what its own limit allows, and 200 KiB by default. A unix socket
+/// says that it takes more when three quarters of its buffer are free: so a large call should fit in whole.
+const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 /// Of an end's buffer no message can use this.
 const SEND_BUFFER_RESERVED: usize = 1024;
 
@@ -85,7 +87,7 @@ impl Helper {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
         let mut message_bytes_max = MESSAGE_BYTES_MAX;
         for end in [&ours, &theirs] {
-            let _ = sockopt::set_socket_send_buffer_size(end, SEND_BUFFER_BYTES);
+            widen_send_buffer(end, SEND_BUFFER_BYTES);
             let room = sockopt::socket_send_buffer_size(end)?.saturating_sub(SEND_BUFFER_RESERVED);
             message_bytes_max = message_bytes_max.min(room);
         }

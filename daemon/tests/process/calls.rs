@@ -324,6 +324,50 @@ fn the_largest_payload_passes_and_a_larger_one_is_refused() {
 }
 
 #[test]
+fn large_calls_come_whole_however_they_are_cut_and_one_that_stalls_is_closed() {
+    let usherd = Setup::new()
+        .listen("rpc", "unix:rpc", "partial_timeout = \"1s\"")
+        .section("[service.cat]\nhelper = \"exec\"\nprogram = [\"/bin/cat\"]\n")
+        .start();
+    let pattern = |bytes: u32| -> Vec<u8> {
+        (0..bytes)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+            .collect()
+    };
+    let mut client = Client::connect(&usherd);
+    // A large call, a small one and another large one, all behind each other, with a pause somewhere.
+    for cut in [10, 1000, 16_384, 20_000, 65_536, 199_999, 200_030, 250_000] {
+        let payloads = [pattern(200_000), b"small".to_vec(), pattern(70_000)];
+        let mut bytes = Vec::new();
+        for (id, payload) in (1..).zip(&payloads) {
+            rpc::write_call(&mut bytes, id, 0, "cat", payload).expect("a call");
+            client.open.insert(id, Vec::new());
+        }
+        let (first, rest) = bytes.split_at(cut);
+        client.send(first);
+        std::thread::sleep(Duration::from_millis(20));
+        client.send(rest);
+        let answers: HashMap<u32, Ended> = (0..3).map(|_| client.next()).collect();
+        for (id, payload) in (1..).zip(payloads) {
+            assert!(
+                answers[&id] == Ended::Answer(payload),
+                "call {id}, cut at {cut}, came back changed"
+            );
+        }
+    }
+    let mut stalled = Client::connect(&usherd);
+    let mut bytes = Vec::new();
+    rpc::write_call(&mut bytes, 1, 0, "cat", &pattern(1 << 20)).expect("a call");
+    let begun = Instant::now();
+    stalled.send(&bytes[..MIB / 2]);
+    assert_eq!(client.ask("cat", b"others"), Ended::Answer(b"others".to_vec()));
+    assert_eq!(stalled.next_or_end(), None, "closed when its time is over");
+    let took = begun.elapsed();
+    assert!((1..4).contains(&took.as_secs()), "after {took:?}");
+    usherd.stop();
+}
+
+#[test]
 fn what_is_no_frame_ends_its_own_connection_and_its_calls_and_nobody_elses() {
     let usherd = services(&[
         ("hang", &["/bin/sleep", "100"], "grace = \"200ms\""),

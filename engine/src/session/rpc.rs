@@ -226,6 +226,19 @@ impl Session {
         true
     }
 
+    /// Instead of [`Session::part`], or with `last` of [`Session::answered`], for who writes the frame past the outbox: its
+    /// header. None: nothing was said or ended, since the call has ended or one frame does not do.
+    pub fn answer_header(&mut self, id: u32, last: bool, bytes: usize) -> Option<[u8; HEADER_BYTES]> {
+        if self.closing || bytes > self.payload_most() || !self.open.contains_key(&id) {
+            return None;
+        }
+        let header = rpc::reply_header(id, last, bytes).ok()?;
+        if last {
+            self.open.remove(&id);
+        }
+        Some(header)
+    }
+
     /// A call asks its caller. False: the call has ended, and nothing is said. One that does not fit into a frame that the
     /// client takes cannot be asked: `Err`, and the call goes on.
     ///

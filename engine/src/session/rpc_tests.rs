@@ -128,6 +128,31 @@ fn an_answer_goes_in_parts_that_the_client_takes() {
 }
 
 #[test]
+fn an_answer_that_is_written_past_the_outbox_ends_its_call_once() {
+    let (mut session, mut out) = (Session::default(), Vec::new());
+    take(&mut session, &hello(100), &mut out);
+    take(&mut session, &call(7, b"x"), &mut out);
+    session.submitted(7, 0, ticket(7));
+    out.clear();
+    assert_eq!(
+        session.answer_header(7, true, 81),
+        None,
+        "the client takes no such frame"
+    );
+    assert_eq!(session.answer_header(8, true, 1), None, "not open");
+    for (last, bytes) in [(false, 80), (true, 3)] {
+        out.extend_from_slice(&session.answer_header(7, last, bytes).unwrap());
+        out.extend_from_slice(&vec![b'a'; bytes]);
+    }
+    assert_eq!(
+        said(&out),
+        [Said::Part(7, vec![b'a'; 80]), Said::Done(7, vec![b'a'; 3])]
+    );
+    assert_eq!(session.answer_header(7, true, 1), None, "it has ended");
+    assert!(!session.answered(7, b"again", &mut out));
+}
+
+#[test]
 fn the_hello_tells_our_bound_and_comes_first_and_once() {
     let (mut session, mut out) = (Session::new(None), Vec::new());
     take(&mut session, &hello(1 << 20), &mut out);

@@ -10,8 +10,8 @@
 //! its status known, and nobody else notices.
 //!
 //! Per call there is one write and one read of the helper's socket; a helper that owes nothing is not read. No call
-//! allocates, and a payload is copied twice: from the client's read buffer into the kernel (or the shared memory), and from
-//! the read datagram into the client's outbox.
+//! allocates. What a face has read is in the flight, and goes from there into the kernel (or the shared memory); what the
+//! helper says goes from the read datagram into the client's outbox, or if it is large at once to the client.
 
 pub mod calls;
 pub mod dbus;

@@ -4,7 +4,7 @@
 //! done with it. What breaks the rules of the protocol kills the helper that said it.
 
 use engine::core::{Settlement, Ticket, Verdict};
-use wire::helper::{self, FromHelper, Payload};
+use wire::helper::{self, FromHelper, HEADER_BYTES, Payload};
 use wire::rpc::ErrorCode;
 use wire::wipe::wipe;
 
@@ -12,6 +12,7 @@ use super::figures::Exit;
 use super::{HelperRef, Phase, Speech};
 use crate::drive::Drive;
 use crate::drive::calls::{Answer, Heard};
+use crate::drive::exec::WIPED_BYTES_MAX;
 use crate::spawner::{MESSAGE_BYTES_MAX, Said};
 
 /// Datagrams read from one helper in one turn: others have their turn then.
@@ -49,8 +50,10 @@ impl Drive {
                 Said::Message(n) => {
                     let message = buffer.get_mut(..n).unwrap_or_default();
                     self.heard(from, message);
-                    // It may be an answer that holds a secret.
-                    wipe(message);
+                    // It may be an answer that holds a secret, which is never large.
+                    if message.len() <= HEADER_BYTES + WIPED_BYTES_MAX {
+                        wipe(message);
+                    }
                 }
                 Said::TooLarge => {
                     self.helper_broke(from, "it sent a message larger than the largest");

@@ -10,6 +10,7 @@ use super::dbus::{self, Stream};
 use super::figures::Exit;
 use super::{Helper, HelperRef, Phase, Speech};
 use crate::drive::Drive;
+use crate::drive::calls::SMALL_BYTES;
 use crate::drive::exec::wipe;
 use crate::drive::pools::Place;
 use crate::spawner::{Helper as Process, Sent};
@@ -33,8 +34,10 @@ pub(super) enum Outgoing {
 pub(super) struct Request {
     id: u32,
     deadline_ms: u32,
-    payload: Vec<u8>,
-    /// So much of it has been written.
+    /// The payload, from `skip` on.
+    bytes: Vec<u8>,
+    skip: usize,
+    /// So much of the payload has been written.
     written: usize,
     descriptor: Option<OwnedFd>,
 }
@@ -42,7 +45,7 @@ pub(super) struct Request {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         match self {
-            Outgoing::Call(request) => wipe(&mut request.payload),
+            Outgoing::Call(request) => wipe(&mut request.bytes),
             Outgoing::Message(message) => wipe(message),
             Outgoing::Stream(stream) => wipe(&mut stream.payload),
         }
@@ -69,7 +72,8 @@ impl Drive {
         let Some(flight) = state.flight(ticket) else { return };
         let Some(caller) = flight.caller else { return };
         let deadline = flight.deadline;
-        let bytes = std::mem::take(&mut flight.bytes);
+        let mut bytes = std::mem::take(&mut flight.bytes);
+        let skip = std::mem::take(&mut flight.skip);
         let mut descriptor = flight.direct.take();
         let Some(helper) = self.helpers.get_mut(to) else { return };
         let Some(id) = helper.calls.open(ticket, caller, now) else {
@@ -88,6 +92,7 @@ impl Drive {
         let Some(helper) = self.helpers.get_mut(to) else { return };
         if let Speech::Dbus(_) = &helper.speech {
             // A descriptor for the answer is closed: the answer comes as all others do.
+            bytes.drain(..skip);
             return self.call_over_dbus(index, ticket, to, id, deadline_ms, bytes);
         }
         let Some(process) = helper.process.as_deref() else {
@@ -95,13 +100,15 @@ impl Drive {
         };
         let mut written = 0;
         let progress = if helper.backlog.is_empty() {
-            first_attempt(process, id, deadline_ms, &bytes, &mut written, &mut descriptor)
+            let payload = bytes.get(skip..).unwrap_or_default();
+            first_attempt(process, id, deadline_ms, payload, &mut written, &mut descriptor)
         } else {
             Progress::Blocked
         };
         match progress {
+            // Where it is broken the end of the process follows.
+            Progress::All | Progress::Broken if bytes.len() > SMALL_BYTES => self.spares.give_large(bytes),
             Progress::All | Progress::Broken => {
-                // Where it is broken the end of the process follows.
                 if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
                     flight.bytes = bytes;
                 }
@@ -110,7 +117,8 @@ impl Drive {
                 helper.backlog.push_back(Outgoing::Call(Request {
                     id,
                     deadline_ms,
-                    payload: bytes,
+                    bytes,
+                    skip,
                     written,
                     descriptor,
                 }));
@@ -149,10 +157,12 @@ impl Drive {
                     let Request {
                         id,
                         deadline_ms,
-                        payload,
+                        bytes,
+                        skip,
                         written,
                         descriptor,
                     } = request;
+                    let payload = bytes.get(*skip..).unwrap_or_default();
                     if *written == 0 {
                         first_attempt(process, *id, *deadline_ms, payload, written, descriptor)
                     } else {
@@ -168,7 +178,11 @@ impl Drive {
             };
             match progress {
                 Progress::All => {
-                    helper.backlog.pop_front();
+                    if let Some(Outgoing::Call(request)) = &mut helper.backlog.pop_front()
+                        && request.bytes.len() > SMALL_BYTES
+                    {
+                        self.spares.give_large(std::mem::take(&mut request.bytes));
+                    }
                     rounds += 1;
                     if rounds == ROUNDS && !helper.backlog.is_empty() {
                         return self.look_at_helper_again(to);

@@ -74,12 +74,14 @@ pub(super) enum Event {
 
 pub(super) struct Inbox {
     spare: Vec<Vec<u8>>,
-    /// For the next call that is put together; empty, whatever its capacity.
+    /// For the next call that is put together; what is in it is overwritten.
     whole: Vec<u8>,
     pieces: Option<Pieces>,
 }
 
-/// A call of which more follows.
+/// A call of which more follows. What has come of it ends at `request.to`, and behind that there is room for all that follows
+/// and for one message more: each is received with its payload in its place, its header over the last bytes of what came
+/// before, which are put back. So a piece is not copied.
 struct Pieces {
     request: Request,
     whole_bytes: usize,
@@ -110,6 +112,9 @@ impl Inbox {
 
     /// Takes the next message; with `wait`, waits for it until a signal comes.
     pub(super) fn next(&mut self, link: &Link, wait: bool) -> Result<Event, Broken> {
+        if let Some(pieces) = self.pieces.take() {
+            return self.next_amid(link, wait, pieces);
+        }
         let mut buffer = self.spare.pop().unwrap_or_else(|| vec![0; link.buffer_bytes()]);
         let Received::Datagram(bytes, descriptor) = link.receive(&mut buffer, wait)? else {
             self.keep(buffer);
@@ -118,16 +123,7 @@ impl Inbox {
         let event = match codec::from_usherd(buffer.get(..bytes).unwrap_or(&[]), link.shared_bytes())? {
             FromUsherd::Welcome(_) => return Err(protocol("a second welcome")),
             FromUsherd::Call(call) => {
-                let head = Head {
-                    call: call.call,
-                    deadline_ms: call.deadline_ms,
-                    whole_bytes: call.whole_bytes,
-                    more: call.more,
-                    shared: match call.payload {
-                        Payload::Inline(_) => None,
-                        Payload::Shared { offset, bytes } => Some((offset, bytes)),
-                    },
-                };
+                let head = Head::of(&call);
                 if call.descriptor != descriptor.is_some() {
                     return Err(protocol("a descriptor where the call says so, and nowhere else"));
                 }
@@ -146,11 +142,10 @@ impl Inbox {
     /// Takes the buffer of a request that is over back for the next.
     pub(super) fn recycle(&mut self, link: &Link, mut request: Request) {
         request.wipe();
-        let mut buffer = mem::take(&mut request.bytes);
+        let buffer = mem::take(&mut request.bytes);
         if buffer.len() == link.buffer_bytes() {
             self.keep(buffer);
         } else if (self.whole.capacity()..=WHOLE_BYTES_KEPT).contains(&buffer.capacity()) {
-            buffer.clear();
             self.whole = buffer;
         }
     }
@@ -170,6 +165,7 @@ impl Inbox {
         Ok(Event::Nothing)
     }
 
+    /// A call, or its first piece.
     fn call(
         &mut self,
         link: &Link,
@@ -182,38 +178,44 @@ impl Inbox {
             return Err(protocol("a call larger than announced"));
         }
         let whole_bytes = usize::try_from(head.whole_bytes).unwrap_or(usize::MAX);
-        let first = self.pieces.is_none();
-        if first && !head.more && head.shared.is_none() && bytes - HEADER_BYTES == whole_bytes {
+        if !head.more && head.shared.is_none() && bytes - HEADER_BYTES == whole_bytes {
             return Ok(Event::Call(Request::new(head, descriptor, buffer, HEADER_BYTES, bytes)));
         }
-        let mut pieces = match self.pieces.take() {
-            Some(pieces) if pieces.request.call != head.call => return Err(protocol("a call amid another's pieces")),
-            Some(_) if head.shared.is_some() || descriptor.is_some() => {
-                return Err(protocol("a later piece that is shared, or has a descriptor"));
-            }
-            Some(pieces) => pieces,
-            None => {
-                let mut whole = mem::take(&mut self.whole);
-                let reserved = whole.try_reserve_exact(whole_bytes);
-                reserved.map_err(|_| protocol("a call for which there is memory"))?;
-                Pieces {
-                    request: Request::new(head, descriptor, whole, 0, 0),
-                    whole_bytes,
-                }
-            }
-        };
-        let whole = &mut pieces.request.bytes;
-        match head.shared {
-            Some((offset, shared)) => link.copy_out(offset, shared, whole)?,
-            None => whole.extend_from_slice(buffer.get(HEADER_BYTES..bytes).unwrap_or(&[])),
+        let mut whole = mem::take(&mut self.whole);
+        if let Some((offset, shared)) = head.shared {
+            whole.clear();
+            link.copy_out(offset, shared, &mut whole)?;
+            self.keep(buffer);
+            let to = whole.len();
+            return Ok(Event::Call(Request::new(head, descriptor, whole, 0, to)));
         }
-        pieces.request.to = whole.len();
+        let room = HEADER_BYTES + whole_bytes + link.buffer_bytes();
+        let missing = room.saturating_sub(whole.len());
+        let reserved = whole.try_reserve_exact(missing);
+        reserved.map_err(|_| protocol("a call for which there is memory"))?;
+        whole.resize(whole.len() + missing, 0);
+        let piece = buffer.get(HEADER_BYTES..bytes).unwrap_or(&[]);
+        if let Some(place) = whole.get_mut(HEADER_BYTES..bytes) {
+            place.copy_from_slice(piece);
+        }
         if whole_bytes <= WIPED_BYTES_MAX {
             wipe(&mut buffer, bytes);
         }
         self.keep(buffer);
-        let complete = pieces.request.to == whole_bytes;
-        if pieces.whole_bytes != whole_bytes || pieces.request.to > whole_bytes || complete == head.more {
+        let pieces = Pieces {
+            request: Request::new(head, descriptor, whole, HEADER_BYTES, HEADER_BYTES),
+            whole_bytes,
+        };
+        self.piece(pieces, head, bytes - HEADER_BYTES)
+    }
+
+    /// So many bytes more of a call are in their place.
+    fn piece(&mut self, mut pieces: Pieces, head: &Head, bytes: usize) -> Result<Event, Broken> {
+        let announced = usize::try_from(head.whole_bytes).unwrap_or(usize::MAX);
+        pieces.request.to += bytes;
+        let come = pieces.request.to - pieces.request.from;
+        let complete = come == pieces.whole_bytes;
+        if pieces.whole_bytes != announced || come > pieces.whole_bytes || complete == head.more {
             return Err(protocol("pieces that make up the call that was announced"));
         }
         if head.more {
@@ -221,6 +223,66 @@ impl Inbox {
             return Ok(Event::Nothing);
         }
         Ok(Event::Call(pieces.request))
+    }
+
+    /// Takes the next message while a call is in pieces.
+    fn next_amid(&mut self, link: &Link, wait: bool, mut pieces: Pieces) -> Result<Event, Broken> {
+        let at = pieces.request.to - HEADER_BYTES;
+        let place = pieces.request.bytes.get_mut(at..at + link.buffer_bytes());
+        let place = place.ok_or_else(|| protocol("pieces within the call that was announced"))?;
+        let mut covered = [0; HEADER_BYTES];
+        covered.copy_from_slice(place.get(..HEADER_BYTES).unwrap_or(&[0; HEADER_BYTES]));
+        let Received::Datagram(bytes, descriptor) = link.receive(place, wait)? else {
+            self.pieces = Some(pieces);
+            return Ok(Event::Nothing);
+        };
+        let call = pieces.request.call;
+        let said = match codec::from_usherd(place.get(..bytes).unwrap_or(&[]), link.shared_bytes())? {
+            FromUsherd::Welcome(_) => return Err(protocol("a second welcome")),
+            FromUsherd::Call(other) if other.call != call => return Err(protocol("a call amid another's pieces")),
+            FromUsherd::Call(piece) => {
+                let head = Head::of(&piece);
+                if head.shared.is_some() || piece.descriptor || descriptor.is_some() {
+                    return Err(protocol("a later piece that is shared, or has a descriptor"));
+                }
+                Err(head)
+            }
+            FromUsherd::Interrupt { call } => Ok(Event::Interrupt(call)),
+            FromUsherd::Input { call, payload } => Ok(Event::Input(call, Zeroizing::new(payload.to_vec()))),
+            FromUsherd::Goodbye => Ok(Event::Goodbye),
+            FromUsherd::Unknown { .. } => Ok(Event::Nothing),
+        };
+        if said.is_ok() {
+            wipe(place, bytes);
+        }
+        if let Some(header) = place.get_mut(..HEADER_BYTES) {
+            header.copy_from_slice(&covered);
+        }
+        match said {
+            Err(head) => self.piece(pieces, &head, bytes - HEADER_BYTES),
+            Ok(event) => {
+                self.pieces = Some(pieces);
+                match event {
+                    Event::Interrupt(call) => self.interrupt(link, call),
+                    other => Ok(other),
+                }
+            }
+        }
+    }
+}
+
+impl Head {
+    fn of(call: &codec::Call<'_>) -> Self {
+        Self {
+            call: call.call,
+            deadline_ms: call.deadline_ms,
+            whole_bytes: call.whole_bytes,
+            more: call.more,
+            shared: match call.payload {
+                Payload::Inline(_) => None,
+                Payload::Shared { offset, bytes } => Some((offset, bytes)),
+            },
+        }
     }
 }
 

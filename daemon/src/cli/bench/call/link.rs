@@ -11,6 +11,10 @@ use wire::frame::Step;
 use wire::rpc::{self, ErrorCode, Kind};
 
 use super::CallArgs;
+use crate::net::stream::widen_send_buffer;
+
+/// Asked of the kernel for what is sent.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
 
 /// Where to connect, resolved once.
 #[derive(Clone, Debug)]
@@ -40,7 +44,11 @@ impl Address {
     pub(super) fn connect(&self) -> Result<Socket, String> {
         match self {
             Address::Unix(path) => UnixStream::connect(path)
-                .map(Socket::Unix)
+                .map(|stream| {
+                    // As large as the floor's: see bench/floor.c.
+                    widen_send_buffer(&stream, SEND_BUFFER_BYTES);
+                    Socket::Unix(stream)
+                })
                 .map_err(|error| format!("unix:{}: {error}", path.display())),
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).map_err(|error| format!("{address}: {error}"))?;
