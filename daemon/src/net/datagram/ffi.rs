@@ -188,6 +188,11 @@ fn length<T>() -> libc::socklen_t {
     length
 }
 
+/// Families are small numbers.
+fn family(family: i32) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(family).unwrap_or_default()
+}
+
 fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     let name: *const libc::sockaddr_storage = name;
     // SAFETY: sockaddr_storage is as large and as well aligned as each of the two, whose fields are numbers; which of them
@@ -217,14 +222,14 @@ fn put_address(name: &mut libc::sockaddr_storage, to: SocketAddr) -> libc::sockl
         match to {
             SocketAddr::V4(to) => {
                 let v4 = &mut *name.cast::<libc::sockaddr_in>();
-                v4.sin_family = libc::AF_INET as libc::sa_family_t;
+                v4.sin_family = family(libc::AF_INET);
                 v4.sin_port = to.port().to_be();
                 v4.sin_addr.s_addr = u32::from(*to.ip()).to_be();
                 length::<libc::sockaddr_in>()
             }
             SocketAddr::V6(to) => {
                 let v6 = &mut *name.cast::<libc::sockaddr_in6>();
-                v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                v6.sin6_family = family(libc::AF_INET6);
                 v6.sin6_port = to.port().to_be();
                 v6.sin6_addr.s6_addr = to.ip().octets();
                 v6.sin6_scope_id = to.scope_id();

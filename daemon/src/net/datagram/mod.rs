@@ -335,6 +335,11 @@ mod tests {
                 assert_eq!((&room[..len], from), (&b"ans"[..], SocketAddr::new(asked, at.port())));
             }
             assert_eq!(sockets[0].figures.sent, 3 * BATCH as u64);
+            // Nothing waits, so that there is nothing to be done.
+            sockets[0].writable(&mut batch, poll.registry());
+            assert_eq!(sockets[0].figures.sent, 3 * BATCH as u64);
+            sockets.remove(0).close(poll.registry());
+            assert!(bind(at, 1, 4096).is_ok());
         }
     }
 
