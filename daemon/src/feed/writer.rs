@@ -7,6 +7,7 @@
 //! An error of the store ends the session, and is tried again with growing waits: what was committed is there, and the next
 //! session begins where the kept cookie says. Nothing is ever wiped because of an error.
 
+mod audit;
 mod commands;
 mod lead;
 pub(super) mod session;

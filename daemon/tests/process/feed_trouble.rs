@@ -235,6 +235,23 @@ fn a_full_outbox_closes_the_session_and_later_goes_on_where_it_was() {
 }
 
 #[test]
+fn while_nothing_is_delivered_the_server_s_memory_stays_where_it_is() {
+    let slapd = Slapd::start();
+    let usherd = followed(&slapd, "state = \"state\"\noutbox_events_max = 1000");
+    assert!(usherd.command(&["feed", "pause"]).status.success());
+    describe(&slapd, 1..1501, &"x".repeat(20_000));
+    usherd.until("it is full", |status| status["feeds"][0]["phase"] == "full");
+    // Of what is mapped from its file nothing is meant: that is the database.
+    let before = slapd.process().memory_kib("RssAnon");
+    for letter in ["y", "z"] {
+        describe(&slapd, 1..1501, &letter.repeat(20_000));
+    }
+    let grown = slapd.process().memory_kib("RssAnon").saturating_sub(before);
+    assert!(grown < 20_000, "by {grown} KiB for 60 MB of changes");
+    usherd.stop();
+}
+
+#[test]
 fn a_state_folder_that_cannot_be_used_keeps_the_whole_file_from_being_applied() {
     let slapd = Slapd::start();
     let usherd = followed(&slapd, "state = \"state\"");

@@ -46,6 +46,11 @@ pub(crate) struct Slapd {
 }
 
 impl Slapd {
+    /// Its process, of which memory can be asked.
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// A server of its own, ready to answer.
     pub(crate) fn start() -> Self {
         Self::with("")

@@ -37,7 +37,7 @@ pub(super) enum Ends {
 
 /// The session, as the writer sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Link {
+pub(super) enum Link {
     /// There is none; the next begins then, or when something is said.
     Closed(Option<Instant>),
     /// There is one.
@@ -50,7 +50,7 @@ pub(super) struct Work<'w> {
     pub(super) lasting: &'w mut Lasting,
     pub(super) kept: Kept<'w>,
     pub(super) consumer: Consumer,
-    link: Link,
+    pub(super) link: Link,
     /// Since when a transaction has been open, and what came in it.
     open_since: Option<Instant>,
     bytes: usize,
@@ -58,13 +58,13 @@ pub(super) struct Work<'w> {
     /// Since when an acknowledgement has waited.
     acknowledged_since: Option<Instant>,
     pub(super) paused: bool,
-    cookie: Arc<[u8]>,
+    pub(super) cookie: Arc<[u8]>,
     heard: bool,
     refresh_began: Instant,
     draining: bool,
     pub(super) taking: Option<Taking>,
     /// Since when the whole content has not been compared, and the cookie then.
-    audited: (Instant, Arc<[u8]>),
+    pub(super) audited: (Instant, Arc<[u8]>),
 }
 
 impl<'w> Work<'w> {
@@ -422,37 +422,6 @@ impl<'w> Work<'w> {
     pub(super) fn again(&mut self) {
         self.close_session("");
         self.link = Link::Closed(Some(Instant::now()));
-    }
-
-    /// When the whole content is to be compared, for names that changed silently: those below a container that the filter
-    /// leaves out.
-    fn audit_due(&self) -> Option<Instant> {
-        let interval = self.parts.plan.audit_interval;
-        let rests = match self.link {
-            Link::Open => self.consumer.phase() == Phase::Persist,
-            Link::Closed(_) => false,
-        };
-        (rests && !interval.is_zero()).then(|| self.audited.0 + interval)
-    }
-
-    fn audit(&mut self) -> Result<(), StoreError> {
-        if self.audit_due().is_none_or(|at| at > Instant::now()) {
-            return Ok(());
-        }
-        let before = std::mem::replace(&mut self.audited, (Instant::now(), Arc::clone(&self.cookie)));
-        // As many comparisons as there were changes: with none, nothing can have been renamed.
-        if before.1 == self.cookie {
-            return Ok(());
-        }
-        tracing::info!(
-            feed = self.parts.plan.name,
-            "the content is compared, as audit_interval wants it"
-        );
-        self.transaction()?;
-        self.consumer.reload();
-        self.commit()?;
-        self.again();
-        Ok(())
     }
 
     /// A transaction is open from now on.
