@@ -18,18 +18,19 @@ pub(crate) struct Feed {
     pub(crate) folder: Folder,
     urls: Vec<String>,
     pub(crate) flags: Vec<String>,
+    /// As whom it asks: name and password.
+    pub(crate) bind: (String, String),
     process: Option<Process>,
 }
 
 impl Feed {
     pub(crate) fn new(urls: &[String], flags: &[&str]) -> Self {
         let folder = Folder::new("feed");
-        let secret = folder.write("secret", ADMIN.1);
-        restrict(&secret);
         let mut feed = Self {
             folder,
             urls: urls.to_vec(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            bind: (ADMIN.0.to_owned(), ADMIN.1.to_owned()),
             process: None,
         };
         feed.start();
@@ -38,11 +39,12 @@ impl Feed {
 
     pub(crate) fn start(&mut self) {
         let (state, out) = (self.folder.file("state"), self.folder.path().join("out"));
-        let secret = self.folder.file("secret");
+        let secret = self.folder.write("secret", &self.bind.1);
+        restrict(&secret);
         // The sink is a file's end: lines of several runs follow each other, as in a pipe.
         let mut args = vec!["feed", "run"];
         args.extend(self.urls.iter().map(String::as_str));
-        args.extend(["--state", &state, "--base", BASE, "--bind-dn", ADMIN.0]);
+        args.extend(["--state", &state, "--base", BASE, "--bind-dn", &self.bind.0]);
         args.extend(["--bind-password-file", &secret, "--log", "human"]);
         args.extend(self.flags.iter().map(String::as_str));
         self.process = Some(Process::start(BINARY, &args, &out));

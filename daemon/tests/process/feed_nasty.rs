@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::feed::{Feed, change, deleted, held, told_to_be};
 use crate::proc::run;
-use crate::slapd::{BASE, PEOPLE, Slapd, user};
+use crate::slapd::{BASE, PEOPLE, Slapd, password, user};
 use crate::usherd::BINARY;
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
@@ -240,6 +240,33 @@ fn a_container_that_the_filter_leaves_out_takes_its_entries_along_with_the_next_
     feed.complete(1);
     change(&slapd, &renamed(&format!("ou=hidden,{PEOPLE}"), "ou=seen", PEOPLE));
     feed.told("move", &format!("cn=inside,ou=seen,{PEOPLE}"));
+    feed.stop();
+}
+
+#[test]
+fn who_may_see_less_is_told_that_it_is_gone_and_who_may_see_it_again_that_it_is_there() {
+    let slapd = Slapd::start();
+    let mut feed = Feed::new(&[slapd.url()], &["--attributes", "cn,ou,description"]);
+    feed.complete(1);
+    feed.stop();
+    let of_secrets = |events: &[Value], op: &str| {
+        let is = |event: &&Value| event["op"] == op && event["dn"].as_str().is_some_and(|dn| dn.contains("ou=secret,"));
+        events.iter().filter(is).count()
+    };
+    let all = of_secrets(&feed.events(), "add");
+    assert!(all > 0, "the fixture keeps something secret");
+    let before = feed.events().len();
+    // The server hides these from everybody else (its access rules), and the cookie knows nothing of that.
+    let admin = std::mem::replace(&mut feed.bind, (user(7), password(7)));
+    feed.start();
+    feed.complete(2);
+    feed.stop();
+    assert_eq!(of_secrets(&feed.events().split_off(before), "delete"), all);
+    let before = feed.events().len();
+    feed.bind = admin;
+    feed.start();
+    feed.complete(3);
+    assert_eq!(of_secrets(&feed.events().split_off(before), "add"), all);
     feed.stop();
 }
 
