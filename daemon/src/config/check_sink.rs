@@ -343,6 +343,14 @@ fn nats(p: &mut Problems, raw: &Sink, folder: &Folder) -> Option<NatsPlan> {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         servers.push(format!("{scheme}://{host}:{port}"));
     }
+    if let Some(name) = raw.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) {
+        p.error(
+            &name.place,
+            "`server_name` is not for NATS: the name that is verified is the URL's",
+        )
+        .help("write the name of the certificate into `url`, and leave `server_name` out");
+        return None;
+    }
     let secure = servers.iter().any(|server| server.starts_with("tls:")) || raw.tls.is_some();
     let tls = if secure { Some(tls(p, raw, folder)?) } else { None };
     let names = [

@@ -188,6 +188,10 @@ fn every_mistake_has_its_place() {
             vec!["3:13 `lease_ttl` is of a lease, and there is no `lease`"],
         ),
         (
+            "type = \"nats\"\nurl = \"tls://a\"\ntls = { server_name = \"b\" }\n",
+            vec!["3:23 `server_name` is not for NATS: the name that is verified is the URL's"],
+        ),
+        (
             "type = \"nats\"\nurl = \"nats://a\"\ntoken_file = \"secret\"\ncredentials_file = \"secret\"\n",
             vec!["3:14 one way to authenticate is enough"],
         ),
