@@ -1,5 +1,5 @@
-//! What a RADIUS server decides by: who may ask, what was asked before, who knows whom, which rules apply, how passwords and
-//! responses are checked.
+//! What a RADIUS server decides by: who may ask, what was asked before, who is listed as a user, and how the
+//! responses of MS-CHAP are computed.
 //!
 //! These are values and tables that know no request's life; that is `session/radius/`, which uses them. Nothing here knows a
 //! socket or a clock: addresses are values, the time comes in.
