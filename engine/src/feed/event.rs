@@ -190,6 +190,18 @@ impl<'a> Event<'a> {
         }
     }
 
+    /// What happened, of the event with this binary form; nothing else of it is looked at.
+    ///
+    /// # Errors
+    /// As [`Event::decode`].
+    pub fn op_of(bytes: &[u8]) -> Result<Op, Damaged> {
+        let [version, op] = Decoder::new(bytes).array::<2>()?;
+        if version != VERSION {
+            return Err(Damaged("an event is of a version that is not read here"));
+        }
+        Op::from_code(op).ok_or(Damaged("an event has an unknown kind"))
+    }
+
     /// Reads the binary form of the event with this number.
     ///
     /// # Errors
@@ -197,11 +209,8 @@ impl<'a> Event<'a> {
     /// damaged or a newer store, and trying again does not help.
     pub fn decode(seq: u64, bytes: &'a [u8]) -> Result<Self, Damaged> {
         let mut from = Decoder::new(bytes);
-        let [version, op, flags] = from.array::<3>()?;
-        if version != VERSION {
-            return Err(Damaged("an event is of a version that is not read here"));
-        }
-        let op = Op::from_code(op).ok_or(Damaged("an event has an unknown kind"))?;
+        let op = Self::op_of(bytes)?;
+        let [_, _, flags] = from.array::<3>()?;
         let optional = |bit: u8| flags & 1 << bit != 0;
         let event = Self {
             seq,
@@ -311,6 +320,14 @@ impl<'a> Attributes<'a> {
             attribute(&mut walk)?;
         }
         Ok(attributes)
+    }
+
+    /// As [`Attributes::new`], of what was put together from whole attributes just now. Were something in it no whole one,
+    /// it would be the end.
+    pub(super) fn of_whole(content: &'a [u8]) -> Self {
+        Self {
+            rest: Reader::new(content),
+        }
     }
 
     /// The bytes that are left.

@@ -102,6 +102,7 @@ fn damage_is_said_and_not_guessed_at() {
         let mut other = encoded.clone();
         other[place] = octet;
         assert!(Event::decode(1, &other).is_err());
+        assert!(Event::op_of(&other).is_err());
     }
     encoded.push(0);
     assert!(Event::decode(1, &encoded).is_err());
@@ -135,6 +136,7 @@ proptest! {
         event.encode(&mut encoded);
         let decoded = Event::decode(5, &encoded).unwrap();
         prop_assert_eq!(format!("{decoded:?}"), format!("{event:?}"));
+        prop_assert_eq!(Event::op_of(&encoded), Ok(Op::Move));
         let value: serde_json::Value = serde_json::from_str(&line(&decoded)).unwrap();
         prop_assert_eq!(value["dn"].as_str(), Some(dn.as_str()));
         prop_assert_eq!(value["old_dn"].as_str(), old_dn.as_deref());

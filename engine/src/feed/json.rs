@@ -106,6 +106,9 @@ fn list<T>(out: &mut Vec<u8>, items: impl Iterator<Item = T>, write: impl Fn(&mu
 }
 
 fn value(out: &mut Vec<u8>, value: &[u8]) {
+    if is_plain(value) {
+        return quoted(out, value);
+    }
     let printable = !value.iter().any(|byte| *byte < 0x20 || *byte == 0x7F);
     if printable && std::str::from_utf8(value).is_ok() {
         string(out, value);
@@ -118,11 +121,29 @@ fn value(out: &mut Vec<u8>, value: &[u8]) {
 
 /// A JSON string of bytes that should be UTF-8; what is not becomes U+FFFD.
 fn text(out: &mut Vec<u8>, bytes: &[u8]) {
-    if std::str::from_utf8(bytes).is_ok() {
+    if is_plain(bytes) {
+        quoted(out, bytes);
+    } else if std::str::from_utf8(bytes).is_ok() {
         string(out, bytes);
     } else {
         string(out, String::from_utf8_lossy(bytes).as_bytes());
     }
+}
+
+/// Whether this is printable ASCII in which nothing is escaped, as most of a directory is. Looked at to the end in any case,
+/// because that way many bytes are looked at together.
+fn is_plain(bytes: &[u8]) -> bool {
+    let all = bytes
+        .iter()
+        .map(|byte| matches!(byte, 0x20..0x7F) & (*byte != b'"') & (*byte != b'\\'));
+    all.fold(true, |all, plain| all & plain)
+}
+
+fn quoted(out: &mut Vec<u8>, plain: &[u8]) {
+    out.reserve(plain.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(plain);
+    out.push(b'"');
 }
 
 /// A JSON string of bytes that are UTF-8.
@@ -164,12 +185,14 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends the uuid as text (RFC 9562 section 4): `6ba7b810-9dad-11d1-80b4-00c04fd430c8`.
 pub fn write_uuid(out: &mut Vec<u8>, uuid: &Uuid) {
-    for (place, octet) in uuid.iter().enumerate() {
-        if matches!(place, 4 | 6 | 8 | 10) {
-            out.push(b'-');
-        }
-        hex(out, *octet);
+    let mut text = [b'-'; 36];
+    let places = text.iter_mut().zip(0_usize..);
+    let places = places.filter(|(_, at)| !matches!(at, 8 | 13 | 18 | 23));
+    let nibbles = uuid.iter().flat_map(|octet| [octet >> 4, octet & 0xF]);
+    for ((place, _), nibble) in places.zip(nibbles) {
+        *place = digit(nibble);
     }
+    out.extend_from_slice(&text);
 }
 
 /// Appends the moment as RFC 3339 has it, in UTC with milliseconds. Years outside 0 to 9999 cannot be written so, and
@@ -208,8 +231,12 @@ fn number(out: &mut Vec<u8>, number: u64) {
 }
 
 fn hex(out: &mut Vec<u8>, octet: u8) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for nibble in [octet >> 4, octet & 0xF] {
-        out.extend(DIGITS.get(usize::from(nibble)));
+    out.extend_from_slice(&[digit(octet >> 4), digit(octet & 0xF)]);
+}
+
+fn digit(nibble: u8) -> u8 {
+    match nibble {
+        0..10 => b'0' + nibble,
+        _ => b'a' - 10 + nibble,
     }
 }

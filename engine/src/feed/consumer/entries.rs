@@ -6,8 +6,8 @@ use wire::ldap::dn;
 use wire::ldap::message::Entry;
 
 use super::{Consumer, Phase};
-use crate::feed::emitter::{attributes, names};
-use crate::feed::event::{Event, Op, Uuid};
+use crate::feed::emitter::names;
+use crate::feed::event::{Attributes, Event, Op, Uuid};
 use crate::feed::shape::Asides;
 use crate::feed::store::{Content, Row};
 use crate::feed::tree::{Spot, Who};
@@ -64,7 +64,7 @@ impl Consumer {
         self.unsaved = true;
         let dn = String::from_utf8_lossy(told.dn);
         let event = Event {
-            attributes: attributes(told.attributes),
+            attributes: Attributes::of_whole(told.attributes),
             csn: told.asides.csn,
             is_new: self.phase == Phase::Persist,
             ..Event::new(Op::Add, *told.uuid, &dn, told.time_ms)
@@ -176,7 +176,7 @@ impl Consumer {
         let old_dn = old_dn.map(|dn| String::from_utf8_lossy(dn));
         let event = Event {
             old_dn: old_dn.as_deref(),
-            attributes: attributes(told.attributes),
+            attributes: Attributes::of_whole(told.attributes),
             changed: names(&self.diff.changed),
             before: self.out.before(&self.diff.before),
             csn: told.asides.csn,
