@@ -4,6 +4,9 @@
 //! enough, and stops reading that connection; when the writer has taken half of it, the worker is told to read on. What is
 //! not bytes of the session is never refused, and is bounded by whoever sends it (one word for each batch, one command at a
 //! time for each control connection).
+//!
+//! What a shard wants and what its sink has overtakes messages of the session, and nothing else: else a batch would come
+//! to its sink only once for each four megabytes of a refresh.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -128,7 +131,14 @@ impl Mailbox {
         if waiting.closed {
             return;
         }
-        waiting.letters.push_back(letter);
+        if matches!(letter, Letter::Wanted { .. } | Letter::Acknowledged { .. }) {
+            let messages = waiting.letters.iter().rev();
+            let messages = messages.take_while(|letter| matches!(letter, Letter::Messages { .. }));
+            let place = waiting.letters.len() - messages.count();
+            waiting.letters.insert(place, letter);
+        } else {
+            waiting.letters.push_back(letter);
+        }
         drop(waiting);
         self.news.notify_one();
     }
@@ -193,5 +203,41 @@ impl Mailbox {
         let mut waiting = self.lock();
         waiting.closed = true;
         waiting.letters.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shards_word_overtakes_messages_and_nothing_else() {
+        let mailbox = Mailbox::default();
+        mailbox.put(1, vec![1]);
+        mailbox.say(Letter::Known { shard: 0, last: 2 });
+        mailbox.put(1, vec![3]);
+        mailbox.put(1, vec![4]);
+        let (upto, position) = (5, 0);
+        let shard = 0;
+        mailbox.say(Letter::Acknowledged { shard, upto, position });
+        mailbox.say(Letter::Wanted { shard, after: 6 });
+        mailbox.say(Letter::Ended {
+            session: 7,
+            why: String::new(),
+        });
+        mailbox.say(Letter::Wanted { shard, after: 8 });
+        let order = mailbox.lock().letters.iter().map(number).collect::<Vec<_>>();
+        assert_eq!(order, [1, 2, 5, 6, 3, 4, 7, 8]);
+    }
+
+    fn number(letter: &Letter) -> u64 {
+        match letter {
+            Letter::Messages { bytes, .. } => bytes.iter().copied().map(u64::from).sum(),
+            Letter::Known { last, .. } => *last,
+            Letter::Acknowledged { upto, .. } => *upto,
+            Letter::Wanted { after, .. } => *after,
+            Letter::Ended { session, .. } => *session,
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -20,6 +20,7 @@
 
 mod content;
 mod following;
+mod fresh;
 mod history;
 mod outbox;
 
@@ -32,7 +33,8 @@ use engine::feed::event::Damaged;
 use rusqlite::{Connection, OptionalExtension, Statement};
 
 pub use content::Kept;
-pub use outbox::{Batch, Dead};
+pub use fresh::Batch;
+pub use outbox::Dead;
 
 /// The version of the tables, in `user_version`.
 const VERSION: i64 = 2;

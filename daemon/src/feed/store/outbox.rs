@@ -1,7 +1,8 @@
 //! Events on their way out, by shard.
 //!
-//! What was just committed is kept in memory, too, for a shard that keeps up, and handed on from there; a shard that has
-//! fallen behind reads the table until it has caught up. Nothing is handed on that is not committed.
+//! What was just committed is kept in memory, too (`fresh.rs`), and handed on from there to a shard that keeps up; one that
+//! has fallen behind reads the table until it has caught up. Nothing is handed on that is not committed, also
+//! while a transaction is open: of the table no number is read that was not given when the last one was committed.
 
 use std::collections::BTreeMap;
 
@@ -10,83 +11,12 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement, params};
 
 use super::StoreError;
+use super::fresh::{BATCH_EVENTS_MAX, Batch, Shard, bytes_max};
 
-/// Events of one batch, at most.
-const BATCH_EVENTS_MAX: usize = 512;
-/// Bytes of one batch, beyond which no further event is added.
-const BATCH_BYTES_MAX: usize = 512 * 1024;
-/// Bytes that are kept in memory for one shard.
-const FRESH_BYTES_MAX: usize = 1 << 20;
 /// Bits of a key that are the sequence number.
 const SEQ_BITS: u32 = 48;
 /// A number that no feed comes to, and far enough from any other within [`SEQ_BITS`].
 const ASIDE: u64 = 1 << 46;
-
-/// Events of one shard, in order, in their binary form.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    /// Number, end in `bytes`, whether it concerns the whole feed.
-    events: Vec<(u64, usize, bool)>,
-}
-
-impl Batch {
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    /// The number of the last.
-    pub fn last(&self) -> Option<u64> {
-        self.events.last().map(|(seq, _, _)| *seq)
-    }
-
-    /// Number and binary form of each.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut from = 0;
-        self.events.iter().map(move |(seq, end, _)| {
-            let event = self.bytes.get(from..*end).unwrap_or_default();
-            from = *end;
-            (*seq, event)
-        })
-    }
-
-    fn push(&mut self, seq: u64, event: &[u8], feed_wide: bool) {
-        self.bytes.extend_from_slice(event);
-        self.events.push((seq, self.bytes.len(), feed_wide));
-    }
-
-    fn is_full(&self) -> bool {
-        self.events.len() >= BATCH_EVENTS_MAX || self.bytes.len() >= BATCH_BYTES_MAX
-    }
-
-    /// Cuts it before the event at this place; the rest.
-    fn split(&mut self, at: usize) -> Batch {
-        let end = at
-            .checked_sub(1)
-            .and_then(|last| self.events.get(last))
-            .map_or(0, |(_, end, _)| *end);
-        let mut rest = Batch {
-            bytes: self.bytes.split_off(end),
-            events: self.events.split_off(at),
-        };
-        for event in &mut rest.events {
-            event.1 -= end;
-        }
-        rest
-    }
-
-    /// Where the first event is that concerns the whole feed.
-    fn barrier(&self) -> Option<(usize, u64)> {
-        let found = self.events.iter().enumerate().find(|(_, (_, _, wide))| *wide);
-        found.map(|(at, (seq, _, _))| (at, *seq))
-    }
-}
 
 /// Where the outbox stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,20 +62,6 @@ pub struct Dead {
     pub time_ms: i64,
     /// Its binary form.
     pub event: Vec<u8>,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    /// The sink has everything up to here.
-    acked: u64,
-    /// Of that, this is not deleted yet.
-    undeleted: bool,
-    /// Committed, and not handed on.
-    fresh: Batch,
-    /// Not committed yet.
-    staged: Batch,
-    /// `fresh` is not all there is.
-    behind: bool,
 }
 
 /// See the head of this file.
@@ -227,7 +143,7 @@ impl<'c> Outbox<'c> {
         }
         for (shard, number) in self.shards.iter_mut().zip(0_u16..) {
             shard.acked = acked.get(&number).copied().unwrap_or(0);
-            shard.behind = true;
+            shard.stand_aside();
         }
         Ok(())
     }
@@ -252,15 +168,9 @@ impl<'c> Outbox<'c> {
         self.head.rows += 1;
         self.head.bytes += self.scratch.len() as u64;
         self.moved = true;
-        if let Some(shard) = self.shards.get_mut(usize::from(shard))
-            && !shard.behind
-        {
-            shard.staged.push(seq, &self.scratch, event.op.is_feed_wide());
-            if shard.staged.bytes.len() + shard.fresh.bytes.len() > FRESH_BYTES_MAX {
-                shard.behind = true;
-                shard.staged = Batch::default();
-                shard.fresh = Batch::default();
-            }
+        let bytes_max = bytes_max(self.shards.len());
+        if let Some(shard) = self.shards.get_mut(usize::from(shard)) {
+            shard.stage(seq, &self.scratch, event.op.is_feed_wide(), bytes_max);
         }
         Ok(seq)
     }
@@ -275,33 +185,14 @@ impl<'c> Outbox<'c> {
 
     pub(super) fn committed(&mut self) {
         self.committed = self.head;
-        for shard in &mut self.shards {
-            shard.undeleted = false;
-            if shard.staged.is_empty() {
-                continue;
-            }
-            if shard.fresh.is_empty() {
-                std::mem::swap(&mut shard.fresh, &mut shard.staged);
-            } else {
-                let base = shard.fresh.bytes.len();
-                shard.fresh.bytes.append(&mut shard.staged.bytes);
-                let events = shard.staged.events.drain(..);
-                shard
-                    .fresh
-                    .events
-                    .extend(events.map(|(seq, end, wide)| (seq, base + end, wide)));
-            }
-        }
+        self.shards.iter_mut().for_each(Shard::committed);
     }
 
     pub(super) fn rolled_back(&mut self) {
         self.head = self.committed;
         (self.moved, self.renumbered) = (false, false);
-        for shard in &mut self.shards {
-            shard.staged = Batch::default();
-            // What was to be deleted is there still.
-            shard.undeleted = true;
-        }
+        let next = self.head.next;
+        self.shards.iter_mut().for_each(|shard| shard.rolled_back(next));
     }
 
     /// A sink has everything of a shard up to this number.
@@ -338,20 +229,24 @@ impl<'c> Outbox<'c> {
         Ok(())
     }
 
-    /// Outside of a transaction: the next events of a shard behind a number; empty where there is none, or where the next
-    /// one has to wait for other shards.
+    /// The next committed events of a shard behind a number; empty where there is none, or where the next one has to wait
+    /// for other shards. Not inside a transaction in which numbers were changed, or anything but what is acknowledged was
+    /// taken out.
     ///
     /// # Errors
     /// The disk's.
     pub fn next(&mut self, number: u16, after: u64) -> Result<Batch, StoreError> {
-        let Some(shard) = self.shards.get_mut(usize::from(number)) else {
-            return Ok(Batch::default());
-        };
-        let mut batch = if shard.behind {
-            self.read(number, after)?
-        } else {
-            std::mem::take(&mut shard.fresh)
-        };
+        let mut batch = Batch::default();
+        if self.shards.get(usize::from(number)).is_some_and(|shard| shard.behind) {
+            batch = self.read(number, after)?;
+        }
+        // The table may have nothing more before what is in memory.
+        if let Some(shard) = self.shards.get_mut(usize::from(number))
+            && batch.is_empty()
+            && !shard.behind
+        {
+            batch = shard.take();
+        }
         let Some((at, seq)) = batch.barrier() else {
             return Ok(batch);
         };
@@ -364,45 +259,41 @@ impl<'c> Outbox<'c> {
                 0
             };
             let rest = batch.split(cut);
-            self.put_back(number, rest);
+            if let Some(shard) = self.shards.get_mut(usize::from(number)) {
+                // Of a shard that is behind it is read anew from the table, which has it.
+                shard.put_back(rest);
+            }
         }
         Ok(batch)
     }
 
-    fn put_back(&mut self, number: u16, rest: Batch) {
-        if let Some(shard) = self.shards.get_mut(usize::from(number))
-            && !rest.is_empty()
-            && !shard.behind
-        {
-            // Read anew from the table, which has it.
-            shard.fresh = rest;
-        }
-    }
-
     fn read(&mut self, number: u16, after: u64) -> Result<Batch, StoreError> {
         let mut batch = Batch::default();
+        let Some(shard) = self.shards.get_mut(usize::from(number)) else {
+            return Ok(batch);
+        };
+        let end = self.committed.next.min(shard.from.unwrap_or(u64::MAX));
         let mut full = false;
-        {
-            let limit = i64::try_from(BATCH_EVENTS_MAX).unwrap_or(i64::MAX);
-            let mut rows = self
-                .read
-                .query(params![key(number, after), key(number + 1, 0), limit])?;
-            while let Some(row) = rows.next()? {
-                let (_, seq) = parts(row.get(0)?);
-                if let ValueRef::Blob(event) = row.get_ref(1)? {
-                    let wide = Event::decode(seq, event)?.op.is_feed_wide();
-                    batch.push(seq, event, wide);
-                }
-                if batch.is_full() {
-                    full = true;
-                    break;
-                }
+        let limit = i64::try_from(BATCH_EVENTS_MAX).unwrap_or(i64::MAX);
+        let mut rows = self.read.query(params![key(number, after), key(number, end), limit])?;
+        while let Some(row) = rows.next()? {
+            let (_, seq) = parts(row.get(0)?);
+            if let ValueRef::Blob(event) = row.get_ref(1)? {
+                batch.push(seq, event, Event::op_of(event)?.is_feed_wide());
+            }
+            if batch.is_full() {
+                full = true;
+                break;
             }
         }
-        if let Some(shard) = self.shards.get_mut(usize::from(number)) {
-            // Cut at a barrier, the rest is read once more; that is rare.
-            shard.behind = full || batch.barrier().is_some();
-        }
+        let is_open = self.head.next > self.committed.next;
+        let is_more = match shard.from {
+            // What an open transaction has is in the table alone.
+            None => is_open,
+            Some(from) => end < from,
+        };
+        // Cut at a barrier, the rest is read once more; that is rare.
+        shard.behind = full || batch.barrier().is_some() || is_more;
         Ok(batch)
     }
 
@@ -442,11 +333,7 @@ impl<'c> Outbox<'c> {
 
     /// Nothing is handed on: what waits is in the table alone.
     pub(super) fn stand_aside(&mut self) {
-        for shard in &mut self.shards {
-            shard.behind = true;
-            shard.fresh = Batch::default();
-            shard.staged = Batch::default();
-        }
+        self.shards.iter_mut().for_each(Shard::stand_aside);
     }
 
     /// Goes through all that waits, shard by shard in order.
@@ -545,3 +432,7 @@ impl<'c> Outbox<'c> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

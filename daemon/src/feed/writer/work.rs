@@ -19,7 +19,7 @@ use crate::feed::store::{File, Kept, StoreError};
 use crate::feed::verify::{Look, What};
 
 /// In a refresh a transaction is kept open for so long: nobody waits for its events one by one.
-const REFRESH_COMMIT: Duration = Duration::from_millis(100);
+const REFRESH_COMMIT: Duration = Duration::from_millis(200);
 /// Bytes and messages of one transaction, beyond which it is committed though more waits.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 const BATCH_MESSAGES_MAX: usize = 16_384;
@@ -111,6 +111,7 @@ impl<'w> Work<'w> {
             } else {
                 None
             };
+            let is_asked = matches!(letter, Some(Letter::Wanted { .. }));
             let stop = match letter {
                 Some(letter) => self.letter(letter)?,
                 None => false,
@@ -126,6 +127,9 @@ impl<'w> Work<'w> {
             if self.open_since.is_none() {
                 self.take_over()?;
                 self.audit()?;
+                self.serve()?;
+            } else if is_asked {
+                // Whatever changes numbers is committed before another letter is read.
                 self.serve()?;
             }
         }
