@@ -230,6 +230,15 @@ impl<'a> Strings<'a> {
         Ok(strings)
     }
 
+    /// As [`Strings::new`], where they were seen to be whole before. Were one not, it would be the end.
+    #[inline]
+    #[must_use]
+    pub fn of_whole(content: &'a [u8]) -> Self {
+        Self {
+            rest: Reader::new(content),
+        }
+    }
+
     /// Whether there are none left.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -317,7 +317,7 @@ impl<'a> Attributes<'a> {
         };
         let mut walk = attributes.rest;
         while !walk.is_empty() {
-            attribute(&mut walk)?;
+            attribute(&mut walk, Strings::new)?;
         }
         Ok(attributes)
     }
@@ -348,12 +348,15 @@ impl<'a> Iterator for Attributes<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Attribute<'a>> {
-        attribute(&mut self.rest).ok()
+        attribute(&mut self.rest, |content| Ok(Strings::of_whole(content))).ok()
     }
 }
 
 #[inline]
-fn attribute<'a>(level: &mut Reader<'a>) -> Result<Attribute<'a>, Malformed> {
+fn attribute<'a>(
+    level: &mut Reader<'a>,
+    strings: impl FnOnce(&'a [u8]) -> Result<Strings<'a>, Malformed>,
+) -> Result<Attribute<'a>, Malformed> {
     let outer = level.element()?;
     if outer.tag != ber::tag::SEQUENCE {
         return Err(Malformed::BadTag);
@@ -363,8 +366,8 @@ fn attribute<'a>(level: &mut Reader<'a>) -> Result<Attribute<'a>, Malformed> {
     let values = fields.element()?;
     fields.finish()?;
     let (values, redacted) = match values.tag {
-        ber::tag::SET => (Strings::new(values.content)?, None),
-        REDACTED => (Strings::new(&[])?, Some(values.content)),
+        ber::tag::SET => (strings(values.content)?, None),
+        REDACTED => (Strings::of_whole(&[]), Some(values.content)),
         _ => return Err(Malformed::BadTag),
     };
     Ok(Attribute {

@@ -335,7 +335,7 @@ impl<'a> PartialAttributes<'a> {
         };
         let mut walk = attributes.rest;
         while !walk.is_empty() {
-            attribute(&mut walk)?;
+            attribute(&mut walk, Strings::new)?;
         }
         Ok(attributes)
     }
@@ -345,18 +345,22 @@ impl<'a> Iterator for PartialAttributes<'a> {
     type Item = PartialAttribute<'a>;
 
     fn next(&mut self) -> Option<PartialAttribute<'a>> {
-        attribute(&mut self.rest).ok()
+        attribute(&mut self.rest, |content| Ok(Strings::of_whole(content))).ok()
     }
 }
 
-fn attribute<'a>(level: &mut Reader<'a>) -> Result<PartialAttribute<'a>, Malformed> {
+#[inline]
+fn attribute<'a>(
+    level: &mut Reader<'a>,
+    strings: impl FnOnce(&'a [u8]) -> Result<Strings<'a>, Malformed>,
+) -> Result<PartialAttribute<'a>, Malformed> {
     let outer = level.element()?;
     if outer.tag != ber::tag::SEQUENCE {
         return Err(Malformed::BadTag);
     }
     let mut fields = Reader::new(outer.content);
     let name = fields.take(ber::tag::OCTET_STRING)?;
-    let values = Strings::new(fields.take(ber::tag::SET)?)?;
+    let values = strings(fields.take(ber::tag::SET)?)?;
     fields.finish()?;
     Ok(PartialAttribute {
         name,
