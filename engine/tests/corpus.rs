@@ -16,6 +16,8 @@ use wire::ldap::message::write_attribute;
 
 #[path = "../../fuzz/bodies/feed_event.rs"]
 mod feed_event_body;
+#[path = "../../fuzz/bodies/radius_files.rs"]
+mod radius_files_body;
 #[path = "../../fuzz/bodies/session.rs"]
 mod session_body;
 
@@ -52,6 +54,24 @@ fn session() {
             bytes[at] ^= 1 << (at % 8);
         }
     }
+}
+
+#[test]
+fn radius_files() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/radius_files");
+    let mut played = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let mut bytes = fs::read(entry.unwrap().path()).unwrap();
+        radius_files_body::run(&bytes);
+        for at in (0..bytes.len()).step_by(5) {
+            radius_files_body::run(&bytes[..at]);
+            bytes[at] ^= 1 << (at % 8);
+            radius_files_body::run(&bytes);
+            bytes[at] ^= 1 << (at % 8);
+        }
+        played += 1;
+    }
+    assert!(played >= 4, "the corpus is not there");
 }
 
 #[test]

@@ -122,6 +122,30 @@ fn a_pinned_request_is_refused_where_every_slot_is_taken() {
     assert_eq!(pool.sent, [(pool.sent[0].0, pin)]);
 }
 
+#[test]
+fn one_that_is_opened_for_a_client_is_known_to_be_until_it_is_there() {
+    let owned = LaneConfig {
+        owned: true,
+        cancel: CancelRule::Abandon,
+        ..lane(0)
+    };
+    let mut pool = Tested::with(owned, limits(0, 4, 0));
+    pool.submit();
+    let first = pool.opening[0];
+    assert_eq!(pool.pool.promised_to(first), Some(()));
+    pool.all_up();
+    assert_eq!(pool.sent, [(pool.sent[0].0, first)]);
+    assert_eq!(
+        pool.pool.promised_to(first),
+        None,
+        "it is nobody's to wait for any more"
+    );
+    // What everybody may use is promised to nobody.
+    let mut pool = Tested::new(limits(0, 4, 0), 0);
+    pool.submit();
+    assert_eq!(pool.pool.promised_to(pool.opening[0]), None);
+}
+
 /// A pool and what its effects have told.
 struct Tested {
     pool: Pool<()>,

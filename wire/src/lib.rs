@@ -11,6 +11,7 @@ pub mod helper;
 pub mod ldap;
 pub mod ldif;
 pub mod nslcd;
+pub mod proxy_header;
 pub mod python_connection;
 pub mod radius;
 pub mod rpc;

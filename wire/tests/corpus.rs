@@ -32,6 +32,10 @@ mod helper_body;
 mod ldif_body;
 #[path = "../../fuzz/bodies/nslcd.rs"]
 mod nslcd_body;
+#[path = "../../fuzz/bodies/proxy_header.rs"]
+mod proxy_header_body;
+#[path = "seeds/proxy_header.rs"]
+mod proxy_seeds;
 #[path = "../../fuzz/bodies/python_connection.rs"]
 mod python_connection_body;
 #[path = "../../fuzz/bodies/radius_packet.rs"]
@@ -118,6 +122,11 @@ fn saslauthd() {
         realm: b"example.com",
     };
     replay("saslauthd", &[written(|out| request.write(out))], saslauthd_body::run);
+}
+
+#[test]
+fn proxy_header() {
+    replay("proxy_header", &proxy_seeds::all(), proxy_header_body::run);
 }
 
 #[test]

@@ -12,9 +12,13 @@ pub struct Object {
 impl Object {
     /// An object with the member `do`.
     pub fn new(what: &str) -> Object {
+        Object::with_room(what, 8192)
+    }
+
+    /// The same, with room for so many bytes: what grows leaves copies behind.
+    pub fn with_room(what: &str, bytes: usize) -> Object {
         let mut object = Object {
-            // What grows leaves copies behind.
-            out: Zeroizing::new(Vec::with_capacity(8192)),
+            out: Zeroizing::new(Vec::with_capacity(bytes)),
         };
         object.out.push(b'{');
         object.text("do", what);
@@ -47,7 +51,8 @@ impl Object {
         self.out
     }
 
-    fn json(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Adds what `write` appends, which is JSON.
+    pub fn json(&mut self, key: &str, write: impl FnOnce(&mut Vec<u8>)) {
         if self.out.len() > 1 {
             self.out.push(b',');
         }

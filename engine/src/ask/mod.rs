@@ -8,6 +8,8 @@
 //! Invariants: an id is never used again within one session; a question is wiped when it goes.
 
 mod call;
+#[cfg(test)]
+pub(crate) mod example;
 pub mod filter;
 pub mod template;
 mod verdict;

@@ -40,6 +40,15 @@ impl Histogram {
         ends.zip(sums)
     }
 
+    /// Those of another one as well.
+    pub fn add(&mut self, other: &Histogram) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.count += other.count;
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+
     /// The mean; zero of nothing.
     pub fn mean(&self) -> Span {
         Span::from_micros(self.sum_us.checked_div(self.count).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! What a RADIUS server decides by: who may ask, what was asked before, who is listed as a user, and how the
+//! What a RADIUS server decides by: who may ask, what was asked before, who is listed as a user, by which rules, and how the
 //! responses of MS-CHAP are computed.
 //!
 //! These are values and tables that know no request's life; that is `session/radius/`, which uses them. Nothing here knows a
@@ -6,7 +6,10 @@
 
 pub mod clients;
 pub mod duplicates;
+pub mod mac;
 pub mod mschap;
+pub mod policy;
+pub mod trace;
 pub mod users;
 
 use std::net::{IpAddr, SocketAddr};

@@ -19,12 +19,15 @@ pub use condition::{Condition, Test};
 pub use stored::with_scheme;
 
 /// A user of the list.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub struct User {
-    /// The password or a hash of it, as [`crate::password`] reads them; none: the user is rejected whatever is offered.
+    /// The password or a hash of it, as [`crate::password`] reads them; none: the list cannot judge, and unless another back
+    /// end can the user is rejected whatever is offered.
     pub password: Option<Zeroizing<Vec<u8>>>,
     /// What an accept carries.
     pub reply: Vec<Item>,
+    /// Groups that rules can name; a list of FreeRADIUS's has none.
+    pub groups: Box<[Box<str>]>,
 }
 
 impl std::fmt::Debug for User {
@@ -32,6 +35,7 @@ impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("User")
             .field("reply", &self.reply)
+            .field("groups", &self.groups)
             .finish_non_exhaustive()
     }
 }
@@ -57,7 +61,7 @@ pub enum Put {
 }
 
 /// One entry.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// All of them must hold.
     pub conditions: Vec<Condition>,
@@ -87,6 +91,8 @@ pub struct Found<'u> {
     pub fixed: Option<Fixed>,
     /// What an accept carries; a reject carries only what is meant for a person.
     pub reply: Vec<&'u Item>,
+    /// The groups of all entries that were taken.
+    pub groups: Vec<&'u str>,
 }
 
 impl std::fmt::Debug for Found<'_> {
@@ -95,6 +101,7 @@ impl std::fmt::Debug for Found<'_> {
         f.debug_struct("Found")
             .field("fixed", &self.fixed)
             .field("reply", &self.reply)
+            .field("groups", &self.groups)
             .finish_non_exhaustive()
     }
 }
@@ -207,6 +214,11 @@ impl Users {
         }
     }
 
+    /// All entries, in the order of the list.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.all.iter().map(|place| &place.entry)
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -227,6 +239,7 @@ impl<'u> Found<'u> {
             self.password = Some(password);
         }
         self.fixed = entry.fixed.or(self.fixed);
+        self.groups.extend(entry.user.groups.iter().map(|group| &**group));
         let mut before = self.reply.len();
         for (at, item) in entry.user.reply.iter().enumerate() {
             let same = |other: &&Item| other.path == item.path && other.tag == item.tag;

@@ -178,10 +178,10 @@ impl Connection {
         id
     }
 
-    /// Writes a client's bind. `ask`: the server is to say who that is.
-    pub fn send_bind(&mut self, ticket: Ticket, env: &Envelope<'_>, ask: bool, out: &mut Vec<u8>) -> i32 {
+    /// Writes a client's bind, with further controls in `extra`. `ask`: the server is to say who that is.
+    pub fn send_bind(&mut self, ticket: Ticket, env: &Envelope<'_>, ask: bool, extra: &[u8], out: &mut Vec<u8>) -> i32 {
         let id = self.ids.allocate(What::Bind { ticket, ask });
-        envelope::write(out, id, env.op, env.controls, &[]);
+        envelope::write(out, id, env.op, env.controls, extra);
         id
     }
 

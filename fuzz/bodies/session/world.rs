@@ -519,7 +519,7 @@ impl World {
             let bind = grammar::bind(env.op).expect("it was taken");
             let anonymous = bind.name.is_empty() || bind.auth == grammar::Auth::Simple(b"");
             let ask = line.lane == lane::BIND && !anonymous && !self.known.contains_key(bind.name);
-            line.machine.send_bind(ticket, &env, ask, &mut line.out)
+            line.machine.send_bind(ticket, &env, ask, &[], &mut line.out)
         } else {
             line.machine.send(ticket, &env, &extra, &mut line.out)
         };

@@ -49,6 +49,8 @@ pub mod oid {
     pub const PASSWORD_POLICY: &str = "1.3.6.1.4.1.42.2.27.8.5.1";
     /// Session tracking (draft-wahl-ldap-session-03).
     pub const SESSION_TRACKING: &str = "1.3.6.1.4.1.21008.108.63.1";
+    /// What a session tracking control carries where that is the name of a user (section 3.2 of the same).
+    pub const SESSION_TRACKING_USER_NAME: &str = "1.3.6.1.4.1.21008.108.63.1.3";
     /// Don't use copy (RFC 6171).
     pub const DONT_USE_COPY: &str = "1.3.6.1.1.22";
     /// No-Op (draft-zeilenga-ldap-noop-12).
@@ -109,6 +111,24 @@ impl<'a> Iterator for Controls<'a> {
 #[inline]
 pub fn proxied_authorization(out: &mut Vec<u8>, authzid: &[u8]) {
     write_control(out, oid::PROXIED_AUTHORIZATION, true, Some(authzid));
+}
+
+/// Appends a session tracking control (draft-wahl-ldap-session-03): the address that a client has, empty where none is known;
+/// the name of who adds the control; the client's identity, empty while it is anonymous. The texts are UTF-8 without control
+/// characters, `source` of at most 128 octets.
+pub fn session_tracking(out: &mut Vec<u8>, source: &[u8], name: &[u8], identity: &[u8]) {
+    let parts = [source, name, oid::SESSION_TRACKING_USER_NAME.as_bytes(), identity];
+    let inner_len = parts.iter().map(|part| ber::element_len(part.len())).sum();
+    let value_len = ber::element_len(inner_len);
+    let content_len = ber::element_len(oid::SESSION_TRACKING.len()) + ber::element_len(value_len);
+    out.reserve(ber::element_len(content_len));
+    ber::write_header(out, ber::tag::SEQUENCE, content_len);
+    ber::write_bytes(out, ber::tag::OCTET_STRING, oid::SESSION_TRACKING.as_bytes());
+    ber::write_header(out, ber::tag::OCTET_STRING, value_len);
+    ber::write_header(out, ber::tag::SEQUENCE, inner_len);
+    for part in parts {
+        ber::write_bytes(out, ber::tag::OCTET_STRING, part);
+    }
 }
 
 /// Appends one whole Control element. Criticality is written only when true, as RFC 4511 section 5.1 asks of defaults.
@@ -179,6 +199,23 @@ mod tests {
         proxied_authorization(&mut out, b"");
         let control = controls(&out).next().unwrap().unwrap();
         assert_eq!((control.critical, control.value), (true, Some(&b""[..])));
+    }
+
+    #[test]
+    fn session_tracking_is_as_the_draft_has_it() {
+        let mut out = Vec::new();
+        session_tracking(&mut out, b"192.0.2.1", b"app.example.com", b"ada");
+        let mut found = controls(&out);
+        let control = found.next().unwrap().unwrap();
+        assert_eq!(found.next(), None);
+        // It never is critical.
+        assert_eq!(
+            (control.oid, control.critical),
+            (oid::SESSION_TRACKING.as_bytes(), false)
+        );
+        let mut expected = b"\x30\x3f\x04\x09192.0.2.1\x04\x0fapp.example.com\x04\x1c".to_vec();
+        expected.extend_from_slice(b"1.3.6.1.4.1.21008.108.63.1.3\x04\x03ada");
+        assert_eq!(control.value, Some(&expected[..]));
     }
 
     #[test]

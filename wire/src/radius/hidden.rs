@@ -232,12 +232,18 @@ impl Chap<'_> {
     /// Whether the user knows this password, in time that depends on its length only.
     #[must_use]
     pub fn check(&self, password: &[u8]) -> bool {
-        let mut md5 = Md5::new_with_prefix([self.identifier]);
-        md5.update(password);
-        md5.update(self.challenge);
-        let expected: [u8; 16] = md5.finalize().into();
+        let expected = chap_response(self.identifier, password, self.challenge);
         expected.ct_eq(self.response).into()
     }
+}
+
+/// What somebody who knows this password answers to a challenge (RFC 1994 section 4.1, RFC 2865 section 5.3).
+#[must_use]
+pub fn chap_response(identifier: u8, password: &[u8], challenge: &[u8]) -> [u8; 16] {
+    let mut md5 = Md5::new_with_prefix([identifier]);
+    md5.update(password);
+    md5.update(challenge);
+    md5.finalize().into()
 }
 
 impl<'a> Packet<'a> {

@@ -55,8 +55,8 @@ pub use authenticator::{MessageAuthenticator, Secret};
 pub use dictionary::Dictionary;
 pub use encode::{Content, Hide, Item, Unwritable};
 pub use hidden::{
-    Chap, HIDDEN_BYTES_MAX, Plain, hide_password, hide_salted, hide_tunnel_password, reveal_password, reveal_salted,
-    reveal_tunnel_password,
+    Chap, HIDDEN_BYTES_MAX, Plain, chap_response, hide_password, hide_salted, hide_tunnel_password, reveal_password,
+    reveal_salted, reveal_tunnel_password,
 };
 pub use packet::{
     Attribute, Attributes, Code, HEADER_BYTES, Malformed, PACKET_BYTES_MAX, Packet, VendorAttributes, split_vendor,

@@ -511,7 +511,12 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// Adds an item. One that is written without the tlvs around it gets them; those that follow each other share them.
+/// Adds an item to those of a packet. One that is written without the tlvs around it gets them; those that follow each other share
+/// them.
+pub fn add(dictionary: &Dictionary, items: &mut Vec<Item>, item: Item) {
+    put(dictionary, items, item, 0);
+}
+
 fn put(dictionary: &Dictionary, items: &mut Vec<Item>, item: Item, outer: usize) {
     let tlv = (outer + 1..item.path.numbers().len()).find_map(|length| {
         let path = Path::new(item.path.numbers().get(..length)?)?;

@@ -45,11 +45,12 @@ pub struct Writer<'v> {
 }
 
 impl<'v> Writer<'v> {
-    /// Begins the answer to a request, with a Message-Authenticator unless it is an Accounting-Response.
+    /// Begins the answer to a request, with a Message-Authenticator unless it is an Accounting-Response to an
+    /// Accounting-Request.
     #[must_use]
     pub fn reply(out: &'v mut Vec<u8>, code: Code, request: &Packet<'_>) -> Self {
         let mut writer = Self::bare(out, code, request.identifier(), request.authenticator());
-        if code != Code::ACCOUNTING_RESPONSE {
+        if code != Code::ACCOUNTING_RESPONSE || request.code() == Code::STATUS_SERVER {
             writer.reserve_message_authenticator();
         }
         writer

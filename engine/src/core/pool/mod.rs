@@ -288,6 +288,13 @@ impl<T: Copy> Pool<T> {
         }
     }
 
+    /// The note of whoever waits for an upstream that is being opened and is promised to them, as those of owned lanes are.
+    pub fn promised_to(&self, id: UpstreamId) -> Option<T> {
+        let first = self.upstreams.get(id.0)?.tickets.front()?;
+        let entry = self.tickets.get(first)?;
+        (entry.state == State::Promised(id.0)).then_some(entry.user)
+    }
+
     /// Ends what is due. Call when `wake_at` has come; calling it more often is harmless.
     pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect<T>>) {
         let mut expired = std::mem::take(&mut self.expired);

@@ -6,11 +6,12 @@
 //! Independent of all settings: Status-Server has one (RFC 5997 section 3), EAP has one (RFC 3579 section 3.1), and a wrong one is
 //! never accepted.
 
+pub mod freeradius;
 mod learned;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use foldhash::quality::FixedState;
 use wire::radius::{Code, MessageAuthenticator, Packet, Secret, number};
@@ -94,6 +95,40 @@ impl Network {
         Ok(network)
     }
 
+    /// The network of this prefix length that an address is in. None: there is no prefix of that length.
+    #[must_use]
+    pub fn around(address: IpAddr, prefix: u8) -> Option<Network> {
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        (prefix <= whole).then(|| Network { address, prefix }.first())
+    }
+
+    /// Whether only this machine itself is in it.
+    #[must_use]
+    pub fn is_loopback(self) -> bool {
+        match self.address {
+            IpAddr::V4(address) => address.is_loopback() && self.prefix >= 8,
+            IpAddr::V6(address) => address.is_loopback() && self.prefix == 128,
+        }
+    }
+
+    /// Its first address.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// Bits that all its addresses have in common.
+    #[must_use]
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether an address is one of its.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && self.key(address) == bits(self.address)
+    }
+
     fn first(self) -> Network {
         let bits = self.key(self.address);
         let address = match self.address {
@@ -149,6 +184,8 @@ pub struct Client {
     pub rate: Option<Rate>,
     /// Groups of clients that rules can name.
     pub tags: Vec<String>,
+    /// Where Disconnect- and CoA-Requests for its sessions go (RFC 5176); none: port 3799 of the address that it asks from.
+    pub coa: Option<SocketAddr>,
     /// What is known of it by now; shared by all workers.
     pub learned: Learned,
 }
@@ -164,6 +201,7 @@ impl Client {
             limit_proxy_state: Demand::Yes,
             rate: None,
             tags: Vec::new(),
+            coa: None,
             learned: Learned::default(),
         }
     }
@@ -316,6 +354,31 @@ impl Clients {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Client> {
         self.get(*self.names.get(name)?)
+    }
+
+    /// The address of a client that has one, and no network.
+    #[must_use]
+    pub fn only_address(&self, name: &str) -> Option<IpAddr> {
+        let id = *self.names.get(name)?;
+        let mut found = None;
+        for (level, whole) in self
+            .v4
+            .iter()
+            .map(|level| (level, 32))
+            .chain(self.v6.iter().map(|level| (level, 128)))
+        {
+            for (bits, _) in level.networks.iter().filter(|(_, owner)| **owner == id) {
+                if level.prefix != whole || found.is_some() {
+                    return None;
+                }
+                found = Some(if whole == 32 {
+                    IpAddr::from(u32::try_from(bits >> 96).unwrap_or(0).to_be_bytes())
+                } else {
+                    IpAddr::from(bits.to_be_bytes())
+                });
+            }
+        }
+        found
     }
 
     /// All of them, in the order of their ids.

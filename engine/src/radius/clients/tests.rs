@@ -39,6 +39,23 @@ fn the_longest_prefix_is_the_client() {
 }
 
 #[test]
+fn a_client_of_one_address_has_one() {
+    let clients = clients(&[
+        ("four", &["192.0.2.7"]),
+        ("six", &["2001:db8::7"]),
+        ("both", &["192.0.2.8", "2001:db8::8"]),
+        ("network", &["198.51.100.0/24"]),
+        ("mixed", &["203.0.113.7", "203.0.113.128/25"]),
+    ]);
+    let address = |name: &str| clients.only_address(name).map(|address| address.to_string());
+    assert_eq!(address("four").as_deref(), Some("192.0.2.7"));
+    assert_eq!(address("six").as_deref(), Some("2001:db8::7"));
+    for name in ["both", "network", "mixed", "nobody"] {
+        assert_eq!(address(name), None, "{name}");
+    }
+}
+
+#[test]
 fn what_is_no_network_says_what_would_be_right() {
     for (text, right) in [
         ("10.0.0.1/8", "10.0.0.0/8"),

@@ -58,7 +58,7 @@ impl Test {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Condition {
     path: Path,
     test: Test,
@@ -71,6 +71,20 @@ enum Wanted {
     Octets(Vec<u8>),
     Pattern(Regex),
 }
+
+impl PartialEq for Wanted {
+    /// Patterns are the same where they are written the same.
+    fn eq(&self, other: &Wanted) -> bool {
+        match (self, other) {
+            (Wanted::Nothing, Wanted::Nothing) => true,
+            (Wanted::Octets(one), Wanted::Octets(other)) => one == other,
+            (Wanted::Pattern(one), Wanted::Pattern(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Wanted {}
 
 impl Condition {
     /// An attribute is compared with a value, as octets behind tag and hiding; [`Condition::matches`] makes those with a pattern.

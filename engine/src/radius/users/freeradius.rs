@@ -12,12 +12,14 @@
 //! somebody in who is kept out today is refused by its name; what changes nothing here is left out with a notice.
 
 mod line;
+mod names;
 
 use wire::radius::dictionary::{Fault, Include, Source};
 use wire::radius::{Content, DataType, Dictionary, Item, text};
 use zeroize::Zeroizing;
 
 use self::line::{Piece, Wrong, split};
+use self::names::{LEFT_OUT, refused};
 use super::condition::{Condition, Test};
 use super::{Entry, Fixed, Put, Users, stored};
 
@@ -37,50 +39,156 @@ pub struct Loaded {
     pub notices: Vec<Fault>,
 }
 
+/// One entry, and how its file writes it: for who writes the list in another form.
+#[derive(Debug)]
+pub struct Listed {
+    /// None: it is for everybody.
+    pub name: Option<Zeroizing<Vec<u8>>>,
+    /// What it says.
+    pub entry: Entry,
+    /// Its file.
+    pub file: String,
+    /// The line on which it begins.
+    pub line: usize,
+    /// Each of its conditions: `NAS-Port < 100`.
+    pub checks: Vec<Zeroizing<String>>,
+    /// Each attribute of its answer: `Session-Timeout := 60`.
+    pub replies: Vec<Zeroizing<String>>,
+    /// Something about it is wrong, and is among the mistakes.
+    pub is_wrong: bool,
+    /// It asks for a Hint, and so is never for anybody.
+    pub is_never: bool,
+}
+
+/// All entries, and what is to be said of them.
+#[derive(Debug)]
+pub struct Listing {
+    /// In the order of the list.
+    pub entries: Vec<Listed>,
+    /// All mistakes, up to 100. None of them shows a password.
+    pub faults: Vec<Fault>,
+    /// What was left out.
+    pub notices: Vec<Fault>,
+}
+
+/// Reads a file and all that it includes, entry by entry.
+pub fn list(file: &str, dictionary: &Dictionary, include: &mut Include<'_>) -> Listing {
+    let mut reader = Reader::new(dictionary);
+    reader.include(("", 0), file, 0, include);
+    Listing {
+        entries: reader.entries,
+        faults: reader.faults,
+        notices: reader.notices,
+    }
+}
+
 /// Reads a file and all that it includes.
 ///
 /// # Errors
 /// All mistakes, up to 100. None of them shows a password.
 pub fn load(file: &str, dictionary: &Dictionary, include: &mut Include<'_>) -> Result<Loaded, Vec<Fault>> {
-    let mut reader = Reader {
-        dictionary,
-        users: Users::default(),
-        faults: Vec::new(),
-        notices: Vec::new(),
-        files: 0,
-    };
-    reader.include(("", 0), file, 0, include);
-    if reader.faults.is_empty() {
-        Ok(Loaded {
-            users: reader.users,
-            notices: reader.notices,
-        })
-    } else {
-        Err(reader.faults)
+    let Listing {
+        entries,
+        faults,
+        mut notices,
+    } = list(file, dictionary, include);
+    if !faults.is_empty() {
+        return Err(faults);
     }
+    let mut users = Users::default();
+    for listed in entries {
+        let name = listed.name.as_ref().map(|name| name.as_slice());
+        if !users.append(name, listed.entry) {
+            let name = name.map_or("DEFAULT".into(), String::from_utf8_lossy);
+            let found = format!("{name} is never reached: an entry before it is for the same user and ends the list");
+            let right = "Fall-Through = Yes in that one, or this one removed";
+            push(&mut notices, (&listed.file, listed.line), found, right.to_owned());
+        }
+    }
+    Ok(Loaded { users, notices })
+}
+
+/// Reads one comparison: `NAS-Port < 100`.
+///
+/// # Errors
+/// What was found, and what would be right.
+pub fn comparison(dictionary: &Dictionary, text: &str) -> Result<Condition, (String, String)> {
+    let piece = only(text)?;
+    if stored::is_password(piece.name) {
+        let right = "`password`, which is no check";
+        return Err((format!("{} as a check", piece.name), right.to_owned()));
+    }
+    let mut reader = Reader::new(dictionary);
+    let mut entry = Entry::default();
+    reader.check(("", 0), &piece, &mut entry)?;
+    entry.conditions.pop().ok_or_else(|| {
+        let right = "an attribute that requests carry";
+        (format!("{} as a check", piece.name), right.to_owned())
+    })
+}
+
+/// Reads one attribute of an answer: `Session-Timeout := 60`.
+///
+/// # Errors
+/// What was found, and what would be right.
+pub fn assignment(dictionary: &Dictionary, text: &str) -> Result<(Item, Put), (String, String)> {
+    let piece = only(text)?;
+    let mut reader = Reader::new(dictionary);
+    let mut entry = Entry::default();
+    reader.answer(("", 0), &piece, &mut entry)?;
+    match (entry.user.reply.pop(), entry.puts.pop()) {
+        (Some(item), Some(put)) => Ok((item, put)),
+        _ => {
+            let right = "an attribute that is sent";
+            Err((format!("{} in an answer", piece.name), right.to_owned()))
+        }
+    }
+}
+
+fn only(text: &str) -> Result<Piece<'_>, Wrong> {
+    match split(text)? {
+        (pieces, false) if pieces.len() == 1 => pieces.into_iter().next(),
+        _ => None,
+    }
+    .ok_or_else(|| {
+        let right = "one attribute in each text: name, sign and value";
+        ("more or less than one attribute".to_owned(), right.to_owned())
+    })
 }
 
 struct Reader<'d> {
     dictionary: &'d Dictionary,
-    users: Users,
+    entries: Vec<Listed>,
     faults: Vec<Fault>,
     notices: Vec<Fault>,
     files: usize,
+    /// Mistakes, those that are not told any more included.
+    wrong: usize,
 }
 
 /// The entry that is being read.
 struct Open {
-    name: Option<Zeroizing<Vec<u8>>>,
-    line: usize,
-    entry: Entry,
-    /// It asks for a Hint, and so is never for anybody.
-    is_never: bool,
+    listed: Listed,
+    /// How many mistakes there were before it.
+    wrong_before: usize,
     /// The last line of its answer, and whether a comma ends it.
     reply: Option<(usize, bool)>,
 }
 
-impl Reader<'_> {
+impl<'d> Reader<'d> {
+    fn new(dictionary: &'d Dictionary) -> Self {
+        Reader {
+            dictionary,
+            entries: Vec::new(),
+            faults: Vec::new(),
+            notices: Vec::new(),
+            files: 0,
+            wrong: 0,
+        }
+    }
+
     fn fault(&mut self, at: (&str, usize), found: impl Into<String>, right: impl Into<String>) {
+        self.wrong += 1;
         push(&mut self.faults, at, found.into(), right.into());
     }
 
@@ -150,10 +258,17 @@ impl Reader<'_> {
     /// is read as well.
     fn first_line(&mut self, at: (&str, usize), line: &str) -> Option<Open> {
         let mut open = Open {
-            name: None,
-            line: at.1,
-            entry: Entry::default(),
-            is_never: false,
+            listed: Listed {
+                name: None,
+                entry: Entry::default(),
+                file: at.0.to_owned(),
+                line: at.1,
+                checks: Vec::new(),
+                replies: Vec::new(),
+                is_wrong: false,
+                is_never: false,
+            },
+            wrong_before: self.wrong,
             reply: None,
         };
         let (name, rest) = match line::name(line) {
@@ -163,15 +278,20 @@ impl Reader<'_> {
                 return Some(open);
             }
         };
-        open.name = (name.as_slice() != b"DEFAULT").then_some(name);
+        let listed = &mut open.listed;
+        listed.name = (name.as_slice() != b"DEFAULT").then_some(name);
         match split(rest) {
             Ok((pieces, false)) => {
                 for piece in &pieces {
+                    let before = listed.entry.conditions.len();
                     if let Some(hint) = self.hint(piece) {
-                        open.is_never = true;
-                        open.entry.conditions.push(hint);
-                    } else if let Err((found, right)) = self.check(at, piece, &mut open.entry) {
+                        listed.is_never = true;
+                        listed.entry.conditions.push(hint);
+                    } else if let Err((found, right)) = self.check(at, piece, &mut listed.entry) {
                         self.fault(at, found, right);
+                    }
+                    if listed.entry.conditions.len() > before {
+                        listed.checks.push(piece.written());
                     }
                 }
             }
@@ -197,8 +317,13 @@ impl Reader<'_> {
             Ok((pieces, comma)) => {
                 open.reply = Some((at.1, comma));
                 for piece in &pieces {
-                    if let Err((found, right)) = self.answer(at, piece, &mut open.entry) {
+                    let listed = &mut open.listed;
+                    let before = listed.entry.user.reply.len();
+                    if let Err((found, right)) = self.answer(at, piece, &mut listed.entry) {
                         self.fault(at, found, right);
+                    }
+                    if listed.entry.user.reply.len() > before {
+                        listed.replies.push(piece.written());
                     }
                 }
             }
@@ -210,31 +335,30 @@ impl Reader<'_> {
     }
 
     fn close(&mut self, file: &str, open: Option<Open>) {
-        let Some(open) = open else { return };
-        if let Some((line, true)) = open.reply {
+        let Some(Open {
+            mut listed,
+            wrong_before,
+            reply,
+        }) = open
+        else {
+            return;
+        };
+        if let Some((line, true)) = reply {
             self.fault(
                 (file, line),
                 "a comma, and no more of the answer behind it",
                 "no comma at the end of the last line",
             );
         }
-        if open.is_never && open.entry.fixed == Some(Fixed::Reject) {
+        if listed.is_never && listed.entry.fixed == Some(Fixed::Reject) {
             let right = "the names that it keeps out, without Hint: there are no hints here";
-            self.fault((file, open.line), "an entry that rejects by a Hint", right);
-        } else if open.is_never {
+            self.fault((file, listed.line), "an entry that rejects by a Hint", right);
+        } else if listed.is_never {
             let right = "there are no hints here (mods-config/preprocess/hints)";
-            self.notice((file, open.line), "an entry for a Hint, which is left out", right);
+            self.notice((file, listed.line), "an entry for a Hint, which is left out", right);
         }
-        let name = open.name.as_ref().map(|name| name.as_slice());
-        if !self.users.append(name, open.entry) {
-            let name = name.map_or("DEFAULT".into(), String::from_utf8_lossy);
-            let found = format!("{name} is never reached: an entry before it is for the same user and ends the list");
-            self.notice(
-                (file, open.line),
-                found,
-                "Fall-Through = Yes in that one, or this one removed",
-            );
-        }
+        listed.is_wrong = self.wrong > wrong_before;
+        self.entries.push(listed);
     }
 
     fn check(&mut self, at: (&str, usize), piece: &Piece<'_>, entry: &mut Entry) -> Result<(), Wrong> {
@@ -423,62 +547,3 @@ fn sets(piece: &Piece<'_>) -> Result<(), Wrong> {
     let right = format!("{} := and its value", piece.name);
     Err((format!("{} {}", piece.name, piece.sign), right))
 }
-
-/// Checks that keep somebody out, and that are not made here. Left out, they would let that user in.
-fn refused(name: &str) -> Option<&'static str> {
-    let all: [(&[&str], &str); 6] = [
-        (
-            &["User-Password", "Password", "CHAP-Password"],
-            "the known password as Cleartext-Password := \"…\"",
-        ),
-        (
-            &["LM-Password"],
-            "NT-Password: an LM hash protects nothing, and no request is compared with one",
-        ),
-        (
-            &["Simultaneous-Use"],
-            "no such check: sessions are not counted here; let the network's own equipment bound them",
-        ),
-        (
-            &["Login-Time", "Current-Time", "Time-Of-Day", "Expiration"],
-            "a rule of the policy with a time",
-        ),
-        (
-            &[
-                "Group",
-                "Group-Name",
-                "Ldap-Group",
-                "LDAP-Group",
-                "SQL-Group",
-                "Unix-Group",
-                "Huntgroup-Name",
-            ],
-            "a rule of the policy that matches groups or clients",
-        ),
-        (
-            &[
-                "Prefix",
-                "Suffix",
-                "Hint",
-                "Strip-User-Name",
-                "Stripped-User-Name",
-                "Realm",
-                "Proxy-To-Realm",
-            ],
-            "the name as the request has it: names are not taken apart here",
-        ),
-    ];
-    let known = |(names, _): &&(&[&str], &str)| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-    all.iter().find(known).map(|(_, right)| *right)
-}
-
-/// What keeps nobody out.
-const LEFT_OUT: [(&str, &str); 7] = [
-    ("Pool-Name", "addresses are not given out here"),
-    ("Autz-Type", "there are no such sections here"),
-    ("Acct-Type", "there are no such sections here"),
-    ("Session-Type", "there are no such sections here"),
-    ("Post-Auth-Type", "there are no such sections here"),
-    ("Pre-Acct-Type", "there are no such sections here"),
-    ("Fall-Through", "it belongs to the answer, on a line of its own below"),
-];

@@ -39,12 +39,14 @@ fn scheme(name: &str) -> Option<(&'static str, usize, bool)> {
 
 /// What is stored for a value of such an attribute. Err: what would be right.
 pub(super) fn stored(name: &str, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
-    if name.eq_ignore_ascii_case("Cleartext-Password") {
-        // What looks like a scheme is a part of this password.
-        let scheme: &[u8] = if value.starts_with(b"{") { b"{CLEARTEXT}" } else { b"" };
+    let has_header = name.eq_ignore_ascii_case("Password-With-Header");
+    if name.eq_ignore_ascii_case("Cleartext-Password") || (has_header && !value.starts_with(b"{")) {
+        // What looks like a scheme or a hash is a part of this password.
+        let looks_stored = value.starts_with(b"{") || is_crypt(value);
+        let scheme: &[u8] = if looks_stored { b"{CLEARTEXT}" } else { b"" };
         return Ok(Zeroizing::new([scheme, value].concat()));
     }
-    if name.eq_ignore_ascii_case("Password-With-Header") {
+    if has_header {
         return with_scheme(value);
     }
     if name.eq_ignore_ascii_case("Crypt-Password") {
@@ -85,11 +87,40 @@ pub(super) fn stored(name: &str, value: &[u8]) -> Result<Zeroizing<Vec<u8>>, Str
     Ok(Zeroizing::new(format!("{{{scheme}}}{}", &*text).into_bytes()))
 }
 
-/// A password as our own lists have it: a scheme in braces and its value, or the password itself.
+/// Whether it begins as what crypt(3) gives: `$6$…`.
+fn is_crypt(value: &[u8]) -> bool {
+    const IDS: [&[u8]; 15] = [
+        b"1",
+        b"2a",
+        b"2b",
+        b"2x",
+        b"2y",
+        b"5",
+        b"6",
+        b"7",
+        b"y",
+        b"gy",
+        b"md5",
+        b"sha1",
+        b"argon2i",
+        b"argon2d",
+        b"argon2id",
+    ];
+    let mut parts = value.splitn(3, |octet| *octet == b'$');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(b""), Some(id), Some(_)) => IDS.contains(&id),
+        _ => false,
+    }
+}
+
+/// A password as our own lists have it: a scheme in braces and its value, what crypt(3) gives, or the password itself.
 ///
 /// # Errors
 /// What would be right: nobody can be compared with this one.
 pub fn with_scheme(value: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+    if is_crypt(value) {
+        return known([b"{CRYPT}", value].concat(), "what crypt(3) gives");
+    }
     let right =
         "a scheme that is known, like {SSHA}, and its value; {CLEARTEXT} before a password that begins with a brace";
     known(value.to_vec(), right)

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::ask::Question;
 use crate::core::time::Instant;
+use crate::password::Check;
 use crate::radius::clients::ClientId;
 use crate::radius::{Dropped, Path};
 
@@ -12,6 +13,12 @@ use crate::radius::{Dropped, Path};
 pub struct RequestId(pub(super) u64);
 
 impl RequestId {
+    /// From [`RequestId::to_bits`].
+    #[must_use]
+    pub fn from_bits(bits: u64) -> RequestId {
+        RequestId(bits)
+    }
+
     /// As a number, for logs and tables beside it.
     #[must_use]
     pub fn to_bits(self) -> u64 {
@@ -40,6 +47,14 @@ pub enum Effect {
         /// What is asked.
         question: Question,
     },
+    /// Compare passwords where nobody waits behind it, and tell what came of it ([`super::Front::compared`]). At most one at a time
+    /// for a request.
+    Compare {
+        /// Whose.
+        request: RequestId,
+        /// What is compared.
+        check: Check,
+    },
     /// Write an accounting record, which is had from [`super::Front::record`], and tell how that went
     /// ([`super::Front::written`]).
     Record {
@@ -50,6 +65,13 @@ pub enum Effect {
     Cancel {
         /// Whose.
         request: RequestId,
+    },
+    /// Something is told to whoever traces this request.
+    Trace {
+        /// The same for all lines of one request, and for no other request.
+        trace: u64,
+        /// One line, without anything secret.
+        line: String,
     },
     /// A packet gets no answer: to be counted, and the first of its kind to be logged with [`Dropped::advice`].
     Dropped {

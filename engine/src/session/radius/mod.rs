@@ -3,7 +3,8 @@
 //! A packet is judged in this order: its client, its form, the client's rate, whether it came before, whether it is protected as
 //! its client must protect it. Then its request is *asking* (a chain of directories and services), *recording* (an accounting
 //! record is being written) or *held back* (a reject that is decided). A request ends in exactly one of three ways: an answer, silence, or
-//! cancelled because its client has asked something else under the same identifier; after that nothing is sent for it.
+//! cancelled because its client has asked something else under the same identifier; after that nothing is sent for it. What can be answered
+//! at once (by a list of users, or accounting that is thrown away) never waits and leaves nothing behind but its answer.
 //!
 //! No Access-Accept without a back end that said yes, and what cannot be asked is no verdict: a wrong password is never
 //! "unavailable", and unavailable is never a wrong password.
@@ -11,26 +12,43 @@
 //! Calling order: after each call the owner takes what is to be done ([`Front::effect`]) until there is nothing, and calls
 //! [`Front::tick`] at [`Front::wake_at`].
 
+mod answer;
 mod asking;
+mod chance;
+mod change;
+mod directory;
 mod effect;
+pub mod figures;
+mod groups;
+mod mac;
+mod method;
 pub mod plan;
+mod reply;
+mod rules;
+mod service;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wire::radius::{Code, Packet, Writer};
+use wire::radius::{Code, Packet};
 use zeroize::Zeroizing;
 
 use crate::ask::Event;
 use crate::core::arena::{Arena, Handle};
 use crate::core::time::Instant;
-use crate::radius::clients::ClientId;
+use crate::password::Verdict;
+use crate::radius::clients::{Client, ClientId};
 use crate::radius::duplicates::{Duplicates, Mark, Seen};
+use crate::radius::policy::Moment;
 use crate::radius::{Dropped, Path};
-use asking::{Asking, Step};
+use asking::{Asking, Cx, Step};
+use chance::Chance;
 pub use effect::{Effect, RequestId};
+pub use figures::Figures;
+pub use method::Method;
+use method::Offer;
 use plan::{Accounting, Plan, Port};
 
 /// See the module.
@@ -45,6 +63,11 @@ pub struct Front {
     /// Whose request a mark is, at the mark's place.
     owners: Vec<Option<RequestId>>,
     effects: VecDeque<Effect>,
+    chance: Chance,
+    figures: Figures,
+    /// Requests that were traced.
+    traced: u64,
+    moment: Moment,
 }
 
 /// A request that waits.
@@ -53,6 +76,7 @@ struct Running {
     plan: Arc<Plan>,
     client: ClientId,
     path: Path,
+    received_at: Instant,
     mark: Mark,
     deadline: Instant,
     packet: Zeroizing<Vec<u8>>,
@@ -63,7 +87,16 @@ struct Running {
 enum Work {
     Asking(Box<Asking>),
     Recording,
-    HeldBack,
+    HeldBack(Box<Asking>),
+}
+
+/// One packet's circumstances.
+#[derive(Clone, Copy)]
+struct Came<'a> {
+    plan: &'a Arc<Plan>,
+    client: ClientId,
+    path: &'a Path,
+    received_at: Instant,
 }
 
 /// How a request is answered.
@@ -72,7 +105,17 @@ enum Outcome {
     Accept,
     Reject,
     Recorded,
+    /// To a Status-Server.
+    Alive,
     Silence(Dropped),
+}
+
+/// What a request is asked about next.
+#[derive(Clone, Copy)]
+enum Told<'e> {
+    Begin,
+    Event(u32, &'e Event<'e>),
+    Compared(Verdict),
 }
 
 /// An accounting request that is to be written.
@@ -87,9 +130,11 @@ pub struct Record<'a> {
 }
 
 impl Front {
-    /// Nothing has come yet. `seed`: chance, for the table of duplicates.
+    /// Nothing has come yet. `seed`: chance of the operating system's, for the table of duplicates, challenges and salts.
     #[must_use]
     pub fn new(plan: Arc<Plan>, seed: u64) -> Front {
+        let mut figures = Figures::default();
+        figures.configure(&plan);
         Front {
             duplicates: Duplicates::new(plan.settings.duplicates, seed),
             plan,
@@ -98,13 +143,24 @@ impl Front {
             held_back: VecDeque::new(),
             owners: Vec::new(),
             effects: VecDeque::new(),
+            chance: Chance::new(seed),
+            figures,
+            traced: 0,
+            moment: Moment::MONDAY,
         }
     }
 
     /// Other settings, for requests from now on; those that wait end by the plan that they were begun with.
     pub fn configure(&mut self, plan: Arc<Plan>) {
         self.duplicates.configure(plan.settings.duplicates);
+        self.figures.configure(&plan);
         self.plan = plan;
+    }
+
+    /// The local time, for rules that ask for it: to be told at the start and with each minute, where the plan's
+    /// policy [`needs_time`](crate::radius::policy::Policy::needs_time).
+    pub fn local_time(&mut self, moment: Moment) {
+        self.moment = moment;
     }
 
     /// What is to be done next.
@@ -118,6 +174,12 @@ impl Front {
         self.requests.len()
     }
 
+    /// What was done, and how long answers take.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
     /// The table of duplicates' figures.
     #[must_use]
     pub fn duplicates(&self) -> crate::radius::duplicates::Figures {
@@ -128,26 +190,23 @@ impl Front {
     pub fn received(&mut self, datagram: &[u8], path: &Path, received_at: Instant, now: Instant, out: &mut Vec<u8>) {
         self.requests.turn();
         let plan = Arc::clone(&self.plan);
-        let Some(id) = plan.clients.find(path.from.ip()) else {
+        let Some(client) = plan.clients.find(path.from.ip()) else {
             return self.dropped(None, *path, Dropped::UnknownClient);
         };
-        if let Err(why) = self.admit(&plan, id, datagram, path, received_at, now, out) {
-            self.dropped(Some(id), *path, why);
+        let came = Came {
+            plan: &plan,
+            client,
+            path,
+            received_at,
+        };
+        if let Err(why) = self.admit(came, datagram, now, out) {
+            self.dropped(Some(client), *path, why);
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one packet's circumstances, in one place")]
-    fn admit(
-        &mut self,
-        plan: &Arc<Plan>,
-        id: ClientId,
-        datagram: &[u8],
-        path: &Path,
-        received_at: Instant,
-        now: Instant,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Dropped> {
-        let client = plan.clients.get(id).ok_or(Dropped::UnknownClient)?;
+    fn admit(&mut self, came: Came<'_>, datagram: &[u8], now: Instant, out: &mut Vec<u8>) -> Result<(), Dropped> {
+        let (plan, path) = (came.plan, came.path);
+        let client = plan.clients.get(came.client).ok_or(Dropped::UnknownClient)?;
         let packet = Packet::parse(datagram).map_err(|_| Dropped::Malformed)?;
         let answered = match packet.code() {
             Code::ACCESS_REQUEST => plan.port != Port::Accounting,
@@ -172,60 +231,79 @@ impl Front {
             Seen::New => {}
         }
         client.verify(&packet)?;
-        if now.since(received_at) >= plan.settings.patience {
+        if now.since(came.received_at) >= plan.settings.patience {
             return Err(Dropped::Stale);
         }
         let begun = self.duplicates.begin(path, &packet, now).ok_or(Dropped::Full)?;
         if let Some(old) = begun.replaced.and_then(|old| self.owner(old)) {
             self.cancelled(old);
         }
-        let over = match packet.code() {
-            Code::STATUS_SERVER => Some(Outcome::Accept),
-            Code::ACCOUNTING_REQUEST if plan.accounting == Accounting::Discard => Some(Outcome::Recorded),
-            _ => None,
-        };
-        if let Some(outcome) = over {
-            self.answer(plan, id, path, begun.mark, &packet, outcome, now, out);
-            return Ok(());
+        match packet.code() {
+            Code::ACCESS_REQUEST => self.authenticate(came, client, begun.mark, &packet, now, out),
+            Code::ACCOUNTING_REQUEST if plan.accounting == Accounting::Write => {
+                self.record_it(came, begun.mark, &packet)
+            }
+            Code::ACCOUNTING_REQUEST => self.answer(came, begun.mark, &packet, Outcome::Recorded, None, now, out),
+            _ => self.answer(came, begun.mark, &packet, Outcome::Alive, None, now, out),
         }
-        if self.requests.len() >= plan.settings.requests_max {
-            self.duplicates.forget(begun.mark);
-            return Err(Dropped::Full);
-        }
-        self.begin(plan, id, path, begun.mark, &packet, received_at, now, out);
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a waiting request keeps")]
-    fn begin(
+    /// Looks at an Access-Request: many are answered here and now.
+    fn authenticate(
         &mut self,
-        plan: &Arc<Plan>,
-        client: ClientId,
-        path: &Path,
+        came: Came<'_>,
+        client: &Client,
         mark: Mark,
         packet: &Packet<'_>,
-        received_at: Instant,
         now: Instant,
         out: &mut Vec<u8>,
     ) {
-        let accounting = packet.code() == Code::ACCOUNTING_REQUEST;
-        let deadline = received_at + plan.settings.request_timeout;
+        let mut asking = Asking::default();
+        if came.plan.traces.wants(packet, &client.name, now) {
+            self.traced += 1;
+            asking.trace = Some((self.traced, Vec::new()));
+            asking.note(|| {
+                let shown = reply::shown(packet, &came.plan.dictionary);
+                format!(
+                    "{} from client {} at {}: {shown}",
+                    packet.code(),
+                    client.name,
+                    came.path.from
+                )
+            });
+        }
+        let step = self.step(&mut asking, Told::Begin, packet, client, came, now);
+        if let Some(outcome) = self.outcome(step, &asking, came.plan) {
+            return self.answer(came, mark, packet, outcome, Some(&mut asking), now, out);
+        }
+        self.wait(came, mark, packet, Work::Asking(Box::new(asking)), step, now);
+    }
+
+    fn record_it(&mut self, came: Came<'_>, mark: Mark, packet: &Packet<'_>) {
+        if let Some(request) = self.keep(came, mark, packet, Work::Recording) {
+            self.effects.push_back(Effect::Record { request });
+        }
+    }
+
+    /// Keeps a request that cannot be answered yet. None: there is no room, and it was dropped.
+    fn keep(&mut self, came: Came<'_>, mark: Mark, packet: &Packet<'_>, work: Work) -> Option<RequestId> {
+        let deadline = came.received_at + came.plan.settings.request_timeout;
         let running = Running {
-            plan: Arc::clone(plan),
-            client,
-            path: *path,
+            plan: Arc::clone(came.plan),
+            client: came.client,
+            path: *came.path,
+            received_at: came.received_at,
             mark,
             deadline,
             packet: Zeroizing::new(packet.as_bytes().to_vec()),
-            work: if accounting {
-                Work::Recording
-            } else {
-                Work::Asking(Box::default())
-            },
+            work,
         };
-        let Some(handle) = self.requests.insert(running) else {
+        let has_room = self.requests.len() < came.plan.settings.requests_max;
+        let Some(handle) = has_room.then(|| self.requests.insert(running)).flatten() else {
             self.duplicates.forget(mark);
-            return self.dropped(Some(client), *path, Dropped::Full);
+            self.dropped(Some(came.client), *came.path, Dropped::Full);
+            return None;
         };
         let request = RequestId(handle.to_bits());
         self.own(mark, request);
@@ -238,17 +316,35 @@ impl Front {
             self.deadlines.pop_front();
         }
         self.deadlines.push_back((last, request));
-        if accounting {
-            self.effects.push_back(Effect::Record { request });
-            return;
+        Some(request)
+    }
+
+    /// Keeps an Access-Request that waits for what it asks, or as a reject that is held back.
+    fn wait(&mut self, came: Came<'_>, mark: Mark, packet: &Packet<'_>, work: Work, step: Step, now: Instant) {
+        if self.requests.len() >= came.plan.settings.requests_max
+            && let Work::Asking(mut asking) = work
+        {
+            asking.left(came.plan, &mut self.figures, None);
+            self.duplicates.forget(mark);
+            return self.dropped(Some(came.client), *came.path, Dropped::Full);
         }
-        self.go_on(request, None, now, out);
+        let Some(request) = self.keep(came, mark, packet, work) else {
+            return;
+        };
+        if step == Step::Reject {
+            self.hold_back(request, now);
+        }
+        self.say(request);
     }
 
     /// What came of a question.
     pub fn told(&mut self, request: RequestId, question: u32, event: &Event<'_>, now: Instant, out: &mut Vec<u8>) {
-        self.requests.turn();
-        self.go_on(request, Some((question, event)), now, out);
+        self.go_on(request, Told::Event(question, event), now, out);
+    }
+
+    /// What a comparison ([`Effect::Compare`]) told.
+    pub fn compared(&mut self, request: RequestId, verdict: Verdict, now: Instant, out: &mut Vec<u8>) {
+        self.go_on(request, Told::Compared(verdict), now, out);
     }
 
     /// The record that is to be written; none: nobody waits for it any more.
@@ -285,7 +381,7 @@ impl Front {
         }
         while let Some((_, request)) = self.deadlines.pop_front_if(|(at, _)| *at <= now) {
             let running = self.requests.get(Handle::from_bits(request.0));
-            if running.is_some_and(|running| !matches!(running.work, Work::HeldBack)) {
+            if running.is_some_and(|running| !matches!(running.work, Work::HeldBack(_))) {
                 self.effects.push_back(Effect::Cancel { request });
                 self.finish(request, Outcome::Silence(Dropped::Unavailable), now, out);
             }
@@ -305,20 +401,109 @@ impl Front {
     }
 
     /// Lets a request say what it has to ask, or how it ended.
-    fn go_on(&mut self, request: RequestId, told: Option<(u32, &Event<'_>)>, now: Instant, out: &mut Vec<u8>) {
-        let Some(running) = self.requests.get_mut(Handle::from_bits(request.0)) else {
+    fn go_on(&mut self, request: RequestId, told: Told<'_>, now: Instant, out: &mut Vec<u8>) {
+        self.requests.turn();
+        let handle = Handle::from_bits(request.0);
+        let Some(running) = self.requests.get_mut(handle) else {
             return;
         };
-        let (plan, deadline) = (Arc::clone(&running.plan), running.deadline);
         let Work::Asking(asking) = &mut running.work else {
             return;
         };
-        let (Ok(packet), Some(client)) = (Packet::parse(&running.packet), plan.clients.get(running.client)) else {
+        // Out of the arena for as long as it is looked at.
+        let mut asking = std::mem::take(asking);
+        let (plan, packet) = (Arc::clone(&running.plan), std::mem::take(&mut running.packet));
+        let (path, client) = (running.path, plan.clients.get(running.client));
+        let came = Came {
+            plan: &plan,
+            client: running.client,
+            path: &path,
+            received_at: running.received_at,
+        };
+        let step = match (Packet::parse(&packet), client) {
+            (Ok(packet), Some(client)) => self.step(&mut asking, told, &packet, client, came, now),
+            _ => Step::Silence,
+        };
+        let outcome = self.outcome(step, &asking, &plan);
+        if let Some(running) = self.requests.get_mut(handle) {
+            (running.packet, running.work) = (packet, Work::Asking(asking));
+        }
+        if let Some(outcome) = outcome {
+            return self.finish(request, outcome, now, out);
+        }
+        if step == Step::Reject {
+            self.hold_back(request, now);
+        }
+        self.say(request);
+    }
+
+    fn step(
+        &mut self,
+        asking: &mut Asking,
+        told: Told<'_>,
+        packet: &Packet<'_>,
+        client: &Client,
+        came: Came<'_>,
+        now: Instant,
+    ) -> Step {
+        let offer = match Offer::read(packet, &client.secret) {
+            Ok(offer) => offer,
+            Err(refused) => return asking.refused(&refused),
+        };
+        let mut cx = Cx {
+            packet,
+            client,
+            plan: came.plan,
+            offer: &offer,
+            now,
+            patience: came.plan.settings.patience - now.since(came.received_at),
+            moment: self.moment,
+            figures: &mut self.figures,
+        };
+        match told {
+            Told::Begin => asking.begin(&mut cx),
+            Told::Event(question, event) => asking.told(question, event, &mut cx),
+            Told::Compared(verdict) => asking.compared(verdict, &mut cx),
+        }
+    }
+
+    /// How a request ends now; none: it goes on, or its reject is held back.
+    fn outcome(&self, step: Step, asking: &Asking, plan: &Plan) -> Option<Outcome> {
+        match step {
+            Step::Wait => None,
+            Step::Accept => Some(Outcome::Accept),
+            Step::Silence if asking.shed => Some(Outcome::Silence(Dropped::Stale)),
+            Step::Silence => Some(Outcome::Silence(Dropped::Unavailable)),
+            Step::Reject => {
+                let settings = &plan.settings;
+                let has_room =
+                    self.held_back.len() < settings.delayed_max && self.requests.len() < settings.requests_max;
+                let at_once = settings.reject_delay.is_zero() || !has_room;
+                at_once.then_some(Outcome::Reject)
+            }
+        }
+    }
+
+    fn hold_back(&mut self, request: RequestId, now: Instant) {
+        let Some(running) = self.requests.get_mut(Handle::from_bits(request.0)) else {
             return;
         };
-        let step = match told {
-            None => asking.begin(&packet, client, &plan),
-            Some((question, event)) => asking.told(question, event, &packet, client, &plan),
+        if let Work::Asking(asking) = &mut running.work {
+            running.work = Work::HeldBack(std::mem::take(asking));
+        }
+        let at = now + running.plan.settings.reject_delay;
+        let last = self.held_back.back().map_or(at, |(last, _)| at.max(*last));
+        self.held_back.push_back((last, request));
+    }
+
+    /// Emits what a request asks, wants compared, and has to say to whoever traces it.
+    fn say(&mut self, request: RequestId) {
+        let Some(running) = self.requests.get_mut(Handle::from_bits(request.0)) else {
+            return;
+        };
+        let deadline = running.deadline;
+        let (Work::Asking(asking) | Work::HeldBack(asking)) = &mut running.work else {
+            return;
         };
         while let Some((pool, question)) = asking.question() {
             self.effects.push_back(Effect::Ask {
@@ -328,83 +513,32 @@ impl Front {
                 question,
             });
         }
-        match step {
-            Step::Wait => {}
-            Step::Accept => self.finish(request, Outcome::Accept, now, out),
-            Step::Silence => self.finish(request, Outcome::Silence(Dropped::Unavailable), now, out),
-            Step::Reject => {
-                let settings = plan.settings;
-                if settings.reject_delay.is_zero() || self.held_back.len() >= settings.delayed_max {
-                    return self.finish(request, Outcome::Reject, now, out);
-                }
-                running.work = Work::HeldBack;
-                let at = now + settings.reject_delay;
-                let last = self.held_back.back().map_or(at, |(last, _)| at.max(*last));
-                self.held_back.push_back((last, request));
-            }
+        if let Some(check) = asking.comparison() {
+            self.effects.push_back(Effect::Compare { request, check });
         }
+        Front::traced(&mut self.effects, asking);
     }
 
-    fn finish(&mut self, request: RequestId, outcome: Outcome, now: Instant, out: &mut Vec<u8>) {
-        let Some(running) = self.requests.remove(Handle::from_bits(request.0)) else {
-            return;
-        };
-        self.disown(running.mark);
-        let Ok(packet) = Packet::parse(&running.packet) else {
-            return;
-        };
-        let (plan, mark) = (&running.plan, running.mark);
-        self.answer(plan, running.client, &running.path, mark, &packet, outcome, now, out);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one packet's circumstances, in one place")]
-    fn answer(
-        &mut self,
-        plan: &Plan,
-        id: ClientId,
-        path: &Path,
-        mark: Mark,
-        packet: &Packet<'_>,
-        outcome: Outcome,
-        now: Instant,
-        out: &mut Vec<u8>,
-    ) {
-        let code = match (outcome, packet.code()) {
-            (Outcome::Silence(why), _) => {
-                self.duplicates.forget(mark);
-                return self.dropped(Some(id), *path, why);
-            }
-            (Outcome::Reject, _) => Code::ACCESS_REJECT,
-            (Outcome::Recorded, _) => Code::ACCOUNTING_RESPONSE,
-            // RFC 5997 section 3: as the port answers.
-            (Outcome::Accept, Code::STATUS_SERVER) if plan.port == Port::Accounting => Code::ACCOUNTING_RESPONSE,
-            (Outcome::Accept, _) => Code::ACCESS_ACCEPT,
-        };
-        let start = out.len();
-        let Some(client) = plan.clients.get(id) else { return };
-        let mut writer = Writer::reply(out, code, packet);
-        let whole = writer.proxy_states(packet).is_ok();
-        let whole = writer.finish(&client.secret).is_ok() && whole;
-        let written = out.get(start..).unwrap_or_default();
-        if !whole || !self.duplicates.answered(mark, written, now) {
-            out.truncate(start);
-            self.duplicates.forget(mark);
-            return self.dropped(Some(id), *path, Dropped::Cancelled);
+    fn traced(effects: &mut VecDeque<Effect>, asking: &mut Asking) {
+        if let Some((trace, lines)) = &mut asking.trace {
+            effects.extend(lines.drain(..).map(|line| Effect::Trace { trace: *trace, line }));
         }
-        let bytes = start..out.len();
-        self.effects.push_back(Effect::Send { path: *path, bytes });
     }
 
     /// The client has asked something else under the same identifier.
     fn cancelled(&mut self, request: RequestId) {
-        if let Some(running) = self.requests.remove(Handle::from_bits(request.0)) {
+        if let Some(mut running) = self.requests.remove(Handle::from_bits(request.0)) {
             self.disown(running.mark);
+            if let Work::Asking(asking) = &mut running.work {
+                asking.left(&running.plan, &mut self.figures, None);
+            }
             self.effects.push_back(Effect::Cancel { request });
             self.dropped(Some(running.client), running.path, Dropped::Cancelled);
         }
     }
 
     fn dropped(&mut self, client: Option<ClientId>, path: Path, why: Dropped) {
+        self.figures.drop(why);
         self.effects.push_back(Effect::Dropped { client, path, why });
     }
 

@@ -3,11 +3,20 @@
 
 use std::sync::Arc;
 
+use wire::radius::Dictionary;
+
 use crate::ask::Scope;
 use crate::ask::template::Template;
 use crate::core::time::Span;
 use crate::radius::clients::Clients;
 use crate::radius::duplicates;
+use crate::radius::policy::Policy;
+use crate::radius::trace::Traces;
+use crate::radius::users::Users;
+
+pub use super::groups::{DN_PLACE, GroupSearch, Groups};
+pub use super::mac::Mac;
+pub use super::reply::ReplyMap;
 
 /// The place of a directory's filter ([`Template::dollars`]).
 pub const USER_NAME_PLACE: &str = "User-Name";
@@ -26,18 +35,54 @@ pub enum Port {
 /// See the module.
 #[derive(Debug)]
 pub struct Plan {
+    /// Its name, for services that are told where a request came in.
+    pub listener: String,
     /// What is answered.
     pub port: Port,
     /// Who may ask; shared by all workers and listeners.
     pub clients: Arc<Clients>,
+    /// What attributes are called and what their values are; that of the users' lists as well.
+    pub dictionary: Arc<Dictionary>,
     /// Who can be asked, in turn.
     pub backends: Vec<Backend>,
-    /// How they are asked. The first one is.
+    /// How they are asked.
     pub chains: Vec<Chain>,
+    /// Index of the chain that is asked unless something says otherwise.
+    pub chain: usize,
+    /// Devices that are let in by their address; none: what looks like an address is a name like any other.
+    pub mac: Option<Mac>,
+    /// Rules that choose a chain, reject, and change what an accept carries; read by the same dictionary.
+    pub policy: Arc<Policy>,
+    /// Whether somebody wants to know a user's groups: otherwise nobody is asked for them.
+    pub needs_groups: bool,
+    /// Who is traced; shared by all workers and listeners.
+    pub traces: Arc<Traces>,
     /// What becomes of accounting records.
     pub accounting: Accounting,
     /// Bounds.
     pub settings: Settings,
+}
+
+impl Plan {
+    /// A plan that asks nobody and acknowledges accounting without keeping it; the rest is to be filled in.
+    #[must_use]
+    pub fn new(port: Port, clients: Arc<Clients>, dictionary: Arc<Dictionary>) -> Plan {
+        Plan {
+            listener: String::new(),
+            port,
+            clients,
+            dictionary,
+            backends: Vec::new(),
+            chains: Vec::new(),
+            chain: 0,
+            mac: None,
+            policy: Arc::default(),
+            needs_groups: false,
+            traces: Arc::default(),
+            accounting: Accounting::Discard,
+            settings: Settings::default(),
+        }
+    }
 }
 
 /// What becomes of accounting records.
@@ -91,7 +136,10 @@ pub struct Backend {
 
 /// What a back end is.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few, and made once")]
 pub enum Kind {
+    /// A list of users, in process.
+    Users(Arc<Users>),
     /// A directory.
     Directory(Directory),
     /// A service.
@@ -107,9 +155,28 @@ pub struct Directory {
     pub bases: Vec<String>,
     /// How far below.
     pub scope: Scope,
-    /// What finds the one entry; its one place is `${User-Name}` ([`USER_NAME_PLACE`]). The password is checked by a bind as
-    /// that entry.
+    /// What finds the one entry; its one place is `${User-Name}` ([`USER_NAME_PLACE`]).
     pub filter: Template,
+    /// How a password is checked.
+    pub check: Check,
+    /// Where the user's groups are found.
+    pub groups: Option<Groups>,
+    /// Attributes of the user's entry, and what of an accept their values are.
+    pub reply: Vec<(String, ReplyMap)>,
+}
+
+/// How a directory checks a password.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// By a bind as the user's entry: the directory compares, and only passwords can be checked.
+    Bind,
+    /// The stored password is read, and compared here.
+    Fetch {
+        /// The attribute that holds it: clear, or in any form that [`crate::password`] knows.
+        password: String,
+        /// The attribute that holds the NT hash, by which MS-CHAP is answered where the password is not clear.
+        nt: Option<String>,
+    },
 }
 
 /// How a service is asked.
@@ -131,6 +198,8 @@ pub enum Form {
         /// The name of the PAM service; none: the helper's own.
         service: Option<String>,
     },
+    /// The request's attributes as JSON (docs/radius-service.md).
+    Json,
 }
 
 /// In which order back ends are asked, and what their answers mean for each other.

@@ -222,7 +222,7 @@ fn a_request_is_sent_as_it_was_but_for_its_id_and_our_control() {
     // Binds take nothing of ours with them.
     let (bind, mut out) = (simple_bind(5), Vec::new());
     let env = peek(&bind).unwrap();
-    let id = machine.send_bind(ticket(2), &env, false, &mut out);
+    let id = machine.send_bind(ticket(2), &env, false, &[], &mut out);
     assert_eq!(heard(&mut out), [(id, tag::BIND_REQUEST, env.op.to_vec())]);
 }
 
@@ -250,7 +250,7 @@ fn an_answer_of_the_wrong_kind_breaks_the_protocol() {
     assert_eq!(receive(&mut machine, &search(99)), Err(Malformed::BadOperation));
     let mut machine = ready();
     let bind = simple_bind(1);
-    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &mut Vec::new());
+    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &[], &mut Vec::new());
     assert_eq!(
         receive(&mut machine, &answer(id, tag::SEARCH_DONE, 0)),
         Err(Malformed::BadOperation)
@@ -261,7 +261,7 @@ fn an_answer_of_the_wrong_kind_breaks_the_protocol() {
 fn who_am_i_is_asked_once_a_bind_has_succeeded() {
     for known in [true, false] {
         let (mut machine, bind, mut out) = (ready(), simple_bind(1), Vec::new());
-        let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &mut out);
+        let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &[], &mut out);
         out.clear();
         let yes = answer(id, tag::BIND_RESPONSE, 0);
         assert_eq!(
@@ -288,7 +288,7 @@ fn who_am_i_is_asked_once_a_bind_has_succeeded() {
 #[test]
 fn only_another_final_answer_says_who_it_is_not() {
     let (mut machine, bind, mut out) = (ready(), simple_bind(1), Vec::new());
-    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &mut out);
+    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &[], &mut out);
     out.clear();
     let yes = answer(id, tag::BIND_RESPONSE, 0);
     machine.receive(&peek(&yes).unwrap(), &mut out).unwrap();
@@ -310,7 +310,7 @@ fn only_another_final_answer_says_who_it_is_not() {
 fn nobody_is_asked_after_a_bind_that_failed_or_whose_name_is_known() {
     for (ask, code) in [(true, 49), (false, 0), (false, 49)] {
         let (mut machine, bind) = (ready(), simple_bind(1));
-        let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), ask, &mut Vec::new());
+        let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), ask, &[], &mut Vec::new());
         let mut out = Vec::new();
         let event = machine.receive(&peek(&answer(id, tag::BIND_RESPONSE, code)).unwrap(), &mut out);
         assert_eq!((event, out), (done(1, Verdict::Well), vec![]));
@@ -350,7 +350,7 @@ fn an_id_stands_for_one_ticket_alone() {
 fn binds_and_probes_are_not_abandoned() {
     let (mut machine, mut out) = (ready(), Vec::new());
     let bind = simple_bind(1);
-    let id = machine.send_bind(ticket(3), &peek(&bind).unwrap(), false, &mut Vec::new());
+    let id = machine.send_bind(ticket(3), &peek(&bind).unwrap(), false, &[], &mut Vec::new());
     machine.abandon(id, &mut out);
     machine.probe(&mut Vec::new());
     machine.abandon(id + 1, &mut out);

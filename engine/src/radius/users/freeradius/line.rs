@@ -12,6 +12,14 @@ pub(super) struct Piece<'t> {
     pub value: &'t str,
 }
 
+impl Piece<'_> {
+    /// As it stands, without the blanks between.
+    pub(super) fn written(&self) -> Zeroizing<String> {
+        let text = format!("{} {} {}", self.name, self.sign, self.value);
+        Zeroizing::new(text.trim_end().to_owned())
+    }
+}
+
 /// What was found, and what would be right.
 pub(super) type Wrong = (String, String);
 
