@@ -11,6 +11,6 @@ mod tests;
 
 pub use answer::{Answer, Body, Domain, Group, Mapping, NamedSid, Refusal, Status, Trust, User};
 pub use request::{
-    ChangePassword, GroupKey, Invalid, Login, Logon, MsChap, Place, Request, Subject, TicketCache, UnixId, UserKey,
-    Which, read,
+    ChangePassword, EncryptedChange, GroupKey, Invalid, Login, Logon, MsChap, Place, Request, Subject, TicketCache,
+    UnixId, UserKey, Which, read,
 };

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::members::Members;
 
 /// Every member that any request knows; another one is a slip of the pen.
-const MEMBERS: [&str; 24] = [
+const MEMBERS: [&str; 26] = [
     "do",
     "name",
     "uid",
@@ -29,6 +29,8 @@ const MEMBERS: [&str; 24] = [
     "lm_response",
     "old_password",
     "new_password",
+    "new_nt_encrypted",
+    "old_nt_hash_encrypted",
     "session",
     "kerberos",
     "krb5_cache",
@@ -67,6 +69,8 @@ pub enum Request {
     Account(Subject),
     /// Change a password.
     ChangePassword(ChangePassword),
+    /// The same by what only who knows the old password's hash can read (MS-CHAP).
+    EncryptedChange(Box<EncryptedChange>),
     /// Open a session.
     OpenSession(Subject),
     /// Close it.
@@ -268,6 +272,18 @@ pub struct ChangePassword {
     pub place: Place,
 }
 
+/// A password to be changed, neither the old nor the new one being said (RFC 2759 sections 8.9 and 8.12).
+pub struct EncryptedChange {
+    /// Whose.
+    pub name: String,
+    /// Where the name does not say it.
+    pub domain: Option<String>,
+    /// The new password, encrypted with the old one's NT hash.
+    pub new: Zeroizing<[u8; 516]>,
+    /// The old one's NT hash, encrypted with the new one's.
+    pub old_hash: Zeroizing<[u8; 16]>,
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
@@ -295,6 +311,14 @@ impl fmt::Debug for MsChap {
 impl fmt::Debug for ChangePassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChangePassword")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for EncryptedChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptedChange")
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
@@ -338,6 +362,9 @@ fn request(what: &str, from: &mut Members) -> Result<Request, Invalid> {
             subject: subject(from)?,
         }),
         "account" => Request::Account(subject(from)?),
+        "change-password" if from.has("new_nt_encrypted") || from.has("old_nt_hash_encrypted") => {
+            Request::EncryptedChange(Box::new(encrypted_change(from)?))
+        }
         "change-password" => Request::ChangePassword(ChangePassword {
             name: from.name()?,
             old: Zeroizing::new(from.text("old_password")?),
@@ -496,4 +523,28 @@ fn mschap(from: &mut Members) -> Result<MsChap, Invalid> {
         nt_response,
         lm_response,
     })
+}
+
+fn encrypted_change(from: &mut Members) -> Result<EncryptedChange, Invalid> {
+    if from.has("old_password") || from.has("new_password") {
+        return Err(Invalid(
+            "either `old_password` and `new_password`, or `old_nt_hash_encrypted` and `new_nt_encrypted`".into(),
+        ));
+    }
+    Ok(EncryptedChange {
+        name: from.name()?,
+        domain: from.optional_text("domain")?,
+        new: exactly(from, "new_nt_encrypted")?,
+        old_hash: exactly(from, "old_nt_hash_encrypted")?,
+    })
+}
+
+/// So many bytes, no more and no fewer.
+fn exactly<const N: usize>(from: &mut Members, name: &str) -> Result<Zeroizing<[u8; N]>, Invalid> {
+    let bytes = from.bytes(name)?.unwrap_or_default();
+    let bytes: &[u8; N] = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| Invalid(format!("`{name}` is hex of {N} bytes")))?;
+    Ok(Zeroizing::new(*bytes))
 }

@@ -112,6 +112,37 @@ fn a_response_is_read_from_hex_and_its_lengths_are_checked() {
 }
 
 #[test]
+fn an_encrypted_change_has_two_parts_of_their_own_lengths_and_no_password_beside() {
+    let request = |new: usize, hash: usize, more: &str| {
+        let (new, hash) = ("0a".repeat(new), "f0".repeat(hash));
+        format!(
+            r#"{{"do":"change-password","name":"a","new_nt_encrypted":"{new}","old_nt_hash_encrypted":"{hash}"{more}}}"#
+        )
+    };
+    let read = valid(&request(516, 16, r#","domain":"CORP""#));
+    let shown = format!("{read:?}");
+    let Request::EncryptedChange(change) = read else {
+        panic!()
+    };
+    assert_eq!((change.name.as_str(), change.domain.as_deref()), ("a", Some("CORP")));
+    assert_eq!((*change.new, *change.old_hash), ([10; 516], [0xf0; 16]));
+    assert!(!shown.contains("240") && !shown.contains("10,"), "{shown}");
+    for (new, hash, word) in [
+        (515, 16, "`new_nt_encrypted` is hex of 516 bytes"),
+        (517, 16, "`new_nt_encrypted` is hex of 516 bytes"),
+        (0, 16, "`new_nt_encrypted` is hex of 516 bytes"),
+        (516, 15, "`old_nt_hash_encrypted` is hex of 16 bytes"),
+        (516, 0, "`old_nt_hash_encrypted` is hex of 16 bytes"),
+    ] {
+        let why = invalid(&request(new, hash, ""));
+        assert!(why.contains(word), "{new} {hash}: {why}");
+    }
+    assert!(invalid(&request(516, 16, r#","old_password":"x""#)).contains("either"));
+    assert!(invalid(r#"{"do":"change-password","name":"a","old_nt_hash_encrypted":"00"}"#).contains("516"));
+    assert!(invalid(r#"{"do":"change-password","name":"a","new_nt_encrypted":"0"}"#).contains("must be hex"));
+}
+
+#[test]
 fn lists_are_bounded_and_keep_their_order() {
     let Request::IdsToSids { ids } = valid(r#"{"do":"ids-to-sids","gids":[3],"uids":[2,1]}"#) else {
         panic!()

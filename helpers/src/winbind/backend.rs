@@ -56,6 +56,15 @@ pub trait Backend {
     fn log_off(&mut self, name: &str, uid: u32, krb5_cache: Option<&str>) -> Result<(), Failure>;
     /// Changes a password.
     fn change_password(&mut self, name: &str, old: &str, new: &str) -> Result<(), Failure>;
+    /// The same by an encrypted new password and an encrypted old hash ([`EncryptedChange`](crate::identity::EncryptedChange)).
+    /// `name` is within `domain`.
+    fn change_encrypted(
+        &mut self,
+        name: &str,
+        domain: &str,
+        new: &[u8; 516],
+        old_hash: &[u8; 16],
+    ) -> Result<(), Failure>;
     /// What is known of a domain.
     fn domain(&mut self, domain: &str) -> Result<Domain, Failure>;
     /// All domains, the machine's own ones among them.

@@ -27,8 +27,8 @@ pub use self::ffi::Library;
 use self::listing::Listings;
 use self::status::{Attempt, answer};
 use crate::identity::{
-    Answer, Body, ChangePassword, Group, GroupKey, Invalid, Login, Logon, MsChap, Refusal, Request, Status, Subject,
-    Trust, User, UserKey, Which, read,
+    Answer, Body, ChangePassword, EncryptedChange, Group, GroupKey, Invalid, Login, Logon, MsChap, Refusal, Request,
+    Status, Subject, Trust, User, UserKey, Which, read,
 };
 use crate::{Caller, Reply};
 
@@ -130,6 +130,7 @@ impl<B: Backend> Winbind<B> {
             Request::Logoff { name, krb5_cache } => self.log_off(&name, krb5_cache.as_deref())?,
             Request::Account(subject) => return self.account(&subject),
             Request::ChangePassword(change) => return self.change_password(&change),
+            Request::EncryptedChange(change) => return self.change_encrypted(&change),
             Request::OpenSession(_) => Body::Session {
                 session: SESSION.to_owned(),
                 environment: std::collections::BTreeMap::new(),
@@ -335,6 +336,45 @@ impl<B: Backend> Winbind<B> {
             .change_password(&name, &change.old, &change.new)
             .map_err(|failure| answer(&failure, Attempt::Change))?;
         Ok(Answer::ok(Body::Nothing {}))
+    }
+
+    fn change_encrypted(&mut self, change: &EncryptedChange) -> Result<Answer, Refusal> {
+        let (domain, name) = self.account_name(&change.name, change.domain.as_deref())?;
+        let done = self
+            .backend
+            .change_encrypted(&name, &domain, &change.new, &change.old_hash);
+        let Err(failure) = done else {
+            return Ok(Answer::ok(Body::Nothing {}));
+        };
+        let said = answer(&failure, Attempt::EncryptedChange);
+        // Of a user that is not there a controller says the same.
+        if said.status == Status::WrongPassword
+            && let Err(failure) = self.backend.name_to_sid(&domain, &name)
+        {
+            let found = self.not_found(&failure, Some(&format!("{domain}\\{name}")));
+            if found.status == Status::NotFound {
+                return Err(found);
+            }
+        }
+        Err(said)
+    }
+
+    /// Domain and name as a domain controller stores them: for an encrypted change winbindd looks nothing up.
+    fn account_name(&mut self, name: &str, domain: Option<&str>) -> Result<(String, String), Refusal> {
+        let details = self.details()?;
+        if let Some(domain) = domain {
+            return Ok((domain.to_owned(), name.to_owned()));
+        }
+        if let Some(both) = split(name, details.separator) {
+            return Ok(both);
+        }
+        if name.contains('@') {
+            let sid = self.backend.name_to_sid("", name);
+            let found = sid.and_then(|(sid, _)| self.backend.sid_to_name(&sid));
+            let (domain, name, _) = found.map_err(|failure| self.not_found(&failure, Some(name)))?;
+            return Ok((domain, name));
+        }
+        Ok((self.options.domain.clone().unwrap_or(details.domain), name.to_owned()))
     }
 
     /// Whether the account is in one of the groups that are required.

@@ -71,6 +71,10 @@ const ACCESS_DENIED: u32 = 0xC000_0022;
 const UNPRIVILEGED: &str = "winbindd does not answer on its privileged pipe: is it running, and does this helper run as root or in the \
                             group winbindd_priv?";
 
+/// winbindd refuses every such change where it keeps passwords for offline logons, which it could not renew.
+const UNCHANGEABLE: &str =
+    "this password may not be changed (nor any other by MS-CHAP while smb.conf says winbind offline logon = yes)";
+
 /// What was attempted, where a code's meaning depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Attempt {
@@ -82,6 +86,8 @@ pub(super) enum Attempt {
     Response,
     /// A password change.
     Change,
+    /// The same with passwords that winbindd cannot read.
+    EncryptedChange,
     /// The end of a logon.
     Logoff,
 }
@@ -133,6 +139,7 @@ fn logon(nt_status: u32, text: &str, reject: Option<Reject>, attempt: Attempt) -
     if nt_status == ACCESS_DENIED {
         return match attempt {
             Attempt::Change => Refusal::new(Status::Restricted, "this password may not be changed"),
+            Attempt::EncryptedChange => Refusal::new(Status::Restricted, UNCHANGEABLE),
             Attempt::Response => Refusal::new(Status::Unavailable, UNPRIVILEGED),
             Attempt::Logoff => Refusal::new(
                 Status::Unavailable,
@@ -142,10 +149,12 @@ fn logon(nt_status: u32, text: &str, reject: Option<Reject>, attempt: Attempt) -
         };
     }
     match VERDICTS.iter().find(|(number, ..)| *number == nt_status) {
-        Some((_, Status::Restricted, words)) if attempt == Attempt::Change => Refusal::new(
-            Status::Restricted,
-            reject.map_or_else(|| (*words).to_owned(), |reject| rejected(reject, words)),
-        ),
+        Some((_, Status::Restricted, words)) if matches!(attempt, Attempt::Change | Attempt::EncryptedChange) => {
+            Refusal::new(
+                Status::Restricted,
+                reject.map_or_else(|| (*words).to_owned(), |reject| rejected(reject, words)),
+            )
+        }
         Some((_, status, words)) => Refusal::new(*status, *words),
         None => Refusal::new(Status::Unavailable, format!("{text} (NTSTATUS {nt_status:#010x})")),
     }

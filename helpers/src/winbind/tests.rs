@@ -104,7 +104,8 @@ impl Backend for Fake {
         self.result(format!("sid of {domain}/{name}"), found)
     }
     fn sid_to_name(&mut self, sid: &str) -> Result<(String, String, i32), Failure> {
-        self.result(sid.into(), None)
+        let found = self.sids.get(sid).cloned();
+        self.result(sid.into(), found.map(|(name, kind)| ("CORP".into(), name, kind)))
     }
     fn sids_to_names(&mut self, sids: &[String]) -> Result<Vec<(String, String, i32)>, Failure> {
         let named = sids.iter().map(|sid| match self.sids.get(sid) {
@@ -158,6 +159,19 @@ impl Backend for Fake {
     }
     fn change_password(&mut self, name: &str, _: &str, _: &str) -> Result<(), Failure> {
         self.result(format!("change {name}"), Some(()))
+    }
+    fn change_encrypted(
+        &mut self,
+        name: &str,
+        domain: &str,
+        new: &[u8; 516],
+        old_hash: &[u8; 16],
+    ) -> Result<(), Failure> {
+        let asked = format!(
+            "change {domain}/{name} by {:x}…{:x} {:x}…",
+            new[0], new[515], old_hash[0]
+        );
+        self.result(asked, Some(()))
     }
     fn domain(&mut self, domain: &str) -> Result<crate::identity::Domain, Failure> {
         self.result(format!("domain {domain}"), None)

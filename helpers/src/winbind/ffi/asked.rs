@@ -280,29 +280,33 @@ impl Backend for Library {
                 plaintext: new.as_ptr().cast(),
             },
         };
-        let (mut error, mut reason, mut policy) = (ptr::null_mut(), 0, ptr::null_mut());
-        // SAFETY: as for `authenticate`; writes two pointers and a number.
-        let code = unsafe {
-            (self.functions.change_password)(
-                context,
-                &raw const parameters,
-                &raw mut error,
-                &raw mut reason,
-                &raw mut policy,
-            )
+        // SAFETY: a live context, and texts of ours that outlive the call.
+        unsafe { self.change(context, &parameters) }
+    }
+
+    fn change_encrypted(
+        &mut self,
+        name: &str,
+        domain: &str,
+        new: &[u8; 516],
+        old_hash: &[u8; 16],
+    ) -> Result<(), Failure> {
+        let context = self.context()?;
+        let (name, domain) = (bounded(name, "name")?, bounded(domain, "domain")?);
+        // The library takes pointers to what may be written, and does not write.
+        let (mut new, mut old_hash) = (Zeroizing::new(*new), Zeroizing::new(*old_hash));
+        // Nobody has LM hashes; but older winbindds copy them whether they are there or not.
+        let (mut new_lm, mut old_lm) = ([0; 516], [0; 16]);
+        let parameters = ChangePasswordParams {
+            account_name: name.as_ptr(),
+            domain_name: domain.as_ptr(),
+            flags: 0,
+            level: LEVEL_CHANGE_RESPONSE,
+            old_password: encrypted(&mut old_hash, &mut old_lm),
+            new_password: encrypted(&mut new, &mut new_lm),
         };
-        let policy = self.owned::<PasswordPolicy>(policy);
-        if code == SUCCESS {
-            drop(self.owned(error));
-            return Ok(());
-        }
-        let bounds = policy.as_ref().map(Owned::get);
-        let reject = Reject {
-            reason,
-            min_length: bounds.map_or(0, |policy| policy.min_length),
-            history: bounds.map_or(0, |policy| policy.history),
-        };
-        Err(self.logon_failure(code, error, Some(reject)))
+        // SAFETY: a live context, texts and octets of ours that outlive the call; there are as many octets as winbindd has room for.
+        unsafe { self.change(context, &parameters) }
     }
 
     fn domain(&mut self, domain: &str) -> Result<Domain, Failure> {
@@ -359,6 +363,32 @@ impl Backend for Library {
 }
 
 impl Library {
+    /// Asks for a change of a password.
+    ///
+    /// # Safety
+    ///
+    /// `context` lives; every pointer in `parameters` is to something that is there, and `level` says which members of the unions
+    /// hold; lengths are at most those of winbindd's own fields.
+    unsafe fn change(&self, context: *mut Context, parameters: &ChangePasswordParams) -> Result<(), Failure> {
+        let (mut error, mut reason, mut policy) = (ptr::null_mut(), 0, ptr::null_mut());
+        // SAFETY: the caller's promise; writes two pointers and a number.
+        let code = unsafe {
+            (self.functions.change_password)(context, parameters, &raw mut error, &raw mut reason, &raw mut policy)
+        };
+        let policy = self.owned::<PasswordPolicy>(policy);
+        if code == SUCCESS {
+            drop(self.owned(error));
+            return Ok(());
+        }
+        let bounds = policy.as_ref().map(Owned::get);
+        let reject = Reject {
+            reason,
+            min_length: bounds.map_or(0, |policy| policy.min_length),
+            history: bounds.map_or(0, |policy| policy.history),
+        };
+        Err(self.logon_failure(code, error, Some(reject)))
+    }
+
     pub(super) fn account(&self, info: &mut AuthUserInfo) -> Result<Account, Failure> {
         // The library wipes nothing when it frees: the keys are moved out, not copied.
         let session_key = Zeroizing::new(std::mem::take(&mut info.user_session_key));
@@ -379,6 +409,25 @@ impl Library {
             lm_key,
             password_must_change: info.pass_must_change_time,
         })
+    }
+}
+
+/// What stands in one of winbindd's fields of just this length, by the NT hash and by the LM hash.
+fn encrypted<const N: usize>(nt: &mut [u8; N], lm: &mut [u8; N]) -> ChangePassword {
+    const {
+        assert!(
+            N == 16 || N == 516,
+            "the library copies so many octets, whatever has room"
+        )
+    };
+    let length = u32::try_from(N).unwrap_or(0);
+    ChangePassword {
+        response: ChangeResponse {
+            nt_length: length,
+            nt_data: nt.as_mut_ptr(),
+            lm_length: length,
+            lm_data: lm.as_mut_ptr(),
+        },
     }
 }
 

@@ -23,7 +23,7 @@ use self::convert::{Owned, name_list, optional_text, read_group, read_user, text
 use self::functions::{Code, Functions};
 use self::layout::{
     AuthErrorInfo, AuthPassword, AuthResponse, AuthUserInfo, AuthUserParams, ChangePassword, ChangePasswordParams,
-    Context, PasswordPolicy, Sid,
+    ChangeResponse, Context, PasswordPolicy, Sid,
 };
 use super::backend::{Account, Backend, Details, Failure, Ids, Listing, LoggedOn, Proof, Reject, Wanted};
 use super::status::{AUTH_ERROR, DOMAIN_NOT_FOUND, INVALID_SID, PASSWORD_CHANGE_FAILED, SUCCESS};
@@ -37,6 +37,8 @@ const ENTRIES_MAX: usize = 1 << 20;
 
 const LEVEL_PLAIN: u32 = 1;
 const LEVEL_RESPONSE: u32 = 3;
+/// The numbers of `wbcChangePasswordLevel` are its own.
+const LEVEL_CHANGE_RESPONSE: u32 = 2;
 /// Server and workstation accounts, and MS-CHAPv2 where a controller takes NTLMv1 for nothing else: 802.1X needs all three.
 const RESPONSE_CONTROL: u32 = 0x0000_0020 | 0x0000_0800 | 0x0001_0000;
 

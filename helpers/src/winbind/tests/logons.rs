@@ -1,4 +1,4 @@
-//! Many SIDs and ids at once, logons with tickets, and listings that fail.
+//! Many SIDs and ids at once, logons with tickets, encrypted changes, and listings that fail.
 
 use super::*;
 
@@ -122,4 +122,54 @@ fn a_listing_that_fails_is_ended_and_one_that_winbindd_leaves_is_forgotten() {
     helper.backend.listing_fails = fails(6);
     assert_eq!(say(&mut helper, &next)["status"], "unavailable");
     assert_eq!((helper.backend.asked.len(), helper.backend.forgotten), (3, 1));
+}
+
+#[test]
+fn an_encrypted_change_is_asked_for_by_the_name_that_a_controller_stores() {
+    let request = |name: &str| {
+        let new = format!("ab{}cd", "00".repeat(514));
+        json!({"do": "change-password", "name": name, "new_nt_encrypted": new, "old_nt_hash_encrypted": "ef".repeat(16)})
+    };
+    let sids = BTreeMap::from([
+        ("al@corp.example.com".to_owned(), ("S-1-5-21-1-1000".to_owned(), 1)),
+        ("S-1-5-21-1-1000".to_owned(), ("alice".to_owned(), 1)),
+    ]);
+    let mut helper = fresh(Fake {
+        sids,
+        ..Fake::default()
+    });
+    for (name, asked) in [
+        ("OTHER\\alice", "change OTHER/alice by ab…cd ef…"),
+        ("OTHER+alice", "change OTHER/alice by ab…cd ef…"),
+        ("alice", "change CORP/alice by ab…cd ef…"),
+        ("al@corp.example.com", "change CORP/alice by ab…cd ef…"),
+    ] {
+        assert_eq!(say(&mut helper, request(name)), json!({"status": "ok"}), "{name}");
+        assert_eq!(helper.backend.asked.pop().as_deref(), Some(asked), "{name}");
+    }
+    let mut other = request("alice");
+    other["domain"] = "OTHER".into();
+    say(&mut helper, other);
+    assert_eq!(
+        helper.backend.asked.pop().as_deref(),
+        Some("change OTHER/alice by ab…cd ef…")
+    );
+    assert_eq!(say(&mut helper, request("no@corp.example.com"))["status"], "not-found");
+    for (nt_status, status) in [
+        (0xC000_006A, "wrong-password"),
+        (0xC000_006C, "restricted"),
+        (0xC000_025B, "restricted"),
+        (0xC000_0022, "restricted"),
+        (0xC000_0234, "locked-out"),
+        (0xC000_0064, "not-found"),
+        (0xC000_0001, "unavailable"),
+        (0xC000_005E, "unavailable"),
+    ] {
+        helper.backend.fails = logon(nt_status);
+        assert_eq!(say(&mut helper, request("alice"))["status"], status, "{nt_status:#x}");
+    }
+    assert_eq!(helper.backend.forgotten, 2);
+    let mut home = at_home(Fake::default());
+    say(&mut home, request("alice"));
+    assert_eq!(home.backend.asked, ["change corp/alice by ab…cd ef…"]);
 }

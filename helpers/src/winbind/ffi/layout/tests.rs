@@ -118,6 +118,16 @@ fn passwords(at: &mut impl FnMut(&str, &str, usize)) {
         "authoritative",
         offset_of!(AuthErrorInfo, authoritative),
     );
+    changed_passwords(at);
+    at("wbcUnixId", "id", offset_of!(UnixId, id));
+    at("passwd", "pw_uid", offset_of!(libc::passwd, pw_uid));
+    at("passwd", "pw_gecos", offset_of!(libc::passwd, pw_gecos));
+    at("passwd", "pw_shell", offset_of!(libc::passwd, pw_shell));
+    at("group", "gr_gid", offset_of!(libc::group, gr_gid));
+    at("group", "gr_mem", offset_of!(libc::group, gr_mem));
+}
+
+fn changed_passwords(at: &mut impl FnMut(&str, &str, usize)) {
     at(
         "wbcChangePasswordParams",
         "level",
@@ -133,6 +143,46 @@ fn passwords(at: &mut impl FnMut(&str, &str, usize)) {
         "new_password",
         offset_of!(ChangePasswordParams, new_password),
     );
+    let (old, new) = (
+        offset_of!(ChangePasswordParams, old_password),
+        offset_of!(ChangePasswordParams, new_password),
+    );
+    for (member, here) in [
+        (
+            "old_password.response.old_nt_hash_enc_length",
+            old + offset_of!(ChangeResponse, nt_length),
+        ),
+        (
+            "old_password.response.old_nt_hash_enc_data",
+            old + offset_of!(ChangeResponse, nt_data),
+        ),
+        (
+            "old_password.response.old_lm_hash_enc_length",
+            old + offset_of!(ChangeResponse, lm_length),
+        ),
+        (
+            "old_password.response.old_lm_hash_enc_data",
+            old + offset_of!(ChangeResponse, lm_data),
+        ),
+        (
+            "new_password.response.nt_length",
+            new + offset_of!(ChangeResponse, nt_length),
+        ),
+        (
+            "new_password.response.nt_data",
+            new + offset_of!(ChangeResponse, nt_data),
+        ),
+        (
+            "new_password.response.lm_length",
+            new + offset_of!(ChangeResponse, lm_length),
+        ),
+        (
+            "new_password.response.lm_data",
+            new + offset_of!(ChangeResponse, lm_data),
+        ),
+    ] {
+        at("wbcChangePasswordParams", member, here);
+    }
     at(
         "wbcUserPasswordPolicyInfo",
         "password_properties",
@@ -143,12 +193,6 @@ fn passwords(at: &mut impl FnMut(&str, &str, usize)) {
         "expire",
         offset_of!(PasswordPolicy, expire),
     );
-    at("wbcUnixId", "id", offset_of!(UnixId, id));
-    at("passwd", "pw_uid", offset_of!(libc::passwd, pw_uid));
-    at("passwd", "pw_gecos", offset_of!(libc::passwd, pw_gecos));
-    at("passwd", "pw_shell", offset_of!(libc::passwd, pw_shell));
-    at("group", "gr_gid", offset_of!(libc::group, gr_gid));
-    at("group", "gr_mem", offset_of!(libc::group, gr_mem));
 }
 
 fn user_info(at: &mut impl FnMut(&str, &str, usize)) {
