@@ -1,5 +1,6 @@
 //! usherd stands between the programs that ask identity questions and whatever can answer them.
 
+mod accounting;
 mod admin;
 mod boot;
 mod cli;
@@ -11,8 +12,11 @@ mod local_files;
 mod log;
 mod metrics;
 mod net;
+mod passwords;
+mod rotation;
 mod shared;
 mod spawner;
+mod traces;
 mod trampoline;
 mod worker;
 

@@ -1,11 +1,15 @@
 //! The little that all threads share: the clock's start, what is limited for the whole daemon, and the way to D-Bus.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use engine::core::time::{Instant, Span};
 
 use crate::dbus::Door;
 use crate::net::placing::Candidate;
+use crate::passwords::Passwords;
+use crate::traces::Lines;
+use crate::worker::Inbox;
 
 /// What a worker says of itself is true for so long: one at rest says nothing.
 const REST_AFTER: Span = Span::from_millis(300);
@@ -42,6 +46,14 @@ pub struct Shared {
     pub waiting_bytes: AtomicUsize,
     /// Their bound.
     pub waiting_bytes_max: AtomicUsize,
+    /// Sockets for datagrams on all workers; whoever makes one adds, the worker that closes it takes away.
+    sockets: AtomicUsize,
+    /// The workers' inboxes, by number.
+    inboxes: OnceLock<Vec<Arc<Inbox>>>,
+    /// Where passwords are compared that take their time.
+    pub passwords: Passwords,
+    /// What traces say.
+    pub traces: Lines,
     /// Where workers leave what is for D-Bus.
     pub door: Door,
 }
@@ -55,6 +67,10 @@ impl Shared {
             busy_at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(waiting_bytes_max),
+            sockets: AtomicUsize::new(0),
+            inboxes: OnceLock::new(),
+            passwords: Passwords::new(workers),
+            traces: Lines::default(),
             door: Door::new(),
         }
     }
@@ -73,6 +89,31 @@ impl Shared {
     /// All clients.
     pub fn clients_total(&self) -> usize {
         self.clients.iter().map(|clients| clients.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Sockets for datagrams are about to be given to workers.
+    pub fn sockets_come(&self, count: usize) {
+        self.sockets.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// One was closed.
+    pub fn socket_gone(&self) {
+        self.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sockets for datagrams that are open.
+    pub fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed)
+    }
+
+    /// Tells the workers of each other; once.
+    pub fn introduce(&self, inboxes: Vec<Arc<Inbox>>) {
+        let _ = self.inboxes.set(inboxes);
+    }
+
+    /// Another worker's inbox.
+    pub fn inbox(&self, worker: usize) -> Option<&Arc<Inbox>> {
+        self.inboxes.get()?.get(worker)
     }
 
     /// A worker's client has gone.

@@ -22,6 +22,9 @@ use tokio::sync::{Semaphore, watch};
 use super::{Command, Drain, Handle, command, ended, snapshot};
 use crate::feed::command::Verb;
 use crate::feed::verify::{Options, PATIENCE_DEFAULT, PATIENCE_MAX, SHOWN_DEFAULT, SHOWN_MAX};
+use crate::traces;
+use engine::radius::mac;
+use engine::radius::trace::Who;
 
 /// Longest request line.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
@@ -181,6 +184,18 @@ enum Request {
         #[serde(default)]
         patience_ms: Option<u64>,
     },
+    Trace {
+        #[serde(default)]
+        user: Option<String>,
+        #[serde(default)]
+        station: Option<String>,
+        #[serde(default)]
+        client: Option<String>,
+        #[serde(default)]
+        seconds: Option<u64>,
+        #[serde(default)]
+        from: Option<u64>,
+    },
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -238,11 +253,38 @@ async fn answer(line: &[u8], handle: &Arc<Handle>) -> Value {
                 Err(error) => refused(&error),
             };
         }
+        Request::Trace {
+            user,
+            station,
+            client,
+            seconds,
+            from,
+        } => {
+            let who = user.map(|name| Ok(Who::User(name)));
+            let who = who.or_else(|| client.map(|name| Ok(Who::Client(name))));
+            let who = who.or_else(|| station.map(|text| self::station(&text)));
+            let verb = match (who.transpose(), seconds, from) {
+                (Err(error), _, _) => return refused(&error),
+                (Ok(Some(who)), Some(seconds), _) => traces::Verb::Begin(who, seconds),
+                (Ok(Some(who)), None, _) => traces::Verb::End(who),
+                (Ok(None), _, from) => traces::Verb::From(from.unwrap_or_default()),
+            };
+            return match (handle.trace)(verb) {
+                Ok(answer) => json!({ "ok": true, "answer": answer }),
+                Err(error) => refused(&error),
+            };
+        }
     };
     match command(handle, told).await {
         Ok(()) => json!({ "ok": true }),
         Err(error) => refused(&error),
     }
+}
+
+fn station(text: &str) -> Result<Who, String> {
+    mac::parse(text.as_bytes())
+        .map(Who::Station)
+        .ok_or_else(|| format!("`{text}` is no MAC address: write it like 00:1a:2b:3c:4d:5e"))
 }
 
 fn meant(word: Word, from: Option<u64>, seq: Option<u64>, options: Options) -> Verb {

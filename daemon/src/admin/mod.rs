@@ -23,6 +23,7 @@ pub use engine::core::Drain;
 pub use snapshot::Snapshot;
 
 use crate::feed::command::Verb;
+use crate::traces;
 
 /// What can be told to the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +44,15 @@ pub struct Handle {
     pub command: Box<dyn Fn(Command) -> Result<(), String> + Send + Sync>,
     /// Says something to a feed, by name or the only one; its answer. May take as long as the feed does.
     pub feed: FeedCommand,
+    /// Begins, ends or reads traces of RADIUS requests.
+    pub trace: TraceCommand,
 }
 
 /// See [`Handle::feed`].
 pub type FeedCommand = Box<dyn Fn(Option<&str>, Verb) -> Result<serde_json::Value, String> + Send + Sync>;
+
+/// See [`Handle::trace`].
+pub type TraceCommand = Box<dyn Fn(traces::Verb) -> Result<serde_json::Value, String> + Send + Sync>;
 
 /// Both doors, listening but not answering yet: a busy address is found before anything else starts.
 pub struct Bound {

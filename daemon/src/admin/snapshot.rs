@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     /// Feeds by name.
     pub feeds: Vec<Feed>,
+    /// RADIUS listeners in the order of the configuration.
+    pub radius: Vec<Radius>,
     /// Everything else that is counted.
     pub counters: Counters,
 }
@@ -300,6 +302,106 @@ pub struct FeedShard {
     pub acknowledged: u64,
     /// Why its sink failed last; empty while all is well.
     pub last_error: String,
+}
+
+/// A RADIUS listener, all workers together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Radius {
+    /// Where, the port chosen by the kernel where 0 was asked for.
+    pub address: String,
+    /// Requests taken, each once however often it came.
+    pub begun: u64,
+    /// Requests that are being answered now.
+    pub waiting: u64,
+    /// Accepts and rejects by method; methods that nobody used are left out.
+    pub methods: Vec<RadiusVerdicts>,
+    /// Access-Challenges.
+    pub challenges: u64,
+    /// Accounting requests acknowledged.
+    pub recorded: u64,
+    /// Status-Server requests answered.
+    pub statuses: u64,
+    /// Accepts that became rejects because their attributes did not fit a packet.
+    pub unwritable: u64,
+    /// Answers sent again.
+    pub resent: u64,
+    /// Requests given up because their identifier was used for another one.
+    pub replaced: u64,
+    /// Answers and peers forgotten before their time for want of room.
+    pub evicted: u64,
+    /// Packets that got no answer, by reason.
+    pub dropped: Vec<Count>,
+    /// The same by client.
+    pub clients_dropped: Vec<Count>,
+    /// Datagrams that the kernel dropped because they were not read in time.
+    pub kernel_drops: u64,
+    /// Answers that the kernel did not take.
+    pub unsent: u64,
+    /// What an answer takes now, microseconds, by the slowest worker.
+    pub service_time_us: u64,
+    /// From the receipt of a request to its answer.
+    pub took: Seconds,
+    /// Who is asked.
+    pub backends: Vec<RadiusBackend>,
+    /// Where accounting records go; none: they are thrown away.
+    pub records: Option<RadiusRecords>,
+}
+
+/// Accounting records of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RadiusRecords {
+    /// Records that the sink has taken when they came.
+    pub written: u64,
+    /// Records that went to the spool.
+    pub spooled: u64,
+    /// Records that the sink has taken from the spool.
+    pub replayed: u64,
+    /// Records that were not acknowledged.
+    pub refused: u64,
+    /// Records that the service will not have, set aside.
+    pub set_aside: u64,
+    /// Records that wait to be written, now.
+    pub queue: u64,
+    /// Records in the spool, now.
+    pub spool_records: u64,
+    /// Bytes of the spool, now.
+    pub spool_bytes: u64,
+    /// What is wrong with sink or spool; empty while all is well.
+    pub last_error: String,
+}
+
+/// Verdicts by one method.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RadiusVerdicts {
+    /// `pap`, `chap`, `ms-chap`, …
+    pub method: String,
+    /// Accepts.
+    pub accepts: u64,
+    /// Rejects.
+    pub rejects: u64,
+}
+
+/// Who is asked by a RADIUS listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RadiusBackend {
+    /// Its name.
+    pub name: String,
+    /// Users that it let in.
+    pub yes: u64,
+    /// Users that it did not let in.
+    pub no: u64,
+    /// Users that it did not know, or could not judge.
+    pub not_found: u64,
+    /// Times that it could not be asked.
+    pub unavailable: u64,
+    /// Users that it is being asked about now.
+    pub pending: u64,
+    /// What its answer takes now, or how long it has been silent, microseconds; by the slowest worker.
+    pub service_time_us: u64,
 }
 
 /// A count with a label.

@@ -1,6 +1,8 @@
 //! The demo: two local directories with believable people behind one balancer; every so often one of them dies and comes
 //! back, and nobody notices. What is written to them is told on the terminal by a feed.
 
+mod radius;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,6 +117,15 @@ fn plan(args: &Demo, state: &StateFolder) -> Result<Plan, String> {
     stand_in(directory, &NAMES, &target);
     follow(&mut plan, state, &target)?;
     offer(&mut plan)?;
+    if !args.radius.is_empty() {
+        let address = args.radius.parse().map_err(|_| {
+            format!(
+                "--radius: {:?} is not an address; write 127.0.0.1:11812, or \"\" for none",
+                args.radius
+            )
+        })?;
+        plan.listeners.push(Arc::new(radius::listener(address, BASE)?));
+    }
     Ok(plan)
 }
 
@@ -172,7 +183,7 @@ fn offer(plan: &mut Plan) -> Result<(), String> {
 fn service_address(plan: &Plan) -> String {
     let rpc = plan.listeners.iter().find_map(|listener| match &listener.address {
         Address::Unix(path, _) => Some(path),
-        Address::Tcp(_) => None,
+        Address::Tcp(_) | Address::Udp(_) => None,
     });
     rpc.map(|path| format!("unix:{}", path.display())).unwrap_or_default()
 }
@@ -187,6 +198,15 @@ fn welcome(args: &Demo, plan: &Plan) -> String {
         }
     };
     let url = format!("ldap://{}", args.listen.trim_start_matches("ldap://"));
+    let radius = if args.radius.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "radtest {someone} {someone}-demo {} 0 {}\n  ",
+            args.radius,
+            radius::SECRET
+        )
+    };
     let kills = if args.every.is_zero() {
         String::new()
     } else {
@@ -199,6 +219,7 @@ fn welcome(args: &Demo, plan: &Plan) -> String {
     format!(
         "\n{}\n{} people live in two directories, \"north\" and \"south\", behind one balancer at {url}\n{kills}\
          The service \"{SERVICE}\" is a program behind a queue, deadlines and limits.\n\
+\
          A feed follows the directories: each change is a line of JSON below.\n\n\
          {}\n  ldapsearch -x -LLL -H {url} -b {BASE} '(sn=a*)' cn mail\n  \
          ldapsearch -x -LLL -H {url} -b {BASE} -s base '(objectClass=*)' '*' +\n  \
@@ -206,7 +227,7 @@ fn welcome(args: &Demo, plan: &Plan) -> String {
          printf 'dn: uid={someone},ou=people,{BASE}\\nchangetype: modify\\nreplace: title\\ntitle: Head\\n' |\n    \
          ldapmodify -x -H {url} -D {ADMIN},{BASE} -w {ADMIN_PASSWORD}\n  \
          usherd bench ldap {url} --base {BASE} --filter '(uid=*a)' --duration 5s\n  \
-         usherd call --connect {} {SERVICE} 'hello, world'\n  \
+         {radius}usherd call --connect {} {SERVICE} 'hello, world'\n  \
          usherd status --control {}\n  curl -s http://{}/metrics | grep usherd_\n\nCtrl-C ends it.\n",
         bold("usherd demo"),
         args.people,

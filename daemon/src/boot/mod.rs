@@ -6,8 +6,13 @@
 
 pub mod demo;
 mod feeds;
+mod files;
 mod limits;
+mod radius;
+pub mod radius_test;
+mod records;
 mod snapshot;
+mod sockets;
 pub mod verify;
 
 use std::collections::HashMap;
@@ -22,18 +27,21 @@ use engine::core::Drain;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::admin::{self, Command};
-use crate::config::plan::{Address, Behind, Face, Listener, Plan, Target, UpstreamTls};
+use crate::config::plan::{Address, Behind, Face, Listener, Plan};
 use crate::config::{self, render};
 use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
 use crate::feed;
-use crate::net::listen::{self, Acceptor, Bound};
+use crate::net::listen::Acceptor;
 use crate::net::resolve::Resolver;
-use crate::net::tls;
 use crate::shared::Shared;
+use crate::traces;
 use crate::worker::{Kill, Signal, Worker};
 use feeds::Followed;
+use files::verify;
 use limits::{clients_max, raise_descriptor_limit};
+use records::Records;
+use sockets::{Giving, Opened, bind_all};
 
 /// Jobs that wait for one worker: clients being handed over, mostly.
 const INBOX_MAX: usize = 65_536;
@@ -80,6 +88,7 @@ struct Daemon {
     /// Started when the configuration first asks for D-Bus.
     dbus: Option<dbus::Running>,
     feeds: Followed,
+    records: Records,
     reporter: Arc<snapshot::Reporter>,
     drain_started: Option<Instant>,
     stopping: bool,
@@ -138,26 +147,27 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     verify(&plan)?;
     let locks = feed::lock(&plan)?;
     let admin = admin::Bound::bind(&plan.server.control, plan.server.admin).map_err(|why| vec![why])?;
-    let sockets = bind_all(&plan.listeners)?;
+    let sockets = bind_all(&plan.listeners, plan.server.workers)?;
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
-    let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
-    let mut workers = Vec::new();
-    for number in 0..plan.server.workers {
-        let (shared, resolver) = (Arc::clone(&shared), resolver.clone());
-        let build = move |poll, inbox| Drive::new(number, poll, inbox, shared, resolver);
-        let worker = Worker::create(number, INBOX_MAX, build);
-        workers.push(worker.map_err(|error| vec![format!("worker {number} cannot start: {error}")])?);
-    }
+    let workers = create_workers(plan.server.workers, &shared)?;
     let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
+    shared.introduce(inboxes.clone());
     for inbox in &inboxes {
         inbox.push_always(Job::Plan(Arc::clone(&plan)));
     }
     let acceptor = Acceptor::start(inboxes.clone(), Arc::clone(&shared), clients_max(&plan))
         .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
-    let bound: HashMap<u64, Address> = sockets.iter().map(|(id, bound)| (*id, bound.address.clone())).collect();
+    let bound: HashMap<u64, Address> = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
+    let records = Records::begin(&plan, inboxes.clone())?;
+    let giving = Giving {
+        plan: &plan,
+        acceptor: &acceptor,
+        shared: &shared,
+        inboxes: &inboxes,
+        records: &records,
+    };
     for (listener, (id, socket)) in plan.listeners.iter().zip(sockets) {
-        tracing::info!(address = %snapshot::show(&socket.address), protocol = snapshot::protocol(listener), "listening");
-        acceptor.add(id, socket, Arc::clone(listener), workers_of(&plan, listener));
+        giving.give(listener, id, socket);
     }
     let wanted = Arc::clone(&plan);
     let state = State {
@@ -179,16 +189,11 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
         feeds: Arc::clone(&lines),
+        records: records.writers(),
     });
     let ended = feeds::when_ended(&to_main, source.is_none() && wanted.listeners.is_empty());
     let feeds = Followed::begin(&wanted, locks, reporter.inboxes.clone(), ended, &lines)?;
-    let own = Arc::clone(&reporter);
-    let asked = Arc::clone(&lines);
-    let handle = admin::Handle {
-        snapshot: Box::new(move || own.snapshot()),
-        command: Box::new(move |command| tell_main(&to_main, command)),
-        feed: Box::new(move |name, verb| feed::tell(&asked, name, verb)),
-    };
+    let handle = handle(&reporter, to_main, &lines);
     let admin = admin
         .start(handle)
         .map_err(|error| vec![format!("the admin thread cannot start: {error}")])?;
@@ -204,6 +209,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         source,
         dbus: None,
         feeds,
+        records,
         reporter,
         drain_started: None,
         stopping: false,
@@ -211,6 +217,38 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     };
     daemon.offer_dbus(&wanted);
     Ok((daemon, events, admin))
+}
+
+/// The workers' threads, without anything to do yet.
+fn create_workers(count: usize, shared: &Arc<Shared>) -> Result<Vec<Worker>, Vec<String>> {
+    let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
+    let mut workers = Vec::with_capacity(count);
+    for number in 0..count {
+        let (shared, resolver) = (Arc::clone(shared), resolver.clone());
+        let build = move |poll, inbox| Drive::new(number, poll, inbox, shared, resolver);
+        let worker = Worker::create(number, INBOX_MAX, build);
+        workers.push(worker.map_err(|error| vec![format!("worker {number} cannot start: {error}")])?);
+    }
+    Ok(workers)
+}
+
+/// What the admin thread may ask of the daemon.
+fn handle(
+    reporter: &Arc<snapshot::Reporter>,
+    to_main: Sender<Event>,
+    feeds: &Arc<Mutex<Vec<feed::Line>>>,
+) -> admin::Handle {
+    let (own, asked, tracing) = (Arc::clone(reporter), Arc::clone(feeds), Arc::clone(reporter));
+    admin::Handle {
+        snapshot: Box::new(move || own.snapshot()),
+        command: Box::new(move |command| tell_main(&to_main, command)),
+        feed: Box::new(move |name, verb| feed::tell(&asked, name, verb)),
+        trace: Box::new(move |verb| {
+            let shared = &tracing.shared;
+            let plan = Arc::clone(&tracing.state.lock().unwrap_or_else(PoisonError::into_inner).plan);
+            traces::tell(&plan, &shared.traces, shared.clock.now(), verb)
+        }),
+    }
 }
 
 fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
@@ -305,6 +343,7 @@ impl Daemon {
         }
         self.acceptor.stop();
         self.feeds.stop();
+        self.records.stop();
         self.dbus = None;
         for worker in &mut self.workers {
             worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
@@ -375,7 +414,7 @@ impl Daemon {
         let (Some(started), Lifecycle::Draining(level)) = (self.drain_started, self.lifecycle()) else {
             return;
         };
-        if self.shared.clients_total() == 0 {
+        if self.shared.clients_total() == 0 && self.shared.sockets() == 0 {
             tracing::info!("drained");
             self.drain_started = None;
             return self.set_lifecycle(Lifecycle::Drained);
@@ -463,14 +502,16 @@ impl Daemon {
             .filter(|listener| !known(listener))
             .cloned()
             .collect();
-        let sockets = bind_all(&fresh).map_err(|why| why.join("; "))?;
+        let sockets = bind_all(&fresh, new.server.workers).map_err(|why| why.join("; "))?;
         let locks = self.feeds.prepare(&new)?;
+        let writers = self.records.prepare(&new).map_err(|why| why.join("; "))?;
+        self.records.apply(&new, &writers);
         self.apply(&old, &new, &fresh, sockets);
         self.offer_dbus(&new);
         Ok(self.feeds.apply(&new, locks))
     }
 
-    fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Bound)>) {
+    fn apply(&mut self, old: &Arc<Plan>, new: &Arc<Plan>, fresh: &[Arc<Listener>], sockets: Vec<(u64, Opened)>) {
         let gone = |listener: &&Arc<Listener>| {
             !new.listeners
                 .iter()
@@ -482,6 +523,7 @@ impl Daemon {
             self.acceptor.remove(id);
             state.bound.remove(&id);
         }
+        radius::inherit(old, new, self.shared.clock.now());
         // The workers know a listener before its first client comes.
         for worker in &self.workers {
             worker.inbox().push_always(Job::Plan(Arc::clone(new)));
@@ -491,11 +533,16 @@ impl Daemon {
             self.acceptor
                 .change(id, Arc::clone(listener), workers_of(new, listener));
         }
+        let giving = Giving {
+            plan: new,
+            acceptor: &self.acceptor,
+            shared: &self.shared,
+            inboxes: &self.reporter.inboxes,
+            records: &self.records,
+        };
         for (listener, (id, socket)) in fresh.iter().zip(sockets) {
-            tracing::info!(address = %snapshot::show(&socket.address), "listening");
-            state.bound.insert(id, socket.address.clone());
-            self.acceptor
-                .add(id, socket, Arc::clone(listener), workers_of(new, listener));
+            state.bound.insert(id, socket.address());
+            giving.give(listener, id, socket);
         }
         self.acceptor.set_clients_max(clients_max(new));
         self.shared
@@ -503,47 +550,6 @@ impl Daemon {
             .store(new.server.outbox_bytes_total, Ordering::Relaxed);
         state.plan = Arc::clone(new);
     }
-}
-
-/// Reads every file that the plan names, so that nothing fails once it is applied.
-fn verify(plan: &Plan) -> Result<(), Vec<String>> {
-    let mut wrong = Vec::new();
-    for listener in &plan.listeners {
-        if let Some(Err(why)) = listener.tls.as_ref().map(tls::server) {
-            wrong.push(format!("listener {}: {why}", snapshot::show(&listener.address)));
-        }
-    }
-    for (name, directory) in &plan.directories {
-        for server in directory.tiers.iter().flat_map(|tier| &tier.servers) {
-            let checked = match &server.target {
-                Target::Local(file) => crate::local_files::check(file),
-                Target::Tcp { host, tls: tls_of, .. } => match tls_of {
-                    UpstreamTls::None => Ok(()),
-                    UpstreamTls::Ldaps(client)
-                    | UpstreamTls::StartTlsRequired(client)
-                    | UpstreamTls::StartTlsTried(client) => {
-                        tls::client(client).and_then(|_| tls::server_name(client, host).map(|_| ()))
-                    }
-                },
-                Target::Unix(_) => Ok(()),
-            };
-            if let Err(why) = checked {
-                wrong.push(format!("directory {name}, server {}: {why}", server.name));
-            }
-        }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
-}
-
-fn bind_all(listeners: &[Arc<Listener>]) -> Result<Vec<(u64, Bound)>, Vec<String>> {
-    let (mut bound, mut wrong) = (Vec::new(), Vec::new());
-    for listener in listeners {
-        match listen::bind(&listener.address) {
-            Ok(socket) => bound.push((listener_id(listener), socket)),
-            Err(why) => wrong.push(why),
-        }
-    }
-    if wrong.is_empty() { Ok(bound) } else { Err(wrong) }
 }
 
 /// The workers on which a listener's clients live.
@@ -564,6 +570,8 @@ fn workers_of(plan: &Plan, listener: &Listener) -> Vec<usize> {
             Some(directory) => hosts(directory, plan.server.workers),
             None => Vec::new(),
         },
+        // Every worker has a socket of its own.
+        Face::Radius(_) => Vec::new(),
         Face::Rpc { .. } | Face::Dbus { .. } | Face::Nslcd { .. } | Face::Saslauthd { .. } => vec![SERVICES_HOME],
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Reporter {
     pub(super) silent: AtomicU64,
     /// The feeds.
     pub(super) feeds: Arc<Mutex<Vec<Line>>>,
+    /// Where accounting records go.
+    pub(super) records: super::records::Writers,
 }
 
 /// An address as it is written in configurations.
@@ -40,6 +42,7 @@ pub(super) fn show(address: &Address) -> String {
     match address {
         Address::Tcp(at) => at.to_string(),
         Address::Unix(path, _) => format!("unix:{}", path.display()),
+        Address::Udp(at) => at.to_string(),
     }
 }
 
@@ -52,6 +55,7 @@ pub(super) fn protocol(listener: &plan::Listener) -> &'static str {
         (Face::Dbus { .. }, _) => "dbus",
         (Face::Nslcd { .. }, _) => "nslcd",
         (Face::Saslauthd { .. }, _) => "saslauthd",
+        (Face::Radius(_), _) => "radius",
     }
 }
 
@@ -137,6 +141,7 @@ impl Reporter {
             local: crate::local_files::figures().into_iter().map(local).collect(),
             services,
             feeds,
+            radius: super::radius::snapshot(&state, &reports, &self.records),
         }
     }
 
@@ -158,7 +163,7 @@ impl Reporter {
     }
 }
 
-fn count(label: &str, count: u64) -> Count {
+pub(super) fn count(label: &str, count: u64) -> Count {
     Count {
         label: label.to_owned(),
         count,
@@ -194,6 +199,7 @@ fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> L
             behind: Behind::Directory(directory),
             ..
         } => directory.clone(),
+        Face::Radius(radius) => radius.directory().unwrap_or_default().to_owned(),
         Face::Rpc { .. } | Face::Dbus { .. } | Face::Nslcd { .. } | Face::Saslauthd { .. } => String::new(),
     };
     let ready = reports
@@ -368,7 +374,7 @@ fn helper(line: &HelperLine) -> Helper {
     }
 }
 
-fn seconds(histogram: &Histogram) -> Seconds {
+pub(super) fn seconds(histogram: &Histogram) -> Seconds {
     let mut seconds = Seconds {
         sum_us: histogram.sum_us,
         ..Seconds::default()

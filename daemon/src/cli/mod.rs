@@ -10,6 +10,7 @@ mod client;
 mod feed;
 mod helper;
 mod helper_sql;
+mod import;
 mod ldap;
 mod probe;
 mod radius;
@@ -106,6 +107,9 @@ pub enum Command {
     /// Read and write RADIUS packets
     #[command(subcommand)]
     Radius(radius::Radius),
+    /// Translate what another program has into files of usherd's
+    #[command(subcommand)]
+    Import(import::Import),
     /// Send one request to a service and print the answer
     Call(call::Call),
     /// Make load, and report rate, latencies, faults and the CPU time of a process
@@ -145,6 +149,9 @@ pub struct Demo {
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9389")]
     pub admin: String,
+    /// Where RADIUS is answered, for clients on this machine; "": nowhere
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:11812")]
+    pub radius: String,
     /// How many people live in the two directories
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub people: u32,
@@ -232,11 +239,16 @@ pub fn main() -> ExitCode {
             log::start(log, log_level);
             verify.run()
         }
+        Command::Radius(radius::Radius::Run(args)) => {
+            log::start(log, log_level);
+            return radius::run::run(&args);
+        }
         Command::HelperExec { description } => return trampoline::run(&description),
         Command::Check(check) => return check::run(&check),
         Command::Service(service::Service::Size(size)) => service::size::run(&size),
         Command::Feed(command) => feed(&command),
         Command::Radius(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Call(call) => call::run(&call),
         Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),
@@ -369,6 +381,8 @@ mod tests {
             "usherd drain",
             "usherd reload",
             "usherd stop",
+            "usherd import freeradius --clients clients.conf --users users --out out --force",
+            "usherd import lloadd lloadd.conf --listen ldap:/// --out usherd.toml --control control --force",
             "usherd helper winbind",
             "usherd helper winbind --domain CORP --use-default-domain --call -",
             "usherd helper pam --service=imap --allow=smtp",

@@ -16,6 +16,7 @@ use wire::ldap::grammar::Scope;
 use wire::ldap::message::{self, SearchSpec, oid};
 use wire::ldap::result::{self, code};
 use wire::ldap::{control, envelope};
+use wire::proxy_header::{self, Ends};
 
 use crate::config::Plan;
 use crate::config::plan::{Bind, Directory, Identity, Target, TlsClient, Upstream, UpstreamTls};
@@ -95,7 +96,11 @@ fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
                 .map_err(text)?;
             Box::new(stream)
         }
-        Target::Tcp { host, port, tls } => secured(host, *port, tls, until, &mut said)?,
+        Target::Tcp { host, port, tls } => {
+            let stream = connect(host, *port, until)?;
+            introduce(&stream, server)?;
+            secured(stream, host, tls, until, &mut said)?
+        }
     };
     let mut asker = Asker {
         stream,
@@ -125,15 +130,23 @@ fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
     Ok(said.join(", "))
 }
 
+/// The PROXY header of a connection of our own, where the server wants one.
+fn introduce(mut stream: &TcpStream, server: &Upstream) -> Result<(), String> {
+    let mut header = Vec::new();
+    if let Some(version) = server.proxy_protocol {
+        proxy_header::write(&mut header, version, Ends::Local);
+    }
+    stream.write_all(&header).map_err(text)
+}
+
 /// A TCP connection with the protection that the plan asks for.
 fn secured(
+    stream: TcpStream,
     host: &str,
-    port: u16,
     tls: &UpstreamTls,
     until: Instant,
     said: &mut Vec<String>,
 ) -> Result<Box<dyn Stream>, String> {
-    let stream = connect(host, port, until)?;
     let (material, required) = match tls {
         UpstreamTls::None => return Ok(Box::new(stream)),
         UpstreamTls::Ldaps(material) => {

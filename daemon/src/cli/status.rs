@@ -97,7 +97,72 @@ fn text(s: &Snapshot) -> String {
         table_tight(&mut text, heads, servers);
     }
     services(&mut text, s);
+    radius(&mut text, s);
     text
+}
+
+fn radius(text: &mut String, s: &Snapshot) {
+    for one in &s.radius {
+        let accepts: u64 = one.methods.iter().map(|method| method.accepts).sum();
+        let rejects: u64 = one.methods.iter().map(|method| method.rejects).sum();
+        let mut line = format!(
+            "\nradius {}: {} requests, {} waiting; {accepts} accepts, {rejects} rejects",
+            one.address, one.begun, one.waiting
+        );
+        for (count, what) in [
+            (one.recorded, "recorded"),
+            (one.statuses, "statuses"),
+            (one.resent, "sent again"),
+            (one.kernel_drops, "dropped by the kernel"),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        let mut dropped = one.dropped.iter().filter(|one| one.count > 0).peekable();
+        if dropped.peek().is_some() {
+            let list: Vec<String> = dropped.map(|one| format!("{} {}", one.count, one.label)).collect();
+            line.push_str(&format!("; dropped: {}", list.join(", ")));
+        }
+        if one.service_time_us > 0 {
+            line.push_str(&format!("; an answer takes {}", milliseconds(one.service_time_us)));
+        }
+        text.push_str(&line);
+        text.push('\n');
+        if let Some(records) = &one.records {
+            let wrong = match records.last_error.as_str() {
+                "" => String::new(),
+                error => format!(": {error}"),
+            };
+            text.push_str(&format!(
+                "  accounting: {} written, {} waiting, {} in the spool{wrong}\n",
+                records.written + records.replayed,
+                records.queue,
+                records.spool_records
+            ));
+        }
+        let backends = one.backends.iter().map(|one| {
+            [
+                format!("  {}", one.name),
+                one.yes.to_string(),
+                one.no.to_string(),
+                one.not_found.to_string(),
+                one.unavailable.to_string(),
+                one.pending.to_string(),
+                milliseconds(one.service_time_us),
+            ]
+        });
+        let heads = [
+            "  ASKED",
+            "YES>",
+            "NO>",
+            "UNKNOWN>",
+            "UNAVAILABLE>",
+            "PENDING>",
+            "LATENCY>",
+        ];
+        table_tight(text, heads, backends);
+    }
 }
 
 fn services(text: &mut String, s: &Snapshot) {

@@ -12,7 +12,9 @@ use super::files::Folder;
 use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
-use super::{check_dbus, check_directory, check_feed, check_nss, check_rpc, check_service, check_tls};
+use super::{
+    check_dbus, check_directory, check_feed, check_nss, check_proxy, check_rpc, check_service, check_tls, radius,
+};
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
 pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
@@ -20,9 +22,11 @@ pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
 /// Makes the plan; none when something is wrong, which is then in `p`.
 pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
     let server = check_server(p, &raw.server, folder);
-    let directories = check_directory::directories(p, &raw.directories, folder);
+    let mut directories = check_directory::directories(p, &raw.directories, folder);
     let services = check_service::services(p, &raw.services, folder);
     let listeners = listeners(p, raw, folder, server.as_ref());
+    check_directory::more_binds(&raw.directories, &listeners, &mut directories);
+    radius::accounting::same_files(p, raw, &listeners);
     let buses = check_dbus::buses(p, raw);
     let around = check_feed::Around {
         folder,
@@ -184,6 +188,7 @@ fn listeners(
         let (key, free) = match &listener.address {
             Address::Tcp(address) => (address.to_string(), address.port() == 0),
             Address::Unix(path, _) => (path.display().to_string(), false),
+            Address::Udp(address) => (format!("{address}/udp"), address.port() == 0),
         };
         match taken.get(&key) {
             Some((first, whose)) if !free => {
@@ -215,6 +220,7 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         let at = found.place.clone();
         place(p, listen, protocol, found, folder).map(|address| At::new(address, at))
     });
+    let proxy = check_proxy::listener(p, listen, protocol, address.as_ref().map(|at| &at.value));
     if let (Protocol::Rpc, Some(address), Some(tls)) = (protocol, &address, &tls) {
         check_rpc::reach(p, listen, address, tls.as_ref())?;
     }
@@ -226,6 +232,7 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         face: face?,
         tls: tls?,
         tls_first,
+        proxy: proxy?,
         partial_timeout: seconds(&listen.partial_timeout, 10),
         write_timeout: seconds(&listen.write_timeout, 10),
         idle_timeout: listen
@@ -292,7 +299,7 @@ fn protocol(p: &mut Problems, listen: &super::raw::Listen, scheme: Option<Scheme
                 return None;
             }
             p.error(&listen.place, "[[listen]] without a protocol")
-                .help("add protocol = \"ldap\", \"ldaps\", \"rpc\", \"dbus\", \"nslcd\" or \"saslauthd\"");
+                .help("add protocol = \"ldap\", \"ldaps\", \"rpc\", \"dbus\", \"nslcd\", \"saslauthd\" or \"radius\"");
             None
         }
     }
@@ -305,6 +312,12 @@ fn face(
     protocol: Protocol,
     folder: &Folder,
 ) -> Option<plan::Face> {
+    if protocol == Protocol::Radius {
+        check_rpc::refuse_settings(p, listen);
+        check_nss::refuse(p, listen);
+        return radius::face(p, raw, listen, folder);
+    }
+    radius::refuse(p, listen);
     if matches!(protocol, Protocol::Nslcd | Protocol::Saslauthd) {
         check_rpc::refuse_settings(p, listen);
         return check_nss::face(p, raw, listen, protocol);
@@ -364,6 +377,9 @@ fn listener_tls(
     protocol: Protocol,
     folder: &Folder,
 ) -> Option<Option<plan::TlsServer>> {
+    if protocol == Protocol::Radius {
+        return Some(None);
+    }
     let starttls = listen.starttls.as_ref().filter(|at| at.value);
     if let Some(starttls) = starttls
         && protocol != Protocol::Ldap
@@ -434,7 +450,17 @@ fn place(
                     .help("write \"unix:/run/nslcd/socket\" or \"unix:/run/saslauthd/mux\"");
                 return None;
             }
-            return Some(Address::Tcp(address));
+            return Some(if protocol == Protocol::Radius {
+                Address::Udp(address)
+            } else {
+                Address::Tcp(address)
+            });
+        }
+        ListenPlace::Unix(path) if protocol == Protocol::Radius => {
+            p.error(&found.place, "radius is spoken over UDP")
+                .label(format!("{} is a unix socket", path.display()))
+                .help("write address = \"[::]:1812\"");
+            return None;
         }
         ListenPlace::Unix(path) => path,
     };
@@ -442,7 +468,7 @@ fn place(
     // Binding by ldapi is LDAP's usual open door (clients still bind); services run programs, so theirs is for its owner.
     let default = match protocol {
         Protocol::Rpc | Protocol::Dbus => 0o600,
-        Protocol::Ldap | Protocol::Ldaps | Protocol::Nslcd | Protocol::Saslauthd => 0o666,
+        Protocol::Ldap | Protocol::Ldaps | Protocol::Nslcd | Protocol::Saslauthd | Protocol::Radius => 0o666,
     };
     Some(Address::Unix(
         path.value,
@@ -458,7 +484,14 @@ fn calls(protocol: Protocol) -> bool {
 fn unused(p: &mut Problems, raw: &Raw) {
     let only = raw.directories.len() == 1;
     for (name, _) in &raw.directories {
-        let named = |listen: &super::raw::Listen| listen.directory.as_ref().is_some_and(|at| at.value == name.value);
+        let named = |listen: &super::raw::Listen| {
+            let directory = |at: &At<String>| at.value == name.value;
+            listen.directory.as_ref().is_some_and(directory)
+                || listen
+                    .radius
+                    .backends()
+                    .any(|one| one.directory.as_ref().is_some_and(directory))
+        };
         let implied = |listen: &super::raw::Listen| {
             let ldap = |at: &At<Protocol>| matches!(at.value, Protocol::Ldap | Protocol::Ldaps);
             only && listen.directory.is_none() && listen.protocol.as_ref().is_none_or(ldap)
@@ -478,10 +511,11 @@ fn unused(p: &mut Problems, raw: &Raw) {
             .help(format!("add directory = \"{}\" to a [[listen]]", name.value));
         }
     }
-    let rpc = raw
-        .listeners
-        .iter()
-        .any(|listen| listen.service.is_some() || listen.protocol.as_ref().is_some_and(|at| calls(at.value)));
+    let rpc = raw.listeners.iter().any(|listen| {
+        listen.service.is_some()
+            || listen.protocol.as_ref().is_some_and(|at| calls(at.value))
+            || listen.radius.backends().any(|one| one.service.is_some())
+    });
     if let (false, false, Some((name, _))) = (rpc, raw.listeners.is_empty(), raw.services.first()) {
         p.warning(&name.place, "no listener serves the services")
             .help("add [[listen]] protocol = \"rpc\" address = \"unix:/run/usherd/rpc.sock\"");

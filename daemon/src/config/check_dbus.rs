@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::check_proxy;
 use super::diagnostic::Problems;
 use super::plan::{self, Bus, BusAddress};
 use super::raw::{Listen, Protocol, Raw};
@@ -30,6 +31,7 @@ pub(super) fn buses(p: &mut Problems, raw: &Raw) -> Vec<Arc<Bus>> {
             continue;
         }
         refuse_settings(p, listen);
+        check_proxy::listener(p, listen, Protocol::Dbus, None);
         if let Some(address) = &listen.address {
             p.error(&address.place, "a dbus listener has a `bus` or an `address`")
                 .label("it listens here")

@@ -14,6 +14,10 @@ use super::plan::{self, Identity, LocalFile, Target, UpstreamTls};
 use super::raw::{self, StartTls};
 use super::values::{self, Scheme, ServerPlace};
 
+/// Connections for binds to one server at most, and where RADIUS asks.
+const BINDS_MAX: usize = 64;
+const RADIUS_BINDS_MAX: usize = 256;
+
 /// All directories.
 pub(super) fn directories(
     p: &mut Problems,
@@ -30,6 +34,45 @@ pub(super) fn directories(
     plans
 }
 
+/// Clients of RADIUS are patient for some seconds, and a slow directory is no reason to keep them waiting: where they are let
+/// in by binds, more of those go on at once unless a bound is written.
+pub(super) fn more_binds(
+    raw: &[(At<String>, raw::Directory)],
+    listeners: &[Arc<plan::Listener>],
+    plans: &mut Named<plan::Directory>,
+) {
+    let asked = listeners.iter().filter_map(|listener| match &listener.face {
+        plan::Face::Radius(radius) => Some(&radius.targets),
+        _ => None,
+    });
+    for target in asked.flatten() {
+        let plan::Behind::Directory(name) = target else {
+            continue;
+        };
+        let written = raw.iter().find(|(other, _)| other.value == *name);
+        let (Some((_, written)), Some(plan)) = (written, plans.get_mut(name)) else {
+            continue;
+        };
+        let tiers = written.tiers.iter().map(|tier| &tier.servers);
+        let rows: Vec<_> = if written.tiers.is_empty() {
+            vec![&written.servers]
+        } else {
+            tiers.collect()
+        };
+        let plan = Arc::make_mut(plan);
+        for (tier, row) in plan.tiers.iter_mut().zip(rows) {
+            for (server, _) in tier
+                .servers
+                .iter_mut()
+                .zip(row)
+                .filter(|(_, raw)| raw.bind_connections_max.is_none())
+            {
+                Arc::make_mut(server).bind_connections_max = RADIUS_BINDS_MAX;
+            }
+        }
+    }
+}
+
 fn check_directory(
     p: &mut Problems,
     name: &At<String>,
@@ -41,12 +84,14 @@ fn check_directory(
     }
     let bind = check_bind(p, &raw.place, &raw.bind, folder);
     let tiers = tiers(p, name, raw, folder);
+    let tracking = raw.session_tracking.as_ref().is_some_and(|at| at.value);
     let identity = identity(p, raw);
     Some(plan::Directory {
         name: name.value.clone(),
         base: raw.base.as_ref().map(|at| at.value.clone()),
         identity,
         bind: bind?,
+        session_tracking: tracking.then(super::check_nss::hostname),
         limits: raw.limits.clone(),
         tiers: tiers?,
     })
@@ -203,9 +248,10 @@ fn check_upstream(
         weight: raw.weight.as_ref().map_or(1, |at| u32::try_from(at.value).unwrap_or(1)),
         connections,
         connections_max,
-        bind_connections_max: count(&raw.bind_connections_max, 64),
+        bind_connections_max: count(&raw.bind_connections_max, BINDS_MAX),
         pending_max: count(&raw.pending_max, 0),
         connection_pending_max: count(&raw.connection_pending_max, 0),
+        proxy_protocol: raw.proxy_protocol.as_ref().map(|at| at.value),
         bind: bind?,
     })
 }
@@ -230,6 +276,7 @@ fn local(
             "connection_pending_max",
             raw.connection_pending_max.as_ref().map(|at| &at.place),
         ),
+        ("proxy_protocol", raw.proxy_protocol.as_ref().map(|at| &at.place)),
         ("bind_dn", raw.bind.dn.as_ref().map(|at| &at.place)),
         (
             "bind_password_file",
@@ -341,6 +388,11 @@ fn remote(
         ServerPlace::Unix(path) => {
             if let Some(tls) = &raw.tls {
                 p.error(&tls.place, "`tls` has no meaning on a unix socket")
+                    .help("remove it");
+            }
+            if let Some(written) = &raw.proxy_protocol {
+                p.error(&written.place, "`proxy_protocol` has no meaning on a unix socket")
+                    .label("a header is written to servers over TCP only")
                     .help("remove it");
             }
             return Some(Target::Unix(folder.path(&path.display().to_string())));

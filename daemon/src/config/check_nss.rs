@@ -89,7 +89,7 @@ fn bases(p: &mut Problems, raw: &Raw, listen: &Listen, directory: &str) -> Optio
     base.map(|base| vec![base.value.clone()])
 }
 
-fn names_of_bases(p: &mut Problems, written: &At<Vec<At<String>>>) -> Option<Vec<String>> {
+pub(super) fn names_of_bases(p: &mut Problems, written: &At<Vec<At<String>>>) -> Option<Vec<String>> {
     if written.value.is_empty() {
         p.error(&written.place, "`base` is empty")
             .help("write [\"dc=example,dc=com\"], or leave it out");
@@ -305,6 +305,6 @@ fn check_place(p: &mut Problems, written: &raw_nss::Where, place: &mut nss_pam::
     }
 }
 
-fn hostname() -> String {
+pub(super) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -172,6 +172,8 @@ impl fmt::Display for Diagnostic {
 pub struct Problems {
     source: Option<Arc<Source>>,
     list: Vec<Diagnostic>,
+    /// Of files that this one names.
+    others: Vec<Diagnostic>,
     spoilt: Vec<(Place, &'static str)>,
 }
 
@@ -181,6 +183,7 @@ impl Problems {
         Problems {
             source,
             list: Vec::new(),
+            others: Vec::new(),
             spoilt: Vec::new(),
         }
     }
@@ -193,6 +196,16 @@ impl Problems {
     /// Records a warning.
     pub fn warning(&mut self, place: &Place, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Severity::Warning, place, message.into())
+    }
+
+    /// Takes over what was found in another file, or by other means.
+    pub fn take(&mut self, found: impl IntoIterator<Item = Diagnostic>) {
+        self.others.extend(found);
+    }
+
+    /// Shows no line of this file: any may hold a secret.
+    pub fn hide_lines(&mut self) {
+        self.list.iter_mut().for_each(|found| found.secret = true);
     }
 
     /// Notes that a setting of the section at `section` is written, though unusable.
@@ -216,12 +229,14 @@ impl Problems {
 
     /// Whether an error has been recorded.
     pub fn has_errors(&self) -> bool {
-        self.list.iter().any(|found| found.severity == Severity::Error)
+        let mut all = self.list.iter().chain(&self.others);
+        all.any(|found| found.severity == Severity::Error)
     }
 
-    /// Everything found, in the order of the file.
+    /// Everything found, in the order of the file; then what was found in others.
     pub fn into_list(mut self) -> Vec<Diagnostic> {
         self.list.sort_by_key(Diagnostic::order);
+        self.list.append(&mut self.others);
         self.list
     }
 
@@ -282,7 +297,9 @@ fn group(one: &Diagnostic) -> annotate_snippets::Group<'_> {
         (Place::Nowhere, Some(source)) => group = group.element(annotate_snippets::Origin::path(source.name.as_str())),
         (_, _) => {}
     }
-    if let (Place::Flag(_) | Place::Nowhere, Some(label)) = (&one.place, &one.label) {
+    if let Some(label) = &one.label
+        && (one.secret || !matches!(one.place, Place::Text(_)))
+    {
         group = group.element(Level::NOTE.message(label.as_str()));
     }
     group.elements(one.help.iter().map(|text| Level::HELP.message(text.as_str())))

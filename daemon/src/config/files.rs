@@ -78,7 +78,7 @@ pub fn verbatim(
     Some(content)
 }
 
-fn one_line(
+pub(super) fn one_line(
     p: &mut Problems,
     folder: &Folder,
     file: &At<String>,
@@ -292,7 +292,7 @@ fn private_key(p: &mut Problems, folder: &Folder, file: &At<String>) -> Option<P
     }
 }
 
-fn content(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn content(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str) -> Option<Zeroizing<Vec<u8>>> {
     let path = folder.path(&file.value);
     let mut content = Zeroizing::new(Vec::new());
     let failure = match std::fs::File::open(&path) {
@@ -308,7 +308,7 @@ fn content(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str) -> 
     None
 }
 
-fn warn_if_open(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str) {
+pub(super) fn warn_if_open(p: &mut Problems, folder: &Folder, file: &At<String>, what: &str) {
     let path = folder.path(&file.value);
     let Ok(metadata) = std::fs::metadata(&path) else { return };
     let mode = metadata.mode();

@@ -22,6 +22,14 @@ pub enum Kind {
     Listen,
     /// `tls = { … }` of a listener.
     TlsServer,
+    /// An entry of `authenticate` of a RADIUS listener.
+    Authenticate,
+    /// `groups` of an entry of `authenticate`.
+    AuthenticateGroups,
+    /// `[listen.chain.NAME]`.
+    Chain,
+    /// `mac` of a RADIUS listener.
+    Mac,
     /// `map` of a listener.
     Map,
     /// `attributes` of a `map`.
@@ -50,11 +58,25 @@ pub enum Kind {
     Feed,
     /// `sink` of a feed.
     Sink,
+    /// A clients file of RADIUS.
+    RadiusClients,
+    /// `[client.NAME]` of it.
+    RadiusClient,
+    /// A users file of RADIUS.
+    RadiusUsers,
+    /// `[user.NAME]` of it.
+    RadiusUser,
+    /// `[[entry]]` of it.
+    RadiusEntry,
+    /// `[[listen.rule]]`.
+    RadiusRule,
+    /// `accounting` of a listener.
+    Accounting,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 33] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -63,6 +85,10 @@ impl Kind {
         Kind::TlsClient,
         Kind::Listen,
         Kind::TlsServer,
+        Kind::Authenticate,
+        Kind::AuthenticateGroups,
+        Kind::Chain,
+        Kind::Mac,
         Kind::Map,
         Kind::MapAttributes,
         Kind::MapPlace,
@@ -77,6 +103,13 @@ impl Kind {
         Kind::SqlTransaction,
         Kind::Feed,
         Kind::Sink,
+        Kind::RadiusClients,
+        Kind::RadiusClient,
+        Kind::RadiusUsers,
+        Kind::RadiusUser,
+        Kind::RadiusEntry,
+        Kind::RadiusRule,
+        Kind::Accounting,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -90,6 +123,10 @@ impl Kind {
             Kind::TlsClient => "`tls` of a server",
             Kind::Listen => "[[listen]]",
             Kind::TlsServer => "`tls` of a listener",
+            Kind::Authenticate => "an entry of `authenticate`",
+            Kind::AuthenticateGroups => "`groups` of an entry of `authenticate`",
+            Kind::Chain => "[listen.chain.NAME]",
+            Kind::Mac => "`mac` of a listener",
             Kind::Map => "`map` of a listener",
             Kind::MapAttributes => "`attributes` of a `map`",
             Kind::MapPlace => "a place in a `map`",
@@ -104,6 +141,13 @@ impl Kind {
             Kind::SqlTransaction => "[service.NAME.sql.transaction.NAME]",
             Kind::Feed => "[feed.NAME]",
             Kind::Sink => "`sink` of a feed",
+            Kind::RadiusClients => "a clients file",
+            Kind::RadiusClient => "[client.NAME]",
+            Kind::RadiusUsers => "a users file",
+            Kind::RadiusUser => "[user.NAME]",
+            Kind::RadiusEntry => "[[entry]]",
+            Kind::RadiusRule => "[[listen.rule]]",
+            Kind::Accounting => "`accounting` of a listener",
         }
     }
 
@@ -118,6 +162,10 @@ impl Kind {
             Kind::TlsClient => TLS_CLIENT,
             Kind::Listen => LISTEN,
             Kind::TlsServer => TLS_SERVER,
+            Kind::Authenticate => AUTHENTICATE,
+            Kind::AuthenticateGroups => &["attribute", "base", "filter", "name", "nested", "groups_max"],
+            Kind::Chain => &["authenticate", "ask"],
+            Kind::Mac => &["chain", "format"],
             Kind::Map => MAP,
             Kind::MapAttributes => &super::raw_nss::ATTRIBUTES,
             Kind::MapPlace => &["base", "scope", "filter"],
@@ -132,7 +180,24 @@ impl Kind {
             Kind::SqlTransaction => SQL_TRANSACTION,
             Kind::Feed => FEED,
             Kind::Sink => SINK,
+            Kind::RadiusClients => &["client"],
+            Kind::RadiusClient => RADIUS_CLIENT,
+            Kind::RadiusUsers => &["user", "entry"],
+            Kind::RadiusUser => RADIUS_USER,
+            Kind::RadiusEntry => RADIUS_ENTRY,
+            Kind::RadiusRule => RADIUS_RULE,
+            Kind::Accounting => ACCOUNTING,
         }
+    }
+
+    /// Whether it is a whole file.
+    pub fn is_file(self) -> bool {
+        matches!(self, Kind::Root | Kind::RadiusClients | Kind::RadiusUsers)
+    }
+
+    /// Whether it is of a file that may hold secrets.
+    pub fn holds_secrets(self) -> bool {
+        matches!(self, Kind::RadiusClient | Kind::RadiusUser | Kind::RadiusEntry)
     }
 
     /// Settings of the design that this version does not have: refused by name, with what to do instead.
@@ -142,10 +207,6 @@ impl Kind {
                 "connections for binds are opened on demand; bound them with `bind_connections_max`"
             }
             (Kind::Upstream, "srv") => "servers are named one by one, with `url`",
-            (Kind::Listen, "proxy_protocol") => "the PROXY protocol is to come",
-            (Kind::Listen, "clients_file" | "authenticate" | "require_message_authenticator" | "limit_proxy_state") => {
-                "RADIUS is to come"
-            }
             (Kind::Service, "offer") => "services are not offered to other machines yet; remove it",
             (Kind::Service, "direct_reply") => {
                 "nothing need be set: whoever calls with a descriptor is answered there, where the helper takes it"
@@ -199,6 +260,7 @@ const DIRECTORY: &[&str] = &[
     "filter_depth_max",
     "whoami_cache",
     "allow_unauthenticated_bind",
+    "session_tracking",
     "pinned_max",
 ];
 const TIER: &[&str] = &["policy", "server"];
@@ -220,6 +282,7 @@ const UPSTREAM: &[&str] = &[
     "connection_pending_max",
     "starttls",
     "tls",
+    "proxy_protocol",
     "bind_dn",
     "bind_password_file",
 ];
@@ -230,6 +293,8 @@ const LISTEN: &[&str] = &[
     "directory",
     "tls",
     "starttls",
+    "proxy_protocol",
+    "proxy_from",
     "mode",
     "partial_timeout",
     "write_timeout",
@@ -246,6 +311,39 @@ const LISTEN: &[&str] = &[
     "map",
     "answer_bytes_max",
     "password_prohibited",
+    "answer",
+    "clients_file",
+    "dictionary_files",
+    "authenticate",
+    "ask",
+    "chain",
+    "mac",
+    "rule",
+    "request_timeout",
+    "patience",
+    "reject_delay",
+    "rejects_delayed_max",
+    "cleanup_delay",
+    "requests_max",
+    "duplicates_bytes_max",
+    "receive_buffer_bytes",
+    "accounting",
+];
+const AUTHENTICATE: &[&str] = &[
+    "name",
+    "directory",
+    "service",
+    "users_file",
+    "base",
+    "user",
+    "check",
+    "password_attribute",
+    "nt_attribute",
+    "groups",
+    "reply",
+    "form",
+    "pam_service",
+    "unavailable",
 ];
 const MAP: &[&str] = &[
     "schema",
@@ -398,4 +496,72 @@ pub(super) const SINK: &[&str] = &[
     "handshake_timeout",
     "deliver_timeout",
     "grace",
+];
+const RADIUS_CLIENT: &[&str] = &[
+    "address",
+    "secret_file",
+    "secret",
+    "require_message_authenticator",
+    "limit_proxy_state",
+    "rate",
+    "burst",
+    "tags",
+    "coa",
+];
+const RADIUS_USER: &[&str] = &[
+    "password",
+    "password_file",
+    "nt_hash",
+    "check",
+    "reply",
+    "groups",
+    "disabled",
+    "accept_without_password",
+    "fall_through",
+];
+const RADIUS_ENTRY: &[&str] = &[
+    "user",
+    "password",
+    "password_file",
+    "nt_hash",
+    "check",
+    "reply",
+    "groups",
+    "disabled",
+    "accept_without_password",
+    "fall_through",
+];
+const RADIUS_RULE: &[&str] = &[
+    "name",
+    "client",
+    "tag",
+    "user",
+    "group",
+    "not_group",
+    "time",
+    "match",
+    "not",
+    "authenticate",
+    "reject",
+    "set",
+    "remove",
+    "continue",
+];
+const ACCOUNTING: &[&str] = &[
+    "file",
+    "format",
+    "sync",
+    "rotate_bytes",
+    "rotate_every",
+    "keep",
+    "mode",
+    "service",
+    "statement",
+    "parameters",
+    "concurrency",
+    "timeout",
+    "queue_max",
+    "spool",
+    "spool_max_bytes",
+    "spool_after",
 ];

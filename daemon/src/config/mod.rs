@@ -10,6 +10,7 @@ mod check_directory;
 mod check_feed;
 mod check_nss;
 mod check_process;
+mod check_proxy;
 mod check_rpc;
 mod check_service;
 mod check_sink;
@@ -24,6 +25,7 @@ pub mod one_line;
 pub mod plan;
 mod plan_feed;
 mod plan_service;
+pub mod radius;
 pub mod raw;
 pub mod raw_feed;
 pub mod raw_nss;
@@ -32,7 +34,7 @@ mod raw_sink;
 mod reader;
 pub mod run_dir;
 mod sql;
-mod suggest;
+pub mod suggest;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -100,25 +102,26 @@ pub fn from_text(text: &str, origin: &Path) -> Result<(Plan, Vec<Diagnostic>), V
     let mut problems = Problems::new(Some(Arc::new(source)));
     let (table, broken) = DeTable::parse_recoverable(text);
     let raw = raw::read(&mut problems, table.get_ref());
-    if let Some(first) = broken
-        .iter()
-        .filter_map(|error| error.span())
-        .map(|span| span.start)
-        .min()
-    {
-        problems.keep_before(first);
-    }
-    for error in &broken {
-        let place = error.span().map_or(Place::Nowhere, Place::Text);
-        problems.error(&place, format!("this is not TOML: {}", error.message()));
-    }
-    if !broken.is_empty() {
+    if !is_toml(&mut problems, &broken) {
         return Err(problems.into_list());
     }
     match finish(&mut problems, &raw, origin.parent().unwrap_or(Path::new(""))) {
         Some(plan) => Ok((plan, problems.into_list())),
         None => Err(problems.into_list()),
     }
+}
+
+/// Records where a text is no TOML. What stands behind the first such place may have been misread, and is not told.
+fn is_toml(problems: &mut Problems, broken: &[toml::de::Error]) -> bool {
+    let spans = broken.iter().filter_map(toml::de::Error::span);
+    if let Some(first) = spans.map(|span| span.start).min() {
+        problems.keep_before(first);
+    }
+    for error in broken {
+        let place = error.span().map_or(Place::Nowhere, Place::Text);
+        problems.error(&place, format!("this is not TOML: {}", error.message()));
+    }
+    broken.is_empty()
 }
 
 fn finish(problems: &mut Problems, raw: &raw::Raw, folder: &Path) -> Option<Plan> {

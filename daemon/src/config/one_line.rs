@@ -2,17 +2,21 @@
 //!
 //! They have no admin address unless one is given, and their control socket stands in a private run-time folder.
 
+mod radius;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use super::diagnostic::{At, Diagnostic, Place, Problems};
-use super::plan::{Identity, Plan, Transport};
+use super::plan::{self, Identity, Plan, Transport};
 use super::raw::{self, Raw, StartTls};
 use super::{files, limits, raw_feed, run_dir};
 use engine::core::policy::Kind as Policy;
 use engine::feed::settings::Profile;
 use wire::ldap::grammar::Scope;
+
+pub use radius::{Radius, radius};
 
 /// The name of the directory that a one-line balancer makes.
 pub const DIRECTORY: &str = "ldap";
@@ -139,6 +143,24 @@ pub fn service(args: &Service) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic
         listeners: listen.iter().map(|address| rpc_listener(args, address)).collect(),
     };
     finish(problems, &raw, args.control.is_some())
+}
+
+/// A listener that has sockets for datagrams, with every setting of others at its default.
+pub fn datagrams(address: plan::Address, face: plan::Face) -> plan::Listener {
+    plan::Listener {
+        address,
+        nth: 0,
+        face,
+        tls: None,
+        tls_first: false,
+        proxy: None,
+        partial_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(10),
+        idle_timeout: None,
+        outbox_bytes_max: 1 << 20,
+        turn_messages_max: 32,
+        clients_max: None,
+    }
 }
 
 /// What `usherd feed run` was told; where nothing was said, the defaults of `[feed.NAME]` hold.
@@ -367,6 +389,7 @@ fn directory(args: &Ldap) -> raw::Directory {
         policy: args.policy.map(|policy| At::new(policy, Place::Flag("--policy"))),
         servers: args.server.iter().map(server).collect(),
         tiers: Vec::new(),
+        session_tracking: None,
         limits: limits::defaults(),
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use engine::core::policy::Kind as Policy;
 use engine::directory::Writing;
+use engine::radius::clients::Network;
+use wire::proxy_header::{Accepted, Version};
 use zeroize::Zeroizing;
 
 use super::files::Stamp;
@@ -67,6 +69,8 @@ pub struct Directory {
     pub identity: Identity,
     /// The daemon's own bind to each server: proxied operations and probes run under it.
     pub bind: Option<Bind>,
+    /// Our name in the session tracking control that each operation of a client carries; none: there is no such control.
+    pub session_tracking: Option<String>,
     /// How the shared connections grow and queue, and how long things may take.
     pub limits: DirectoryLimits,
     /// Tried in order: a tier is used while one of its servers is up.
@@ -164,6 +168,8 @@ pub struct Upstream {
     pub pending_max: usize,
     /// Pending operations on one connection; 0: no limit.
     pub connection_pending_max: usize,
+    /// Which PROXY header a connection to it begins with; none: no header.
+    pub proxy_protocol: Option<Version>,
     /// The daemon's own bind to this server, where it differs from the directory's.
     pub bind: Option<Bind>,
 }
@@ -270,7 +276,9 @@ pub struct Listener {
     pub tls: Option<TlsServer>,
     /// TLS from the first byte (`ldaps`).
     pub tls_first: bool,
-    /// A partial request or an unfinished handshake held for so long closes the client, 10 s.
+    /// PROXY headers of its connections, each of which begins with one; none: no connection does.
+    pub proxy: Option<Arc<ProxyHeaders>>,
+    /// A partial request, a missing header or an unfinished handshake held for so long closes the client, 10 s.
     pub partial_timeout: Duration,
     /// A write that makes no progress for so long closes the client, 10 s.
     pub write_timeout: Duration,
@@ -284,6 +292,26 @@ pub struct Listener {
     pub clients_max: Option<usize>,
 }
 
+/// Which PROXY headers a listener takes, and whose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxyHeaders {
+    /// Which versions.
+    pub accepted: Accepted,
+    /// Who is believed; never empty. Everybody else is refused.
+    pub from: Vec<Network>,
+}
+
+impl ProxyHeaders {
+    /// Whether who connects from there is believed. A peer without an address is not.
+    pub fn trust(&self, peer: Option<SocketAddr>) -> bool {
+        peer.is_some_and(|peer| {
+            self.from
+                .iter()
+                .any(|network| network.contains(peer.ip().to_canonical()))
+        })
+    }
+}
+
 /// A listener's address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
@@ -291,6 +319,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A unix socket, made with the given mode (0o666 for ldapi unless set).
     Unix(PathBuf, u32),
+    /// UDP; port 0 as for TCP.
+    Udp(SocketAddr),
 }
 
 /// Who answers a listener that can have either.
@@ -336,7 +366,41 @@ pub enum Face {
         /// How.
         answers: Arc<engine::session::saslauthd::Answers>,
     },
+    /// RADIUS over UDP.
+    Radius(Arc<Radius>),
 }
+
+/// A RADIUS listener: what its requests are decided by, and who is asked.
+#[derive(Debug)]
+pub struct Radius {
+    /// Read once, for all workers.
+    pub plan: Arc<engine::session::radius::plan::Plan>,
+    /// What its back ends call a pool, by index.
+    pub targets: Vec<Behind>,
+    /// Where accounting records go; none: they are acknowledged and thrown away.
+    pub accounting: Option<crate::accounting::plan::Settings>,
+    /// Of each socket, as far as the system allows.
+    pub receive_buffer_bytes: usize,
+}
+
+impl Radius {
+    /// The first directory that is asked.
+    pub fn directory(&self) -> Option<&str> {
+        self.targets.iter().find_map(|target| match target {
+            Behind::Directory(name) => Some(name.as_str()),
+            Behind::Service(_) => None,
+        })
+    }
+}
+
+impl PartialEq for Radius {
+    /// What was read anew is another: its files may differ.
+    fn eq(&self, other: &Radius) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Radius {}
 
 /// A bus on which the services are offered.
 #[derive(Clone, Debug, PartialEq, Eq)]

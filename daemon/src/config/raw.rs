@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use engine::core::policy::Kind as Policy;
 use toml::de::DeTable;
+use wire::proxy_header::{Accepted, Version};
 
 use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
 use super::plan::{ClientCert, DirectoryLimits, Identity};
+use super::radius::raw::{self as raw_radius, Radius};
 use super::raw_feed;
 use super::raw_service;
 pub use super::raw_service::{Helper, Service};
@@ -83,6 +85,8 @@ pub struct Directory {
     pub servers: Vec<Upstream>,
     /// `[[directory.NAME.tier]]`.
     pub tiers: Vec<Tier>,
+    /// Whether servers are told of clients by a control.
+    pub session_tracking: Option<At<bool>>,
     /// Defaults where nothing is written.
     pub limits: DirectoryLimits,
 }
@@ -153,6 +157,8 @@ pub struct Upstream {
     pub starttls: Option<At<StartTls>>,
     /// `tls`.
     pub tls: Option<TlsClient>,
+    /// See `plan::Upstream`.
+    pub proxy_protocol: Option<At<Version>>,
     /// The daemon's own bind to this server.
     pub bind: Bind,
 }
@@ -189,6 +195,8 @@ pub enum Protocol {
     Nslcd,
     /// Cyrus SASL's.
     Saslauthd,
+    /// RADIUS over UDP.
+    Radius,
 }
 
 /// `[[listen]]`.
@@ -206,6 +214,10 @@ pub struct Listen {
     pub tls: Option<TlsServer>,
     /// Whether StartTLS is offered.
     pub starttls: Option<At<bool>>,
+    /// See `plan::ProxyHeaders`.
+    pub proxy_protocol: Option<At<Accepted>>,
+    /// See `plan::ProxyHeaders`.
+    pub proxy_from: Option<At<Vec<At<String>>>>,
     /// Mode of a unix socket.
     pub mode: Option<At<u32>>,
     /// See `plan::Listener`.
@@ -238,6 +250,8 @@ pub struct Listen {
     pub answer_bytes_max: Option<At<usize>>,
     /// See `nss_pam::Settings`.
     pub password_prohibited: Option<At<String>>,
+    /// What only RADIUS has.
+    pub radius: Box<Radius>,
 }
 
 impl Listen {
@@ -250,6 +264,8 @@ impl Listen {
             directory: None,
             tls: None,
             starttls: None,
+            proxy_protocol: None,
+            proxy_from: None,
             mode: None,
             partial_timeout: None,
             write_timeout: None,
@@ -266,6 +282,7 @@ impl Listen {
             map: None,
             answer_bytes_max: None,
             password_prohibited: None,
+            radius: Box::default(),
         }
     }
 }
@@ -299,6 +316,16 @@ pub const IDENTITIES: [(&str, Identity); 2] = [("proxied", Identity::Proxied), (
 
 /// The words of `starttls` towards a server.
 pub const STARTTLS: [(&str, StartTls); 2] = [("required", StartTls::Required), ("tried", StartTls::Tried)];
+
+/// The words of `proxy_protocol` towards a server.
+const PROXY_VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
+
+/// The words of `proxy_protocol` of a listener.
+const PROXY_ACCEPTED: [(&str, Accepted); 3] = [
+    ("v1", Accepted::Only(Version::V1)),
+    ("v2", Accepted::Only(Version::V2)),
+    ("any", Accepted::Any),
+];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -364,6 +391,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         servers: servers.into_iter().map(|section| read_upstream(p, section)).collect(),
         tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
         tls: tls.map(|section| read_tls_client(p, section)),
+        session_tracking: section.boolean(p, "session_tracking"),
         limits: limits::read(p, &mut section),
     };
     section.finish(p);
@@ -411,6 +439,7 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
         connection_pending_max: section.count(p, "connection_pending_max", 0, 1_000_000),
         starttls: section.choice(p, "starttls", &STARTTLS, &[]),
         tls: tls.map(|section| read_tls_client(p, section)),
+        proxy_protocol: section.choice(p, "proxy_protocol", &PROXY_VERSIONS, &[]),
         bind: read_bind(p, &mut section),
     };
     section.finish(p);
@@ -432,15 +461,16 @@ pub(super) fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> Tls
 }
 
 fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
-    const PROTOCOLS: [(&str, Protocol); 6] = [
+    const PROTOCOLS: [(&str, Protocol); 7] = [
         ("ldap", Protocol::Ldap),
         ("ldaps", Protocol::Ldaps),
         ("rpc", Protocol::Rpc),
         ("dbus", Protocol::Dbus),
         ("nslcd", Protocol::Nslcd),
         ("saslauthd", Protocol::Saslauthd),
+        ("radius", Protocol::Radius),
     ];
-    const LATER: [&str; 4] = ["radius", "radsec", "nss-pam", "http"];
+    const LATER: [&str; 3] = ["radsec", "nss-pam", "http"];
     let tls = section.section(p, "tls", Kind::TlsServer);
     let map = section.section(p, "map", Kind::Map);
     let listen = Listen {
@@ -450,6 +480,8 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         directory: section.string(p, "directory"),
         tls: tls.map(|section| read_tls_server(p, section)),
         starttls: section.boolean(p, "starttls"),
+        proxy_protocol: section.choice(p, "proxy_protocol", &PROXY_ACCEPTED, &[]),
+        proxy_from: section.strings(p, "proxy_from"),
         mode: section.mode(p, "mode"),
         partial_timeout: section.duration(p, "partial_timeout", 10 * MILLISECOND, HOUR),
         write_timeout: section.duration(p, "write_timeout", 10 * MILLISECOND, HOUR),
@@ -466,6 +498,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         map: map.map(|section| super::raw_nss::read(p, section)),
         answer_bytes_max: section.size(p, "answer_bytes_max", 4096, GIB),
         password_prohibited: section.string(p, "password_prohibited"),
+        radius: Box::new(raw_radius::read(p, &mut section)),
     };
     section.finish(p);
     listen

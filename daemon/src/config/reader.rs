@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
+use zeroize::Zeroizing;
 
 use super::diagnostic::{At, Diagnostic, Place, Problems};
 use super::keys::Kind;
@@ -25,7 +26,7 @@ pub struct Section<'t> {
     asked: Vec<&'static str>,
 }
 
-type Value<'t> = &'t Spanned<DeValue<'t>>;
+pub(super) type Value<'t> = &'t Spanned<DeValue<'t>>;
 
 impl<'t> Section<'t> {
     /// A section of a kind, called `title` in messages.
@@ -44,6 +45,13 @@ impl<'t> Section<'t> {
         self.table.contains_key(key)
     }
 
+    /// Whether a setting is written, as a text.
+    pub fn is_text(&self, key: &str) -> bool {
+        self.table
+            .get(key)
+            .is_some_and(|value| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
     /// The place of a setting's value, or of the section where it is not written.
     pub fn place_of(&self, key: &str) -> Place {
         self.table.get(key).map_or_else(|| self.place.clone(), place)
@@ -56,6 +64,25 @@ impl<'t> Section<'t> {
             DeValue::String(text) => Some(At::new(text.to_string(), place(value))),
             other => self.wrong(p, key, value, "text in quotes", &quoted(other)),
         }
+    }
+
+    /// Text that is not for showing, whatever is wrong with it.
+    pub fn secret(&mut self, p: &mut Problems, key: &'static str) -> Option<At<Zeroizing<String>>> {
+        let value = self.ask(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(At::new(Zeroizing::new(text.to_string()), place(value))),
+            _ => {
+                let message = format!("`{key}` in {} must be text in quotes", self.title);
+                self.fail(p, key, &place(value), message);
+                None
+            }
+        }
+    }
+
+    /// A value that its own reader takes apart, and its place.
+    pub(super) fn value(&mut self, key: &'static str) -> Option<(Value<'t>, Place)> {
+        let value = self.ask(key)?;
+        Some((value, place(value)))
     }
 
     /// `true` or `false`.
@@ -276,6 +303,7 @@ impl<'t> Section<'t> {
         let Some(value) = self.ask(key) else { return Vec::new() };
         let help = match kind {
             Kind::Upstream => format!("write {key} = [{{ url = \"ldap://…\" }}]"),
+            Kind::Authenticate => format!("write {key} = {{ … }}, or [{{ … }}, {{ … }}]"),
             _ => format!("write [[{}]] above each", self.path_of(key)),
         };
         let DeValue::Array(items) = value.get_ref() else {
@@ -294,6 +322,14 @@ impl<'t> Section<'t> {
             }
         }
         sections
+    }
+
+    /// One table, or a list of them: `authenticate = { … }`, or `authenticate = [{ … }, { … }]`.
+    pub fn one_or_more(&mut self, p: &mut Problems, key: &'static str, kind: Kind) -> Vec<Section<'t>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Table(_)) => self.section(p, key, kind).into_iter().collect(),
+            _ => self.sections(p, key, kind),
+        }
     }
 
     /// Named tables: `[directory.NAME]`.
@@ -347,7 +383,8 @@ impl<'t> Section<'t> {
                 .help(instead);
             return;
         }
-        if name.contains("password") || name.contains("secret") || name == "credentials" {
+        let is_secret = name.contains("password") || name.contains("secret") || name == "credentials";
+        if is_secret && !self.kind.holds_secrets() {
             let problem = p.error(
                 &at,
                 format!("`{name}` in {}: a secret does not stand in this file", self.title),
@@ -422,7 +459,7 @@ impl<'t> Section<'t> {
 
     fn path_of(&self, key: &str) -> String {
         let inner = self.title.trim_matches(['[', ']']);
-        if self.kind == Kind::Root {
+        if self.kind.is_file() {
             key.to_owned()
         } else {
             format!("{inner}.{key}")
@@ -433,7 +470,9 @@ impl<'t> Section<'t> {
         match kind {
             Kind::Server => "[server]".into(),
             Kind::Listen => "[[listen]]".into(),
+            Kind::RadiusEntry => "[[entry]]".into(),
             Kind::Sql => format!("[{}]", self.path_of(key)),
+            Kind::RadiusRule => format!("[[{}]]", self.path_of(key)),
             Kind::Tier => format!("[[{}]]", self.path_of(key)),
             Kind::Upstream => format!("a server of {}", self.title),
             _ => format!("`{key}` of {}", self.title),
@@ -442,11 +481,11 @@ impl<'t> Section<'t> {
 }
 
 /// The place of a value.
-fn place(value: Value<'_>) -> Place {
+pub(super) fn place(value: Value<'_>) -> Place {
     Place::Text(value.span())
 }
 
-fn integer(number: &DeInteger<'_>) -> Option<i64> {
+pub(super) fn integer(number: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 

@@ -86,7 +86,8 @@ impl Calls {
             ));
         };
         let _counted = Counted::new(&self.open);
-        let key = self.state.keys.fetch_add(1, Ordering::Relaxed);
+        // Keys with the highest bit are those of accounting.
+        let key = self.state.keys.fetch_add(1, Ordering::Relaxed) & (u32::MAX >> 1);
         let (answer, answered) = oneshot::channel();
         let call = RemoteCall {
             key,

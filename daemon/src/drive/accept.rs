@@ -1,67 +1,51 @@
 //! Clients that have been let in.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::Drive;
 use super::ask::AskClient;
 use super::conn::{Kind, LdapClient};
+use super::preface::canonical;
 use super::rpc::RpcClient;
 use crate::config::plan::{Face, Secret};
 use crate::dbus::{Guest, Seat};
 use crate::net::listen::Accepted;
+use crate::net::preface::Preface;
 use crate::net::stream::{Raw, Stream};
 use engine::core::Drain;
 use engine::session::ldap::Session;
 
 impl Drive {
     pub(super) fn accepted(&mut self, accepted: Accepted) {
-        let Some(listener) = self.listeners.get(&accepted.listener) else {
+        let (id, peer) = (accepted.listener, accepted.peer.map(canonical));
+        if !self.is_trusted(id, peer) {
+            return self.shared.client_gone(self.number);
+        }
+        let Some(listener) = self.listeners.get(&id) else {
             return self.shared.client_gone(self.number);
         };
         if let Face::Dbus { payload_bytes_max } = listener.plan.face {
             return self.hand_to_dbus(accepted, payload_bytes_max);
         }
-        let affinity = foldhash::fast::FixedState::with_seed(0).hash_one(AffinityKey(accepted.peer));
-        let mut stream = Stream::new(accepted.raw);
-        let tls_first = listener.plan.tls_first;
-        let begun = match (&listener.tls, tls_first) {
-            (Some(tls), true) => stream.accept_tls(std::sync::Arc::clone(tls)).is_ok(),
-            (_, tls_first) => !tls_first,
-        };
-        let kind = match (&listener.plan.face, listener.pool) {
-            (Face::Ldap { .. }, Some(pool)) => Kind::Ldap(LdapClient {
-                session: Session::new(tls_first),
-                listener: accepted.listener,
-                pool,
-                affinity,
-                choking: Vec::new(),
-            }),
-            (Face::Rpc { token, .. }, _) => {
-                stream.receive_descriptors();
-                stream.widen(super::rpc::SEND_BUFFER_BYTES);
-                Kind::Rpc(RpcClient::new(accepted.listener, token.as_ref().map(Secret::share)))
-            }
-            (Face::Nslcd { .. } | Face::Saslauthd { .. }, Some(pool)) => {
-                let number = u64::from(self.generation) << 16 | self.number as u64;
-                let saslauthd = matches!(listener.plan.face, Face::Saslauthd { .. });
-                Kind::Ask(AskClient::new(saslauthd, accepted.listener, pool, stream.raw(), number))
-            }
-            (Face::Dbus { .. }, _) | (_, None) => return self.shared.client_gone(self.number),
-        };
         let idles = listener.plan.idle_timeout;
         let stranger = matches!(&listener.plan.face, Face::Rpc { token: Some(_), .. });
-        if !begun {
+        let Some((stream, kind, preface)) = self.begin(accepted, peer) else {
             return self.shared.client_gone(self.number);
-        }
+        };
+        let owes = stranger || preface.is_some() || stream.is_handshaking();
         let Some(conn) = self.adopt(stream, kind) else {
             return self.shared.client_gone(self.number);
         };
         let at = conn.at as usize;
-        if (tls_first || stranger)
-            && let Some(found) = self.conns.get_mut(at)
-        {
-            found.partial_since = Some(self.now);
-            self.arm_client(at);
+        if let Some(found) = self.conns.get_mut(at) {
+            found.peer = peer;
+            found.preface = preface;
+            if owes {
+                found.partial_since = Some(self.now);
+                self.arm_client(at);
+            }
         }
         if let Some(idle) = idles {
             self.arm(at, super::timers::span(idle));
@@ -78,9 +62,50 @@ impl Drive {
         }
     }
 
+    /// What a client's connection begins with: TLS at once, a header before everything, or its first message.
+    fn begin(&self, accepted: Accepted, peer: Option<SocketAddr>) -> Option<(Stream, Kind, Option<Box<Preface>>)> {
+        let listener = self.listeners.get(&accepted.listener)?;
+        let mut stream = Stream::new(accepted.raw);
+        let tls_first = listener.plan.tls_first;
+        let tls = match &listener.tls {
+            Some(tls) if tls_first => Some(Arc::clone(tls)),
+            _ if tls_first => return None,
+            _ => None,
+        };
+        let preface = match (&listener.plan.proxy, tls) {
+            (Some(headers), tls) => Some(Box::new(Preface::new(headers.accepted, tls))),
+            (None, Some(tls)) => {
+                stream.accept_tls(tls).ok()?;
+                None
+            }
+            (None, None) => None,
+        };
+        let kind = match (&listener.plan.face, listener.pool) {
+            (Face::Ldap { .. }, Some(pool)) => Kind::Ldap(LdapClient {
+                session: Session::new(tls_first),
+                listener: accepted.listener,
+                pool,
+                affinity: affinity(peer),
+                choking: Vec::new(),
+            }),
+            (Face::Rpc { token, .. }, _) => {
+                stream.receive_descriptors();
+                stream.widen(super::rpc::SEND_BUFFER_BYTES);
+                Kind::Rpc(RpcClient::new(accepted.listener, token.as_ref().map(Secret::share)))
+            }
+            (Face::Nslcd { .. } | Face::Saslauthd { .. }, Some(pool)) => {
+                let number = u64::from(self.generation) << 16 | self.number as u64;
+                let saslauthd = matches!(listener.plan.face, Face::Saslauthd { .. });
+                Kind::Ask(AskClient::new(saslauthd, accepted.listener, pool, stream.raw(), number))
+            }
+            (Face::Dbus { .. } | Face::Radius(_), _) | (_, None) => return None,
+        };
+        Some((stream, kind, preface))
+    }
+
     /// Another thread speaks D-Bus; the client counts as ours until it has left.
     fn hand_to_dbus(&self, accepted: Accepted, payload_bytes_max: usize) {
-        let seat = Seat::new(std::sync::Arc::clone(&self.shared), self.number);
+        let seat = Seat::new(Arc::clone(&self.shared), self.number);
         if let Raw::Unix(stream) = accepted.raw {
             self.shared.door.admit(Guest {
                 stream: stream.into(),
@@ -93,6 +118,10 @@ impl Drive {
     /// Tells a client that its connection ends, and ends it.
     pub(super) fn say_goodbye(&mut self, at: usize, why: &str) {
         let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.preface.is_some() {
+            // Whoever it is for has not come yet, and where TLS follows nothing may be said in clear.
+            return self.close(at);
+        }
         match &mut conn.kind {
             Kind::Ldap(client) => {
                 let code = wire::ldap::result::code::UNAVAILABLE;
@@ -110,6 +139,7 @@ impl Drive {
     /// Drains the whole worker.
     pub(super) fn drain(&mut self, level: Drain) {
         self.draining = Some(self.draining.map_or(level, |before| before.max(level)));
+        self.drain_radius();
         let clients: Vec<usize> = self
             .conns
             .iter()
@@ -144,6 +174,9 @@ impl Drive {
     /// Gentle: a client at rest is told and closed, another when its last operation has ended.
     pub(super) fn drain_client(&mut self, at: usize, level: Drain) {
         let Some(conn) = self.conns.get_mut(at) else { return };
+        if conn.preface.is_some() {
+            return self.close(at);
+        }
         match &mut conn.kind {
             Kind::Ldap(client) => {
                 let next = client.session.drain(level, conn.stream.outbox(&mut self.spares));
@@ -167,12 +200,7 @@ impl Drive {
     }
 }
 
-/// A client's address without its port; unix clients are all alike.
-#[derive(Clone, Copy)]
-struct AffinityKey(Option<std::net::SocketAddr>);
-
-impl Hash for AffinityKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.map(|address| address.ip()).hash(state);
-    }
+/// Key for `by-hash`: a client's address without its port; unix clients are all alike.
+pub(super) fn affinity(peer: Option<SocketAddr>) -> u64 {
+    foldhash::fast::FixedState::with_seed(0).hash_one(peer.map(|peer| peer.ip()))
 }

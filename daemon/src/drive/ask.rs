@@ -158,6 +158,18 @@ fn peer_uid(raw: &Raw) -> Option<u32> {
     }
 }
 
+/// What the last message for a question says.
+pub(super) fn end_of<'e>(env: &Envelope<'e>) -> Event<'e> {
+    let end = result::read_result(env.op).map(|result| {
+        Event::Done(Final {
+            code: result.code,
+            diagnostic: result.diagnostic,
+            controls: env.controls,
+        })
+    });
+    end.unwrap_or(Event::Failed)
+}
+
 impl Drive {
     pub(super) fn ask_readable(&mut self, at: usize) {
         let Some(conn) = self.conns.get_mut(at) else { return };
@@ -275,7 +287,7 @@ impl Drive {
         self.carry_out(index, None);
     }
 
-    fn submit_ldap_question(
+    pub(super) fn submit_ldap_question(
         &mut self,
         index: usize,
         caller: Caller,
@@ -328,14 +340,7 @@ impl Drive {
     ) {
         let id = caller.id.cast_unsigned();
         if last {
-            let end = result::read_result(env.op).map(|result| {
-                Event::Done(Final {
-                    code: result.code,
-                    diagnostic: result.diagnostic,
-                    controls: env.controls,
-                })
-            });
-            return self.question_told(caller.conn, id, &end.unwrap_or(Event::Failed));
+            return self.question_told(caller.conn, id, &end_of(env));
         }
         if env.tag != tag::SEARCH_ENTRY {
             return;

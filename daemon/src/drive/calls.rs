@@ -186,6 +186,9 @@ impl Drive {
         if caller.conn == ConnRef::ELSEWHERE {
             return self.remote_answer(caller, answer);
         }
+        if caller.conn.is_radius() {
+            return self.radius_answered(caller, answer);
+        }
         match self.caller(caller).map(|conn| &conn.kind) {
             Some(Kind::Rpc(_)) => self.rpc_answer(at, caller.id.cast_unsigned(), answer),
             Some(Kind::Ask(_)) => self.question_answered(caller, answer),

@@ -44,6 +44,9 @@ impl Drive {
             self.drain_lingering(at);
             return self.mark_dirty(at);
         }
+        if conn.preface.is_some() {
+            return self.preface_readable(at);
+        }
         match conn.kind {
             Kind::Upstream(_) if conn.is_connecting() => self.connected(at),
             Kind::Upstream(_) => self.upstream_readable(at),

@@ -1,5 +1,7 @@
 //! One connection, of a client or to a server.
 
+use std::net::SocketAddr;
+
 use engine::core::UpstreamId;
 use engine::core::time::Instant;
 use engine::core::wheel::TimerId;
@@ -8,6 +10,7 @@ use engine::upstream::ldap::Connection;
 
 use super::ask::AskClient;
 use super::rpc::RpcClient;
+use crate::net::preface::Preface;
 use crate::net::stream::Stream;
 
 /// Names a connection for good.
@@ -30,6 +33,13 @@ impl ConnRef {
         at: u32::MAX,
         generation: 1,
     };
+    /// The place of all questions of RADIUS requests, which are no connections.
+    pub const RADIUS_AT: u32 = u32::MAX - 1;
+
+    /// Whether it names such a question.
+    pub fn is_radius(self) -> bool {
+        self.at == ConnRef::RADIUS_AT
+    }
 }
 
 /// What is spoken on a connection, and by whom.
@@ -86,6 +96,13 @@ pub struct Conn {
     pub stream: Stream,
     /// What is spoken.
     pub kind: Kind,
+    /// The client's address: that of the socket's other end, or what its PROXY header says. None over unix sockets, and of
+    /// connections to servers.
+    pub peer: Option<SocketAddr>,
+    /// Where the client connected to, where a PROXY header says it.
+    pub reached: Option<SocketAddr>,
+    /// The PROXY header that it has to begin with and that has not come yet: nothing else is read, and nothing written.
+    pub preface: Option<Box<Preface>>,
     /// What was read and not taken yet: part of a message, or whole ones while it is held back.
     pub inbox: Vec<u8>,
     /// It is in the list of those with something to write.
@@ -125,6 +142,9 @@ impl Conn {
             generation,
             stream,
             kind,
+            peer: None,
+            reached: None,
+            preface: None,
             inbox: Vec::new(),
             dirty: false,
             again: false,
@@ -146,6 +166,16 @@ impl Conn {
     /// Whether it is a client's.
     pub fn is_client(&self) -> bool {
         matches!(self.kind, Kind::Ldap(_) | Kind::Rpc(_) | Kind::Ask(_))
+    }
+
+    /// The listener that it came through.
+    pub fn listener(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Ldap(client) => Some(client.listener),
+            Kind::Rpc(client) => Some(client.listener),
+            Kind::Ask(client) => Some(client.listener),
+            Kind::Upstream(_) => None,
+        }
     }
 
     /// Whether its connect has not ended.

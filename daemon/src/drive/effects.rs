@@ -1,7 +1,10 @@
 //! What pools want done is done here, for every kind of upstream.
 
+use std::io::Write as _;
+
 use engine::core::{Effect, Reason, Ticket, UpstreamId};
 use engine::session::ldap::{Next, lane};
+use wire::ldap::control;
 use wire::ldap::envelope::{self, Envelope, tag};
 
 use super::conn::{ConnRef, Kind};
@@ -106,6 +109,7 @@ impl Drive {
     ) {
         let Some(lane) = self.lane_of(to) else { return };
         self.set_control(index, caller, lane);
+        self.add_tracking(index, caller);
         if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }
@@ -117,7 +121,7 @@ impl Drive {
             };
             let out = conn.stream.outbox(&mut self.spares);
             let id = if caller.tag == tag::BIND_REQUEST {
-                let id = server.machine.send_bind(ticket, env, ask, out);
+                let id = server.machine.send_bind(ticket, env, ask, &control, out);
                 conn.stream.mark_sensitive();
                 id
             } else {
@@ -167,6 +171,39 @@ impl Drive {
         }
     }
 
+    /// Adds the session tracking control to `self.control`, where the directory has it: the client's address, our name, and
+    /// who the client is.
+    fn add_tracking(&mut self, index: usize, caller: Caller) {
+        let directory = self.pools.get_mut(index).and_then(Option::as_mut);
+        let plan = directory
+            .and_then(PoolState::directory)
+            .map(|directory| &directory.plan);
+        let Some(name) = plan.and_then(|plan| plan.session_tracking.as_deref()) else {
+            return;
+        };
+        let Some(conn) = self.conns.get(caller.conn.at as usize) else {
+            return;
+        };
+        let Kind::Ldap(client) = &conn.kind else { return };
+        if conn.generation != caller.conn.generation {
+            return;
+        }
+        let mut address = self.spares.take();
+        if let Some(peer) = conn.peer {
+            // Writing to memory does not fail.
+            let _ = write!(address, "{}", peer.ip());
+        }
+        let identity = std::str::from_utf8(client.session.authzid()).unwrap_or_default();
+        // Names end up in the logs of servers: what could break a line there is not passed on.
+        let identity = if identity.chars().any(char::is_control) {
+            ""
+        } else {
+            identity
+        };
+        control::session_tracking(&mut self.control, &address, name.as_bytes(), identity.as_bytes());
+        self.spares.give(address);
+    }
+
     /// `sent`: an upstream may have acted on it.
     pub(super) fn failed(&mut self, index: usize, ticket: Ticket, caller: Caller, reason: Reason, sent: bool) {
         let now = self.now;
@@ -181,6 +218,9 @@ impl Drive {
         }
         if caller.conn == ConnRef::FEED {
             return self.feed_failed(caller, reason);
+        }
+        if caller.conn.is_radius() {
+            return self.radius_failed(caller);
         }
         let at = caller.conn.at as usize;
         let Some(conn) = self

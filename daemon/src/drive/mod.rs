@@ -26,6 +26,8 @@ mod names;
 pub mod places;
 mod plan;
 pub mod pools;
+mod preface;
+mod radius;
 mod remote;
 mod report;
 mod rpc;
@@ -45,9 +47,12 @@ use engine::core::rng::Rng;
 use engine::core::time::{Instant, Span};
 use engine::core::wheel::Wheel;
 use engine::core::{Drain, UpstreamId};
+use engine::session::radius::RequestId;
 use mio::{Events, Poll};
 
+use crate::accounting::Handle;
 use crate::config::plan::Plan;
+use crate::net::datagram::Socket;
 use crate::net::listen::Accepted;
 use crate::net::resolve::Resolver;
 use crate::net::stream::Spares;
@@ -58,8 +63,10 @@ use conn::Conns;
 use plan::ListenerState;
 pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
-pub use remote::RemoteCall;
+pub use radius::{RadiusReport, chance};
+pub use remote::{RemoteAnswer, RemoteCall};
 pub use report::{DirectoryReport, HelperLine, ServiceReport, WorkerReport};
+pub use timers::span;
 
 /// What a worker can be given to do.
 #[derive(Debug)]
@@ -114,6 +121,44 @@ pub enum Job {
         /// Its session.
         session: u64,
     },
+    /// A radius listener's socket for this worker.
+    RadiusOpened {
+        /// The listener.
+        listener: u64,
+        /// The socket.
+        socket: Box<Socket>,
+        /// Where its accounting records are left.
+        records: Option<Handle>,
+    },
+    /// A radius listener's accounting records go elsewhere from now on.
+    RadiusRecords {
+        /// The listener.
+        listener: u64,
+        /// Where they are left; none: nowhere.
+        records: Option<Handle>,
+    },
+    /// Accounting records were written, or were not.
+    RadiusWritten {
+        /// The listener.
+        listener: u64,
+        /// Whose, and whether.
+        written: Vec<(RequestId, bool)>,
+    },
+    /// Another worker's RADIUS request asks a pool of this one.
+    RadiusAsk(Box<radius::RadiusAsk>),
+    /// What came of such a question.
+    RadiusTold(Box<radius::RadiusTold>),
+    /// A password of a RADIUS request was compared.
+    RadiusCompared {
+        /// Through which listener the request came.
+        listener: u64,
+        /// The request.
+        request: RequestId,
+        /// What came of it.
+        verdict: engine::password::Verdict,
+    },
+    /// Nobody waits for a request's questions any more.
+    RadiusCancel(radius::CanceledRequest),
     /// Drain at this level.
     Drain(Drain),
     /// End the thread.
@@ -158,6 +203,8 @@ pub struct Drive {
     feed_soon: bool,
     /// Sessions of feeds.
     feeds: feed::Sources,
+    /// RADIUS.
+    radius: radius::Radius,
     /// Connections with something to write at the end of the turn.
     dirty: Vec<usize>,
     /// Connections to be looked at in the next turn without an event.
@@ -209,6 +256,7 @@ impl Drive {
             feeding: false,
             feed_soon: false,
             feeds: feed::Sources::default(),
+            radius: radius::Radius::default(),
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
@@ -247,6 +295,7 @@ impl Drive {
         self.conns.turn();
         self.programs.turn();
         self.helpers.turn();
+        self.radius.turn();
         for pool in self.pools.iter_mut().flatten() {
             pool.pool.turn();
         }
@@ -263,12 +312,14 @@ impl Drive {
             self.contained(Some(at), |drive| drive.event(at, readable, writable, broken));
         }
         self.look_again();
+        self.look_at_radius_again();
         self.say_goodbye_to_helpers();
         if self.wake_at.is_some_and(|at| at <= self.now) {
             self.contained(None, Drive::tick);
         }
         self.feed_followers();
         self.flush_feeds();
+        self.flush_radius();
         self.flush_dirty();
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -279,7 +330,7 @@ impl Drive {
         let now = self.shared.clock.now();
         self.rest.worked(self.now, now, self.number, &self.shared);
         let mut timeout = self.wake_at.map(|at| Duration::from_micros(at.since(now).as_micros()));
-        if !self.again.is_empty() || self.feed_soon || !self.inbox.sleep() {
+        if !self.again.is_empty() || self.feed_soon || self.radius.is_restless() || !self.inbox.sleep() {
             timeout = Some(Duration::ZERO);
         }
         if let Err(error) = self.poll.poll(events, timeout)
@@ -311,6 +362,21 @@ impl Drive {
             Job::FeedAsk(ask) => self.feed_ask(*ask),
             Job::FeedOn { feed, session } => self.feed_on(feed, session),
             Job::FeedEnd { feed, session } => self.feed_end(feed, session),
+            Job::RadiusOpened {
+                listener,
+                socket,
+                records,
+            } => self.radius_opened(listener, *socket, records),
+            Job::RadiusRecords { listener, records } => self.radius_records(listener, records),
+            Job::RadiusWritten { listener, written } => self.radius_written(listener, &written),
+            Job::RadiusAsk(ask) => self.radius_asked(&ask),
+            Job::RadiusTold(told) => self.radius_hears(&told),
+            Job::RadiusCompared {
+                listener,
+                request,
+                verdict,
+            } => self.radius_compared(listener, request, verdict),
+            Job::RadiusCancel(canceled) => self.radius_hears_cancel(canceled),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }
@@ -318,6 +384,9 @@ impl Drive {
 
     fn event(&mut self, at: usize, readable: bool, writable: bool, broken: bool) {
         let Some(conn) = self.conns.get_mut(at) else {
+            if self.radius_event(at) {
+                return;
+            }
             self.program_event(at);
             return self.helper_event(at, readable, writable, broken);
         };

@@ -12,6 +12,21 @@ pub struct PlaceRef {
     generation: u32,
 }
 
+impl PlaceRef {
+    /// Place and generation, for who has two numbers to keep it in.
+    pub fn parts(self) -> (u32, u32) {
+        (u32::try_from(self.at).unwrap_or(u32::MAX), self.generation)
+    }
+
+    /// From [`PlaceRef::parts`].
+    pub fn from_parts(at: u32, generation: u32) -> PlaceRef {
+        PlaceRef {
+            at: at as usize,
+            generation,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Places<T> {

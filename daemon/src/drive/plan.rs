@@ -14,6 +14,7 @@ use wire::ldap::grammar::Limits;
 use super::Drive;
 use super::directory::{Directory, Server};
 use super::pools::{PoolState, Target};
+use super::preface::Complaints;
 use super::service::Service;
 use super::timers::span;
 use crate::config::plan::{self, Behind, Face, Identity, Listener, Plan, ServiceKind};
@@ -41,6 +42,8 @@ pub struct ListenerState {
     pub pool: Option<usize>,
     /// Largest message from a client.
     pub request_bytes_max: usize,
+    /// What was wrong with PROXY headers.
+    pub complaints: Complaints,
 }
 
 /// Which workers a directory lives on, of `workers`: all, or as many as its server with the fewest connections has.
@@ -96,6 +99,7 @@ impl Drive {
         }
         self.plan = Some(Arc::clone(plan));
         self.apply_listeners(plan);
+        self.apply_radius(plan);
         for index in 0..self.pools.len() {
             self.carry_out(index, None);
             self.forget_left(index);
@@ -179,7 +183,7 @@ impl Drive {
                     Behind::Directory(directory) => self.find_directory(directory),
                     Behind::Service(service) => self.find_service(service),
                 },
-                Face::Rpc { .. } | Face::Dbus { .. } => None,
+                Face::Rpc { .. } | Face::Dbus { .. } | Face::Radius(_) => None,
             };
             let old = listeners.remove(&id);
             let tls = match old.filter(|old| old.plan.tls == new.tls).and_then(|old| old.tls) {
@@ -202,6 +206,7 @@ impl Drive {
                 tls,
                 pool,
                 request_bytes_max,
+                complaints: Complaints::default(),
             };
             self.listeners.insert(id, state);
         }
@@ -308,9 +313,7 @@ impl Directory {
         let same_bind = self.plan.bind == plan.bind;
         for (tier, servers) in plan.tiers.iter().enumerate() {
             for new in &servers.servers {
-                let same = before.iter().position(|old| {
-                    same_bind && old.plan.name == new.name && old.plan.target == new.target && old.plan.bind == new.bind
-                });
+                let same = before.iter().position(|old| same_bind && old.is_the_same(new));
                 let server = match same.map(|at| before.swap_remove(at)) {
                     Some(old) => Server {
                         plan: Arc::clone(new),
@@ -331,6 +334,15 @@ impl Directory {
 }
 
 impl Server {
+    /// Whether its connections are what the new plan wants.
+    fn is_the_same(&self, new: &plan::Upstream) -> bool {
+        let old = &self.plan;
+        old.name == new.name
+            && old.target == new.target
+            && old.bind == new.bind
+            && old.proxy_protocol == new.proxy_protocol
+    }
+
     fn new(key: u64, plan: Arc<plan::Upstream>, tier: usize) -> Self {
         let mut server = Server {
             key,

@@ -7,6 +7,7 @@ use super::conn::Kind;
 use super::helper::figures::Figures;
 use super::helper::{Helper, Phase};
 use super::pools::{Caller, Target};
+use super::radius::RadiusReport;
 use super::service::Service;
 use crate::metrics::Counts;
 
@@ -127,6 +128,8 @@ pub struct WorkerReport {
     pub directories: Vec<DirectoryReport>,
     /// Its services.
     pub services: Vec<ServiceReport>,
+    /// Its RADIUS listeners.
+    pub radius: Vec<RadiusReport>,
     /// Panics contained.
     pub panics: u64,
 }
@@ -200,6 +203,7 @@ impl Drive {
         let mut report = WorkerReport {
             worker: self.number,
             panics: self.panics,
+            radius: self.radius_reports(),
             ..WorkerReport::default()
         };
         for (_, conn) in self.conns.iter() {

@@ -21,7 +21,11 @@ impl Drive {
     /// When something is due, at the latest.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let pools = self.pools.iter().flatten().filter_map(|state| state.pool.wake_at());
-        pools.chain(self.wheel.next()).chain(self.helpers_due).min()
+        pools
+            .chain(self.wheel.next())
+            .chain(self.helpers_due)
+            .chain(self.radius.wake_at())
+            .min()
     }
 
     /// Does what is due.
@@ -43,6 +47,7 @@ impl Drive {
         }
         self.expired = expired;
         self.watch_helpers();
+        self.tick_radius();
         for index in 0..self.pools.len() {
             if let Some(state) = self.pool(index)
                 && state.pool.wake_at().is_some_and(|at| at <= now)
@@ -149,6 +154,9 @@ impl Drive {
             return self.close(at);
         };
         let over = |since: Option<Instant>, timeout: Duration| since.is_some_and(|since| now >= since + span(timeout));
+        if conn.preface.is_some() && over(conn.partial_since, plan.partial_timeout) {
+            return self.preface_late(at);
+        }
         if over(conn.partial_since, plan.partial_timeout) || over(conn.stalled_since, plan.write_timeout) {
             tracing::debug!("a client that holds a partial request, or reads nothing, is closed");
             return self.close(at);

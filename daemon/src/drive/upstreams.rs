@@ -170,6 +170,9 @@ impl Drive {
         }
         let Some(upstream) = conn.upstream() else { return };
         upstream.connecting = false;
+        if !self.introduce(at) {
+            return self.upstream_lost(at, "it does not take the PROXY header");
+        }
         self.hello(at, |machine, bind, out| machine.connected(bind, out));
     }
 
@@ -460,6 +463,9 @@ impl Drive {
         }
         if caller.conn == ConnRef::FEED {
             return self.feed_message(caller, env, last);
+        }
+        if caller.conn.is_radius() {
+            return self.radius_replied(caller, env, last);
         }
         let Some(conn) = self
             .conns

@@ -81,6 +81,7 @@ pub fn bind(address: &Address) -> Result<Bound, String> {
                 address: Address::Tcp(at),
             })
         }
+        Address::Udp(at) => Err(format!("{at} is for datagrams, which are not accepted")),
         Address::Unix(path, mode) => {
             let listener = bind_unix(path, *mode).map_err(|error| explain(&path.display().to_string(), &error))?;
             Ok(Bound {
@@ -94,7 +95,8 @@ pub fn bind(address: &Address) -> Result<Bound, String> {
     }
 }
 
-fn explain(address: &str, error: &io::Error) -> String {
+/// What to do about it.
+pub fn explain(address: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
             format!("{address} is in use by another program; stop it, or choose another address")

@@ -1,7 +1,9 @@
 //! Sockets: what is read, what is written, and who may come in.
 
+pub mod datagram;
 pub mod listen;
 pub mod placing;
+pub mod preface;
 pub mod resolve;
 pub mod stream;
 pub mod tls;

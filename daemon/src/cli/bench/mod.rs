@@ -15,6 +15,7 @@ mod operation;
 mod pace;
 mod plan;
 mod process;
+mod radius;
 mod report;
 mod run;
 mod shared;
@@ -50,6 +51,12 @@ enum Protocol {
     /// Latency counts from when a call was sent; at a fixed --rate from when it should have been sent. Ends with 1 when
     /// a call had no answer, more than one, or a wrong one, or when nothing was answered.
     Call(Box<call::CallArgs>),
+    /// Load a RADIUS server, and check its answers
+    ///
+    /// Latency counts from when a request was sent; at a fixed --rate from when it should have been sent. Every request has a socket
+    /// and identifier of its own while it is open, and is never sent again: it is lost if its answer has not come within --timeout.
+    /// Ends with 1 when one was lost or answered wrongly, or when nothing was answered.
+    Radius(Box<radius::RadiusArgs>),
 }
 
 /// What is done over and over.
@@ -184,6 +191,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     match &args.protocol {
         Protocol::Ldap(args) => run::run(args),
         Protocol::Call(args) => call::run(args),
+        Protocol::Radius(args) => radius::run(args),
     }
 }
 

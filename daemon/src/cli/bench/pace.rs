@@ -1,5 +1,7 @@
 //! When operations are due, and what they are about: the schedule of a fixed rate, and the draws.
 
+use std::time::Duration;
+
 /// When operations are due at a fixed rate: the k-th at start + k x threads / rate, whatever has become of the others.
 /// A latency is counted from there, so that a stalled server is charged for the operations it kept from being sent.
 pub(super) struct Schedule {
@@ -64,6 +66,17 @@ impl Random {
     }
 }
 
+/// Until the next operation, `mean` apart on average: always the same, or exponentially distributed (a Poisson process).
+pub(super) fn gap(random: &mut Random, mean: Duration, poisson: bool) -> Duration {
+    if !poisson {
+        return mean;
+    }
+    // 53 bits, never 0: the logarithm is finite, at most 36.7 times the mean.
+    #[allow(clippy::cast_precision_loss)]
+    let uniform = ((random.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+    mean.mul_f64(-uniform.ln())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +113,19 @@ mod tests {
         assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
         assert_eq!(Random::new(7, 0).next(), Random::new(7, 0).next());
         assert_ne!(Random::new(7, 0).next(), Random::new(7, 1).next());
+    }
+
+    #[test]
+    fn gaps_are_even_or_as_those_of_a_poisson_process() {
+        let (mut random, mean) = (Random::new(7, 0), Duration::from_millis(1));
+        assert_eq!(gap(&mut random, mean, false), mean);
+        let gaps: Vec<f64> = (0..100_000)
+            .map(|_| gap(&mut random, mean, true).as_secs_f64() * 1000.0)
+            .collect();
+        let average = gaps.iter().sum::<f64>() / 100_000.0;
+        // Of an exponential distribution 1/e is above the mean.
+        let above = gaps.iter().filter(|gap| **gap > 1.0).count();
+        assert!((0.98..1.02).contains(&average), "{average}");
+        assert!((36_000..37_500).contains(&above), "{above}");
     }
 }

@@ -21,7 +21,7 @@ pub struct Decode {
 }
 
 /// What the authenticators of a packet say; none: without a secret, or for a reply without its request, nothing.
-struct Checked {
+pub(super) struct Checked {
     authenticator: Option<bool>,
     message_authenticator: Option<MessageAuthenticator>,
 }
@@ -68,7 +68,7 @@ impl Checked {
     }
 }
 
-fn check(packet: &Packet<'_>, secret: Option<&Secret>, request: Option<&[u8; 16]>) -> Checked {
+pub(super) fn check(packet: &Packet<'_>, secret: Option<&Secret>, request: Option<&[u8; 16]>) -> Checked {
     let code = packet.code();
     let authenticator = match (secret, request) {
         (Some(secret), None) if code.is_signed_request() => Some(packet.check_request(secret)),
@@ -95,7 +95,7 @@ fn reveal<'a>(packet: &Packet<'a>, secret: Option<&'a Secret>, request: Option<&
     })
 }
 
-fn to_text(
+pub(super) fn to_text(
     dictionary: &Dictionary,
     packet: &Packet<'_>,
     secret: Option<&Secret>,
@@ -111,7 +111,7 @@ fn to_text(
     Ok(text)
 }
 
-fn to_json(
+pub(super) fn to_json(
     dictionary: &Dictionary,
     packet: &Packet<'_>,
     secret: Option<&Secret>,

@@ -1,10 +1,18 @@
 //! `usherd radius …`: what concerns RADIUS.
 //!
 //! `decode` and `encode` read lines and write lines. A line that is wrong is told on standard error with its number, and the
-//! others go on; the exit code says whether all were right.
+//! others go on; the exit code says whether all were right. `ask`, `disconnect` and `coa` are clients: one request, sent until it
+//! is answered, its answer believed only if its authenticators are right.
 
+mod ask;
+mod change;
+pub(super) mod credentials;
 mod decode;
 mod encode;
+pub(super) mod exchange;
+pub mod run;
+mod test;
+mod trace;
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -12,11 +20,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use wire::radius::dictionary::{Fault, Source};
-use wire::radius::{Dictionary, Secret};
+use wire::radius::dictionary::Fault;
+use wire::radius::{Code, Dictionary, Secret};
 use zeroize::Zeroizing;
 
 use super::say;
+use crate::config::radius::sources;
 
 /// Longest line that is read: a packet of 4,096 octets has 8,192 hex digits, and at most some 20,000 letters as text.
 const LINE_BYTES_MAX: u64 = 256 << 10;
@@ -26,6 +35,12 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 /// `usherd radius …`.
 #[derive(Debug, Subcommand)]
 pub enum Radius {
+    /// Answer RADIUS in one line, from a list of users
+    Run(run::Run),
+    /// Try what a configuration answers one request, and see why
+    Test(test::Test),
+    /// Show what a running daemon does with the requests of one user, device or client
+    Trace(trace::Trace),
     /// Print packets, given in hex one on a line of standard input, as attributes
     ///
     /// What is printed is what `encode` takes. Where a request and its reply stand in one input, the reply is read with the
@@ -37,14 +52,33 @@ pub enum Radius {
     /// a reply `request=0x…`, the Authenticator of its request, then attributes: `Name = value, Name = value`. Nothing is added.
     /// A Message-Authenticator is filled in where it stands, whatever its value.
     Encode(encode::Encode),
+    /// Ask a RADIUS server one question, and print its answer
+    ///
+    /// Ends with 0 for Access-Accept, Accounting-Response and an answer to Status-Server, 1 for Access-Reject, 4 without an answer, 5
+    /// for Access-Challenge.
+    Ask(Box<ask::Ask>),
+    /// Tell an access server to end a user's session (RFC 5176)
+    ///
+    /// Ends with 0 where it did (Disconnect-ACK), 1 where it did not (Disconnect-NAK, with the reason), 4 without an answer.
+    Disconnect(change::Change),
+    /// Tell an access server to change what a user's session may do (RFC 5176)
+    ///
+    /// Ends with 0 where it did (CoA-ACK), 1 where it did not (CoA-NAK, with the reason), 4 without an answer.
+    Coa(change::Change),
 }
 
 impl Radius {
     /// Does it.
     pub fn run(&self) -> Result<ExitCode, String> {
         match self {
+            Radius::Run(args) => Ok(run::run(args)),
+            Radius::Test(test) => test.run(),
+            Radius::Trace(trace) => trace.run(),
             Radius::Decode(decode) => decode.run(),
             Radius::Encode(encode) => encode.run(),
+            Radius::Ask(ask) => ask.run(),
+            Radius::Disconnect(change) => change.run(Code::DISCONNECT_REQUEST),
+            Radius::Coa(change) => change.run(Code::COA_REQUEST),
         }
     }
 }
@@ -66,54 +100,65 @@ struct Common {
 
 impl Common {
     fn secret(&self) -> Result<Option<Secret>, String> {
-        let Some(path) = &self.secret_file else {
-            return Ok(None);
-        };
-        let mut octets = Zeroizing::new(Vec::new());
-        read(path, &mut octets).map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut secret = octets.as_slice();
-        secret = secret.strip_suffix(b"\n").unwrap_or(secret);
-        secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-        if secret.is_empty() {
-            return Err(format!(
-                "{}: the file is empty; a shared secret is right",
-                path.display()
-            ));
-        }
-        Ok(Some(Secret::new(secret)))
+        self.secret_file.as_deref().map(secret).transpose()
     }
 
     fn dictionary(&self) -> Result<Dictionary, String> {
-        let mut dictionary = Dictionary::standard();
-        for path in &self.dictionary {
-            let loaded = dictionary.load(&path.display().to_string(), &mut include);
-            dictionary = loaded.map_err(|faults| all(&faults))?.dictionary;
-        }
-        Ok(dictionary)
+        dictionary(&self.dictionary)
     }
+}
+
+/// A file with a shared secret.
+pub(super) fn secret(path: &Path) -> Result<Secret, String> {
+    Ok(Secret::new(&secret_octets(path, "a shared secret")?))
+}
+
+/// What a file holds but for one newline at its end. `right`: what should be in it.
+pub(super) fn secret_octets(path: &Path, right: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut octets = Zeroizing::new(Vec::new());
+    read(path, &mut octets).map_err(|error| format!("{}: {error}", path.display()))?;
+    for end in [b'\n', b'\r'] {
+        if octets.last() == Some(&end) {
+            octets.pop();
+        }
+    }
+    if octets.is_empty() {
+        return Err(format!("{}: the file is empty; {right} is right", path.display()));
+    }
+    Ok(octets)
+}
+
+/// Ours, and these files on top of it.
+fn dictionary(files: &[PathBuf]) -> Result<Dictionary, String> {
+    let mut dictionary = Dictionary::standard();
+    for path in files {
+        let loaded = dictionary.load(&path.display().to_string(), &mut sources::include);
+        dictionary = loaded.map_err(|faults| all(&faults))?.dictionary;
+    }
+    Ok(dictionary)
+}
+
+/// Octets that nobody can foretell.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut octets = [0; N];
+    let source = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    let filled = source.fill(&mut octets);
+    filled.map_err(|_| "the system gives no random numbers".to_string())?;
+    Ok(octets)
+}
+
+/// Salts for hidden values: one after the other, so that none is the same twice in a packet.
+fn salts() -> Result<impl FnMut() -> u16, String> {
+    let mut next = u16::from_be_bytes(random()?);
+    Ok(move || {
+        next = next.wrapping_add(1);
+        next
+    })
 }
 
 fn all(faults: &[Fault]) -> String {
     let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
     lines.join("\n")
-}
-
-/// Finds a file of a dictionary: a relative name starts at the folder of the file that has it.
-fn include(from: &str, name: &str) -> Result<Option<Source>, String> {
-    let path = match (from, Path::new(from).parent()) {
-        ("", _) | (_, None) => PathBuf::from(name),
-        (_, Some(folder)) => folder.join(name),
-    };
-    let mut octets = Vec::new();
-    match read(&path, &mut octets) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.to_string()),
-        // Comments in dictionaries are in whatever their authors wrote.
-        Ok(()) => Ok(Some(Source {
-            name: path.display().to_string(),
-            text: String::from_utf8_lossy(&octets).into_owned(),
-        })),
-    }
 }
 
 fn read(path: &Path, octets: &mut Vec<u8>) -> io::Result<()> {

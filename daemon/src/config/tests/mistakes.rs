@@ -338,8 +338,8 @@ fn mistakes_of_a_listener() {
                 "4:12 `protocol` and `address` contradict each other",
             ),
             (
-                "protocol = \"radius\"\naddress = \"[::]:1812\"",
-                "4:12 protocol \"radius\" is not part of this version",
+                "protocol = \"radsec\"\naddress = \"[::]:2083\"",
+                "4:12 protocol \"radsec\" is not part of this version",
             ),
         ],
     );

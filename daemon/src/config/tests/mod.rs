@@ -1,7 +1,11 @@
 //! Every class of mistake, with its exact place and its words.
 
+mod accounting;
 mod mistakes;
 mod nss;
+mod proxy;
+mod radius;
+mod radius_policy;
 mod services;
 mod sinks;
 mod sql;

@@ -197,10 +197,11 @@ impl Drive {
         let Some(conn) = found.filter(|conn| conn.generation == caller.conn.generation) else {
             return "gone".into();
         };
+        if let Some(peer) = conn.peer {
+            return peer.to_string();
+        }
         match conn.stream.raw() {
-            Raw::Tcp(stream) => stream
-                .peer_addr()
-                .map_or_else(|_| "gone".into(), |peer| peer.to_string()),
+            Raw::Tcp(_) => "gone".into(),
             Raw::Unix(stream) => socket_peercred(stream).map_or_else(
                 |_| "unix".into(),
                 |peer| format!("pid {}, uid {}", peer.pid.as_raw_nonzero(), peer.uid.as_raw()),

@@ -6,15 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use engine::feed::json;
 
 use super::{Batch, Delivered, FilePlan, SinkError};
+use crate::rotation;
 
 /// The file of a feed, shared by its shards.
 #[derive(Clone)]
@@ -109,7 +110,7 @@ impl Writer {
         let written = open
             .file
             .write_all(text)
-            .and_then(|()| if fsync { sync(&open.file) } else { Ok(()) });
+            .and_then(|()| if fsync { rotation::sync(&open.file) } else { Ok(()) });
         match written {
             Ok(()) => {
                 open.bytes = open.bytes.saturating_add(text.len() as u64);
@@ -137,7 +138,7 @@ impl Writer {
     /// The last number of a shard, from the newest file that has one.
     fn last(&mut self, shard: u16) -> io::Result<Option<u64>> {
         while !self.last.contains_key(&shard) && self.looked <= self.plan.keep {
-            let path = self.older(self.looked);
+            let path = rotation::older(&self.plan.path, self.looked);
             self.looked += 1;
             // Of a device nothing is known, and it may have no end.
             let Ok(file) = File::open(&path) else { continue };
@@ -168,16 +169,6 @@ impl Writer {
         }
     }
 
-    /// `PATH`, `PATH.1`, `PATH.2`, …
-    fn older(&self, place: usize) -> PathBuf {
-        if place == 0 {
-            return self.plan.path.clone();
-        }
-        let mut name = self.plan.path.clone().into_os_string();
-        name.push(format!(".{place}"));
-        PathBuf::from(name)
-    }
-
     fn rotate_if_due(&mut self) -> io::Result<()> {
         let (size, age) = (self.plan.rotate_bytes, self.plan.rotate_age);
         let open = self.ready()?;
@@ -188,27 +179,19 @@ impl Writer {
         }
         open.file.sync_data()?;
         self.open = None;
+        rotation::put_away(&self.plan.path, self.plan.keep)?;
         if self.plan.keep == 0 {
-            return fs::remove_file(&self.plan.path);
-        }
-        for place in (0..self.plan.keep).rev() {
-            match fs::rename(self.older(place), self.older(place + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+            return Ok(());
         }
         self.ready()?;
-        match self.plan.path.parent() {
-            Some(folder) => File::open(folder)?.sync_all(),
-            None => Ok(()),
-        }
+        rotation::sync_folder(&self.plan.path)
     }
 }
 
 impl Open {
     fn new(path: &Path) -> io::Result<Open> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let bytes = whole_lines(&mut file)?;
+        let bytes = rotation::whole(&mut file, b"\n", u64::MAX)?.unwrap_or(0);
         let metadata = file.metadata()?;
         if bytes < metadata.len() {
             file.set_len(bytes)?;
@@ -221,32 +204,6 @@ impl Open {
             file,
         })
     }
-}
-
-/// What was written is on the disk; a device or a pipe, which has none (EINVAL), keeps what it keeps.
-fn sync(file: &File) -> io::Result<()> {
-    match file.sync_data() {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        done => done,
-    }
-}
-
-/// How many bytes of a file are whole lines: looked for from its end.
-fn whole_lines(file: &mut File) -> io::Result<u64> {
-    const PIECE: u64 = 64 << 10;
-    let mut end = file.metadata()?.len();
-    let mut piece = Vec::new();
-    while end > 0 {
-        let start = end.saturating_sub(PIECE);
-        file.seek(SeekFrom::Start(start))?;
-        piece.clear();
-        Read::by_ref(file).take(end - start).read_to_end(&mut piece)?;
-        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
 }
 
 /// `{"seq":N,"feed":"NAME","shard":N,…`: number and shard of one line of this feed.

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::super::pace::Random;
+use super::super::pace::{Random, gap};
 use super::Plan;
 use super::link::{Answer, Inbox, Socket};
 use super::tally::Tally;
@@ -56,7 +56,8 @@ fn send(plan: &Plan, mut socket: Socket, start: Instant, open: &Open, rate: f64,
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let (mut template, mut tally) = (plan.template.clone(), Tally::new());
     let mut random = Random::new(plan.seed, number);
-    let mut due = start + gap(plan, &mut random, rate);
+    let mean = Duration::from_secs_f64(1.0 / rate);
+    let mut due = start + gap(&mut random, mean, plan.poisson);
     let mut call = 0_u32;
     let mut out = Vec::new();
     while due < plan.end {
@@ -77,7 +78,7 @@ fn send(plan: &Plan, mut socket: Socket, start: Instant, open: &Open, rate: f64,
                 }
                 _ => tally.not_sent += u64::from(measured),
             }
-            due += gap(plan, &mut random, rate);
+            due += gap(&mut random, mean, plan.poisson);
         }
         socket
             .write_all(&out)
@@ -120,18 +121,6 @@ fn read(plan: &Plan, mut socket: Socket, start: Instant, open: &Open) -> Result<
             }
         })?;
     }
-}
-
-/// Until the next call: always the same, or exponentially distributed.
-fn gap(plan: &Plan, random: &mut Random, rate: f64) -> Duration {
-    let mean = 1.0 / rate;
-    if !plan.poisson {
-        return Duration::from_secs_f64(mean);
-    }
-    // 53 bits, never 0: the logarithm is finite, at most 36.7 times the mean.
-    #[allow(clippy::cast_precision_loss)]
-    let uniform = ((random.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    Duration::from_secs_f64(-uniform.ln() * mean)
 }
 
 fn nanos(duration: Duration) -> u64 {

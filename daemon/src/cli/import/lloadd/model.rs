@@ -1,0 +1,203 @@
+//! A translated configuration, before it is text.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::super::text::quoted;
+use super::told::At;
+
+/// One setting of ours, and what it comes from.
+pub struct Setting {
+    /// Our key.
+    pub key: &'static str,
+    /// As TOML.
+    pub value: String,
+    /// Where the other one stands, and its name; empty for one that we add.
+    pub from: String,
+}
+
+/// Settings of one section; one that comes later takes the place of the earlier one, as with lloadd.
+#[derive(Default)]
+pub struct Settings(Vec<Setting>);
+
+impl Settings {
+    /// A text, to be quoted.
+    pub fn text(&mut self, key: &'static str, text: &str, from: String) {
+        self.put(key, quoted(text).to_string(), from);
+    }
+
+    /// Anything that TOML writes as it is shown.
+    pub fn plain(&mut self, key: &'static str, value: impl fmt::Display, from: String) {
+        self.put(key, value.to_string(), from);
+    }
+
+    fn put(&mut self, key: &'static str, value: String, from: String) {
+        self.0.retain(|setting| setting.key != key);
+        self.0.push(Setting { key, value, from });
+    }
+
+    /// In their order.
+    pub fn all(&self) -> &[Setting] {
+        &self.0
+    }
+}
+
+/// A server.
+pub struct Server {
+    /// Where it is written.
+    pub at: At,
+    /// Its `url`.
+    pub url: String,
+    /// As written; 0 where nothing is.
+    pub weight: u32,
+    /// What else is said of it.
+    pub settings: Settings,
+}
+
+/// How a tier chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// In turn.
+    RoundRobin,
+    /// By weight.
+    Weighted,
+    /// The better of two.
+    BestOf,
+}
+
+impl Policy {
+    /// What it is called here.
+    pub fn name(self) -> &'static str {
+        match self {
+            Policy::RoundRobin => "round-robin",
+            Policy::Weighted => "weighted",
+            Policy::BestOf => "best-of-two",
+        }
+    }
+}
+
+/// A tier.
+pub struct Tier {
+    /// Where it is written.
+    pub at: At,
+    /// How it chooses.
+    pub policy: Policy,
+    /// Whom from.
+    pub servers: Vec<Server>,
+}
+
+/// A listener.
+pub struct Listener {
+    /// As TOML understands it.
+    pub address: String,
+    /// Whether TLS is spoken from the first byte.
+    pub is_ldaps: bool,
+    /// A unix socket.
+    pub is_unix: bool,
+    /// Mode of a unix socket.
+    pub mode: Option<String>,
+}
+
+/// How the servers are bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Not at all.
+    #[default]
+    None,
+    /// By name and password.
+    Simple,
+    /// By a mechanism.
+    Sasl,
+}
+
+/// `bindconf`; several lines of it add up.
+#[derive(Default)]
+pub struct Bind {
+    /// The last line.
+    pub at: Option<At>,
+    /// `bindmethod`.
+    pub method: Method,
+    /// `binddn`.
+    pub dn: Option<(String, At)>,
+    /// `credentials`.
+    pub password: Option<Zeroizing<String>>,
+    /// `saslmech`.
+    pub mechanism: Option<(String, At)>,
+    /// TLS towards servers.
+    pub tls: ClientTls,
+}
+
+/// TLS towards servers.
+#[derive(Default)]
+pub struct ClientTls {
+    /// `tls_cacert`.
+    pub ca: Option<(String, At)>,
+    /// `tls_cert`.
+    pub cert: Option<(String, At)>,
+    /// `tls_key`.
+    pub key: Option<(String, At)>,
+    /// Where it is said that certificates are not looked at.
+    pub unverified: Option<At>,
+}
+
+/// Whether clients are asked for certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// No.
+    #[default]
+    Never,
+    /// They may show one.
+    Request,
+    /// They must.
+    Require,
+}
+
+/// TLS of listeners.
+#[derive(Default)]
+pub struct ServerTls {
+    /// `TLSCACertificateFile`.
+    pub ca: Option<(String, At)>,
+    /// `TLSCertificateFile`.
+    pub cert: Option<(String, At)>,
+    /// `TLSCertificateKeyFile`.
+    pub key: Option<(String, At)>,
+    /// `TLSVerifyClient`.
+    pub verify: Option<(Verify, At)>,
+}
+
+/// What is held to one server, or one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// To a server.
+    Server,
+    /// To a connection.
+    Connection,
+}
+
+/// All of it.
+#[derive(Default)]
+pub struct Model {
+    /// `[server]`.
+    pub server: Settings,
+    /// `[directory.ldap]`.
+    pub directory: Settings,
+    /// What every `[[listen]]` has.
+    pub listen: Settings,
+    /// Tiers, empty ones included.
+    pub tiers: Vec<Tier>,
+    /// `listen`, where lloadd is a module of slapd.
+    pub urls: Option<(String, At)>,
+    /// The daemon's bind.
+    pub bind: Bind,
+    /// TLS of listeners.
+    pub tls: ServerTls,
+    /// `proxyauthz`, where it is named.
+    pub proxies: Option<(bool, At)>,
+    /// `retry` of servers, in milliseconds, and where.
+    pub retries: Vec<(u64, At)>,
+    /// Whether operations have a deadline of lloadd's.
+    pub has_timeout: bool,
+    /// What is held somewhere, and what that is.
+    pub held: Vec<(Held, String, At)>,
+}
