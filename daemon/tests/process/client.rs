@@ -176,16 +176,26 @@ impl Client {
             Target::Ldaps(address, ca) => tls(tcp(address)?, ca)?,
             Target::StartTls(address, _) => Stream::Tcp(tcp(address)?),
         };
-        let mut client = Self {
-            stream: Some(stream),
-            inbox: Vec::new(),
-            taken: 0,
-            next_id: 1,
-        };
+        let mut client = Self::on(stream);
         if let Target::StartTls(_, ca) = target {
             client.start_tls(ca)?;
         }
         Ok(client)
+    }
+
+    /// The same over a stream that is there.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("an open stream");
+        Self::on(Stream::Tcp(stream))
+    }
+
+    fn on(stream: Stream) -> Self {
+        Self {
+            stream: Some(stream),
+            inbox: Vec::new(),
+            taken: 0,
+            next_id: 1,
+        }
     }
 
     /// StartTLS, then the handshake.

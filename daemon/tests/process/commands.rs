@@ -41,6 +41,8 @@ fn the_demo_answers_while_its_directories_die_in_turn_and_ends_with_0_on_ctrl_c(
         "80",
         "--control",
         &control,
+        "--radius",
+        "",
     ];
     let log = folder.path().join("log");
     let mut demo = Process::start(BINARY, &args, &log);
@@ -136,6 +138,8 @@ fn what_is_written_to_the_demo_is_in_both_of_its_directories() {
         "20",
         "--control",
         &control,
+        "--radius",
+        "",
     ];
     let mut demo = Process::start(BINARY, &args, &folder.path().join("log"));
     wait_for("the demo is ready", Duration::from_secs(10), || {
@@ -195,7 +199,7 @@ fn the_demo_on_a_busy_port_says_so() {
     let at = format!("127.0.0.1:{}", free_port());
     let output = run(
         BINARY,
-        &["demo", "--listen", &address, "--admin", &at],
+        &["demo", "--listen", &address, "--admin", &at, "--radius", ""],
         Duration::from_secs(10),
     );
     assert_eq!(output.status.code(), Some(1), "{}", shown(&output));

@@ -11,6 +11,8 @@
     strangers TEXT  ends of calls around its own, then TEXT      after TEXT      the answer, then what is no message
     shrink TEXT     TEXT, if the memory cannot be made smaller
     {…}             an identity call: u5 is a user with that number and the password pw-u5; die-exit_5 does `exit 5`
+As `count FILE` it writes the name of each identity call into the file, and answers u5@200 after 200 ms; say-expired has that status.
+As `account FILE` it writes records into the file, unless there is a FILE.refuse: then it is not available.
 """
 import mmap, os, resource, signal, socket, struct, sys, time
 
@@ -211,12 +213,25 @@ def serve(call, request, fds):
 def identify(call, request):
     import json
     asked = json.loads(request)
+    if mode == "account":
+        refused = os.path.exists(sys.argv[2] + ".refuse")
+        with open(sys.argv[2], "ab", buffering=0) as file:
+            file.write(b"" if refused else request + b"\n")
+        return answer(call, b'{"status": "unavailable"}' if refused else b'{"status": "ok"}')
     name = asked["name"]
+    if mode == "count":
+        with open(sys.argv[2], "ab", buffering=0) as file:
+            file.write(name.encode() + b"\n")
+        name, _, late = name.partition("@")
+        if late and wait_interrupted(int(late) / 1000, call):
+            return
     said = asked.get("password", name)
     if said.startswith("die-"):
         return serve(call, said[4:].replace("_", " ").encode(), [])
     status, entries = "ok", []
-    if not name.startswith("u"):
+    if name.startswith("say-"):
+        status = name[4:]
+    elif not name.startswith("u"):
         status = "not-found"
     elif asked["do"] == "authenticate":
         status = "ok" if said == "pw-" + name else "wrong-password"

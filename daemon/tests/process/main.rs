@@ -1,5 +1,5 @@
 //! The daemon as a process, against real peers: slapd, ldap-utils, python-ldap, the
-//! NSS and PAM modules of nss-pam-ldapd, Cyrus SASL.
+//! NSS and PAM modules of nss-pam-ldapd, Cyrus SASL, radclient, pyrad, scapy.
 //!
 //! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
 //! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`,
@@ -35,6 +35,7 @@ mod helpers_process;
 mod helpers_seen;
 mod hostile;
 mod identity;
+mod import_lloadd;
 mod lifecycle;
 mod load;
 mod local;
@@ -48,7 +49,24 @@ mod pam;
 mod pam_calls;
 mod peer;
 mod proc;
+mod proxy_header;
+mod radius;
+mod radius_accounting;
+mod radius_bench;
+mod radius_blast;
+mod radius_clients;
 mod radius_codec;
+mod radius_commands;
+mod radius_database;
+mod radius_duplicates;
+mod radius_hostile;
+mod radius_import;
+mod radius_methods;
+mod radius_network;
+mod radius_peer;
+mod radius_policy;
+mod radius_records;
+mod radius_trial;
 mod remote;
 mod resources;
 mod same_answers;

@@ -30,11 +30,18 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     pub(crate) fn start() -> Self {
+        Self::with("manage")
+    }
+
+    /// Where the daemon may `write` or `manage` passwords; who may manage them is not held to the policy.
+    pub(crate) fn with(right: &str) -> Self {
         let folder = Folder::new("accounts");
         std::fs::create_dir(folder.path().join("data")).expect("a folder");
         let conf = folder.write(
             "slapd.conf",
-            include_str!("nss/slapd.conf").replace("FOLDER", &folder.file("")),
+            include_str!("nss/slapd.conf")
+                .replace("FOLDER", &folder.file(""))
+                .replace("manage by", &format!("{right} by")),
         );
         let ldif = folder.write("accounts.ldif", include_str!("nss/accounts.ldif"));
         require("/usr/sbin/slapadd");

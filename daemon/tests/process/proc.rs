@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 const PACKAGES: &[(&str, &str)] = &[
     ("/usr/sbin/slapd", "slapd"),
     ("/usr/sbin/slapadd", "slapd"),
+    ("/usr/sbin/haproxy", "haproxy"),
     ("/usr/bin/ldapsearch", "ldap-utils"),
     ("/usr/bin/python3", "python3"),
     ("/usr/bin/cc", "gcc"),
@@ -40,6 +41,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/sbin/testsaslauthd", "sasl2-bin"),
     ("/usr/bin/ldapwhoami", "ldap-utils"),
     ("/usr/bin/radclient", "freeradius-utils"),
+    ("/usr/bin/radtest", "freeradius-utils"),
+    ("/usr/sbin/freeradius", "freeradius"),
+    ("/usr/bin/env", "coreutils"),
+    ("/bin/sh", "dash"),
+    ("/etc/freeradius/3.0/clients.conf", "freeradius-config"),
     ("/lib/x86_64-linux-gnu/libnss_ldap.so.2", "libnss-ldapd"),
     ("/lib/x86_64-linux-gnu/security/pam_ldap.so", "libpam-ldapd"),
 ];

@@ -42,6 +42,8 @@ pub(crate) struct Slapd {
     folder: Folder,
     port: u16,
     tls_port: u16,
+    /// A third one, on which every connection begins with a PROXY header; 0: there is none.
+    proxied_port: u16,
     process: Process,
 }
 
@@ -72,6 +74,14 @@ impl Slapd {
     /// `kill -9` that the log, which is empty then, reaches back to its last orderly end.
     pub(crate) fn without_session_log() -> Self {
         Self::without("syncprov-sessionlog")
+    }
+
+    /// A server that also takes PROXY headers of version 2, and whose log says where its clients come from.
+    pub(crate) fn behind_headers() -> Self {
+        let mut slapd = Self::launch(free_port(), free_port(), 0, "");
+        slapd.proxied_port = free_port();
+        slapd.revive();
+        slapd
     }
 
     /// A server without the settings that begin so.
@@ -112,19 +122,24 @@ impl Slapd {
         fs::create_dir(&data).expect("a folder");
         copy_sparse(&template().path().join("data/data.mdb"), &data.join("data.mdb"));
         folder.write("slapd.conf", configuration(&folder, server_id, port, database));
-        let process = Self::spawn(&folder, port, tls_port);
+        let process = Self::spawn(&folder, port, tls_port, 0);
         Self {
             folder,
             port,
             tls_port,
+            proxied_port: 0,
             process,
         }
     }
 
-    fn spawn(folder: &Folder, port: u16, tls_port: u16) -> Process {
+    fn spawn(folder: &Folder, port: u16, tls_port: u16, proxied_port: u16) -> Process {
         let socket = folder.file("ldapi").replace('/', "%2F");
-        let urls = format!("ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port} ldapi://{socket}");
-        let level = std::env::var("USHERD_TEST_SLAPD_LOG").unwrap_or_else(|_| "0".to_owned());
+        let mut urls = format!("ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port} ldapi://{socket}");
+        let mut level = std::env::var("USHERD_TEST_SLAPD_LOG").unwrap_or_else(|_| "0".to_owned());
+        if proxied_port > 0 {
+            let _ = write!(urls, " pldap://127.0.0.1:{proxied_port}");
+            "stats".clone_into(&mut level);
+        }
         let configuration = folder.file("slapd.conf");
         let args = ["-d", &level, "-h", &urls, "-f", &configuration];
         Process::start("/usr/sbin/slapd", &args, &folder.path().join("log"))
@@ -170,6 +185,16 @@ impl Slapd {
         format!("ldap://127.0.0.1:{}", self.port)
     }
 
+    /// Of [`Slapd::behind_headers`].
+    pub(crate) fn proxied_port(&self) -> u16 {
+        self.proxied_port
+    }
+
+    /// Of [`Slapd::behind_headers`].
+    pub(crate) fn proxied_url(&self) -> String {
+        format!("ldap://127.0.0.1:{}", self.proxied_port)
+    }
+
     /// Under the name its certificate has.
     pub(crate) fn named_url(&self) -> String {
         format!("ldap://localhost:{}", self.port)
@@ -197,7 +222,7 @@ impl Slapd {
     /// Starts it again after a kill: same ports, same data. Does not wait.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = Self::spawn(&self.folder, self.port, self.tls_port);
+        self.process = Self::spawn(&self.folder, self.port, self.tls_port, self.proxied_port);
     }
 
     /// Starts it again and waits until it answers.

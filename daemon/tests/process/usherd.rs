@@ -21,7 +21,8 @@ pub(crate) struct Setup {
     pub(crate) folder: Folder,
     server: String,
     rest: String,
-    descriptors: Option<u32>,
+    /// What starts it: a program and its arguments.
+    under: Vec<String>,
 }
 
 impl Setup {
@@ -33,7 +34,7 @@ impl Setup {
             folder,
             server: String::new(),
             rest: String::new(),
-            descriptors: None,
+            under: Vec::new(),
         }
     }
 
@@ -90,8 +91,13 @@ impl Setup {
     }
 
     /// Runs with so many file descriptors at most.
-    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
-        self.descriptors = Some(limit);
+    pub(crate) fn descriptors(self, limit: u32) -> Self {
+        self.under(&["/usr/bin/prlimit", &format!("--nofile={limit}:{limit}")])
+    }
+
+    /// Is started by a program that then becomes it, as `env` does.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.under.extend(words.iter().map(|word| (*word).to_owned()));
         self
     }
 
@@ -124,15 +130,19 @@ impl Setup {
     pub(crate) fn launch(self) -> Usherd {
         let configuration = self.folder.write("usherd.toml", self.text());
         let log = self.folder.path().join("log");
-        let limit = self.descriptors.map(|limit| format!("--nofile={limit}:{limit}"));
         let level = std::env::var("USHERD_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
-        let mut args = vec!["run", "-c", &configuration, "--log", "human", "--log-level", &level];
-        let process = if let Some(limit) = &limit {
-            args.splice(0..0, [limit.as_str(), BINARY]);
-            Process::start("/usr/bin/prlimit", &args, &log)
-        } else {
-            Process::start(BINARY, &args, &log)
-        };
+        let args = [
+            BINARY,
+            "run",
+            "-c",
+            &configuration,
+            "--log",
+            "human",
+            "--log-level",
+            &level,
+        ];
+        let words: Vec<&str> = self.under.iter().map(String::as_str).chain(args).collect();
+        let process = Process::start(words[0], &words[1..], &log);
         let mut usherd = Usherd {
             folder: self.folder,
             server: self.server,

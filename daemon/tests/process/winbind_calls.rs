@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use engine::password::nt;
+use engine::radius::mschap as computed;
 use serde_json::{Value, json};
 
 use crate::proc::{run_with, shown};
@@ -86,6 +88,75 @@ pub(crate) fn responses_bring_a_session_key(ask: Ask<'_>) {
     assert_eq!(status(ask, &response("0123456789abcdee")), "wrong-password");
 }
 
+/// RC4, by which a new password is encrypted with the old one's hash.
+fn rc4(key: &[u8], octets: &mut [u8]) {
+    let mut state: Vec<u8> = (0..=255).collect();
+    let mut j = 0_u8;
+    for i in 0..256 {
+        j = j.wrapping_add(state[i]).wrapping_add(key[i % key.len()]);
+        state.swap(i, j.into());
+    }
+    let (mut i, mut j) = (0_u8, 0_u8);
+    for octet in octets {
+        i = i.wrapping_add(1);
+        j = j.wrapping_add(state[usize::from(i)]);
+        state.swap(i.into(), j.into());
+        *octet ^= state[usize::from(state[usize::from(i)].wrapping_add(state[usize::from(j)]))];
+    }
+}
+
+/// A change as MS-CHAP says it (RFC 2759 sections 8.9 and 8.12).
+fn encrypted_change(name: &str, old: &str, new: &str) -> Value {
+    let hash = |text: &str| nt::hash(text.as_bytes()).expect("text");
+    let (old, new_hash) = (hash(old), hash(new));
+    let text: Vec<u8> = new.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut whole = vec![0x5a; 512 - text.len()];
+    whole.extend(&text);
+    whole.extend(u32::try_from(text.len()).expect("it is short").to_le_bytes());
+    rc4(old.as_bytes(), &mut whole);
+    // A response is three blocks, each by seven octets of the hash: so is this, two and without the last.
+    let block = |at: usize| {
+        let half = old.as_bytes()[8 * at..8 * at + 8].try_into().expect("eight octets");
+        computed::response(half, &new_hash)[8 * at..8 * at + 8].to_vec()
+    };
+    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    json!({
+        "do": "change-password", "name": name, "domain": DOMAIN,
+        "new_nt_encrypted": hex(&whole), "old_nt_hash_encrypted": hex(&[block(0), block(1)].concat()),
+    })
+}
+
+/// Dave must change the password, and does so by MS-CHAP.
+pub(crate) fn encrypted_changes_are_told_apart(ask: Ask<'_>) {
+    const NEW: &str = "N\u{e9}w-456";
+    let with = |key: &str, value: Value| {
+        let mut request = encrypted_change("dave", PASSWORD, NEW);
+        request[key] = value;
+        request
+    };
+    for (request, expected) in [
+        (authenticate("dave", PASSWORD), "must-change"),
+        (encrypted_change("dave", "wrong", NEW), "wrong-password"),
+        (with("old_nt_hash_encrypted", json!("00".repeat(16))), "wrong-password"),
+        (encrypted_change("nobody-here", PASSWORD, NEW), "not-found"),
+        (with("domain", json!("FAR")), "not-found"),
+        (encrypted_change("dave", PASSWORD, "x"), "restricted"),
+        (with("new_nt_encrypted", json!("00".repeat(515))), "invalid"),
+        (authenticate("dave", PASSWORD), "must-change"),
+        (encrypted_change("dave", PASSWORD, NEW), "ok"),
+        (authenticate("dave", NEW), "ok"),
+        (authenticate("dave", PASSWORD), "wrong-password"),
+        (encrypted_change("dave", PASSWORD, "Third-789"), "wrong-password"),
+    ] {
+        let answer = ask(&request);
+        assert_eq!(answer["status"], expected, "{request}: {answer}");
+        assert!(expected == "ok" || answer["message"].is_string(), "{answer}");
+    }
+    let mut named = encrypted_change("BOX\\dave", NEW, "Third-789");
+    named["domain"] = Value::Null;
+    assert_eq!(ask(&named), json!({"status": "ok"}));
+}
+
 pub(crate) fn look_ups_answer(ask: Ask<'_>) {
     let name = format!("{DOMAIN}\\alice");
     let alice = json!({
@@ -158,6 +229,7 @@ fn a_winbind_helper_by_hand_answers_rightly_and_a_winbind_that_is_gone_is_no_ver
     let mut winbind = Winbind::start();
     passwords_are_told_apart(&|request| by_hand(&winbind, &[], request));
     responses_bring_a_session_key(&|request| by_hand(&winbind, &[], request));
+    encrypted_changes_are_told_apart(&|request| by_hand(&winbind, &[], request));
     look_ups_answer(&|request| by_hand(&winbind, &[], request));
     let log = std::fs::read(winbind.path("log/winbindd")).expect("winbindd's log");
     let log = String::from_utf8_lossy(&log);
@@ -188,6 +260,7 @@ fn a_winbind_helper_by_hand_answers_rightly_and_a_winbind_that_is_gone_is_no_ver
         json!({"do": "passwd", "name": "BOX\\nobody-here"}),
         json!({"do": "ping"}),
         change("alice", "wrong", "x"),
+        encrypted_change("alice", PASSWORD, "Another-456"),
     ] {
         assert_eq!(by_hand(&winbind, &[], &request)["status"], "unavailable", "{request}");
     }

@@ -10,7 +10,10 @@ use crate::calls::service;
 use crate::proc::{alone, wait_for};
 use crate::usherd::{Setup, Usherd};
 use crate::winbind::{DOMAIN, PASSWORD, Winbind};
-use crate::winbind_calls::{authenticate, look_ups_answer, passwords_are_told_apart, responses_bring_a_session_key};
+use crate::winbind_calls::{
+    authenticate, encrypted_changes_are_told_apart, look_ups_answer, passwords_are_told_apart,
+    responses_bring_a_session_key,
+};
 
 fn start(winbind: &Winbind, lines: &str) -> Usherd {
     Setup::new()
@@ -40,6 +43,7 @@ fn every_status_comes_through_the_daemon() {
     let client = connect(&usherd);
     passwords_are_told_apart(&|request| ask(&client, "winbind", request));
     responses_bring_a_session_key(&|request| ask(&client, "winbind", request));
+    encrypted_changes_are_told_apart(&|request| ask(&client, "winbind", request));
     look_ups_answer(&|request| ask(&client, "winbind", request));
     // The same helpers, before, while and after it is away.
     winbind.kill();
