@@ -54,6 +54,7 @@ mod radius;
 mod radius_accounting;
 mod radius_bench;
 mod radius_blast;
+mod radius_chains;
 mod radius_clients;
 mod radius_codec;
 mod radius_commands;
