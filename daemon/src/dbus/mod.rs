@@ -26,6 +26,7 @@ use zbus::{Connection, Guid, MessageStream};
 
 use crate::admin::Snapshot;
 use crate::config::plan::{Bus, BusAddress};
+use crate::net::listen::Admission;
 use crate::shared::Shared;
 use crate::worker::Inbox;
 use service::Calls;
@@ -58,8 +59,10 @@ pub struct Guest {
     pub stream: UnixStream,
     /// The largest payload of a call.
     pub payload_bytes_max: usize,
-    /// Counts it.
+    /// Counts it among the daemon's.
     pub seat: Seat,
+    /// And among its listener's, while the guest is here.
+    pub admission: Admission,
 }
 
 /// While it lives, a client is counted; so a drain waits for it.
@@ -257,7 +260,7 @@ async fn run(parts: Parts, mut wanted: watch::Receiver<Wanted>) {
 
 /// One client of a private socket, until it leaves.
 async fn receive(state: &Arc<State>, guest: Guest, wanted: watch::Receiver<Wanted>) -> zbus::Result<()> {
-    let _counted = guest.seat;
+    let _counted = (guest.seat, guest.admission);
     guest.stream.set_nonblocking(true)?;
     let stream = tokio::net::UnixStream::from_std(guest.stream)?;
     let (left, gone) = watch::channel(false);

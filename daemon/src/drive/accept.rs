@@ -18,7 +18,7 @@ use engine::core::Drain;
 use engine::session::ldap::Session;
 
 impl Drive {
-    pub(super) fn accepted(&mut self, accepted: Accepted) {
+    pub(super) fn accepted(&mut self, mut accepted: Accepted) {
         let (id, peer) = (accepted.listener, accepted.peer.map(canonical));
         if !self.is_trusted(id, peer) {
             return self.shared.client_gone(self.number);
@@ -31,6 +31,7 @@ impl Drive {
         }
         let idles = listener.plan.idle_timeout;
         let stranger = matches!(&listener.plan.face, Face::Rpc { token: Some(_), .. });
+        let admission = std::mem::take(&mut accepted.admission);
         let Some((stream, kind, preface)) = self.begin(accepted, peer) else {
             return self.shared.client_gone(self.number);
         };
@@ -42,6 +43,7 @@ impl Drive {
         if let Some(found) = self.conns.get_mut(at) {
             found.peer = peer;
             found.preface = preface;
+            found.admitted(admission);
             if owes {
                 found.partial_since = Some(self.now);
                 self.arm_client(at);
@@ -111,6 +113,7 @@ impl Drive {
                 stream: stream.into(),
                 payload_bytes_max,
                 seat,
+                admission: accepted.admission,
             });
         }
     }

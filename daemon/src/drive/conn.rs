@@ -10,6 +10,7 @@ use engine::upstream::ldap::Connection;
 
 use super::ask::AskClient;
 use super::rpc::RpcClient;
+use crate::net::listen::Admission;
 use crate::net::preface::Preface;
 use crate::net::stream::Stream;
 
@@ -133,6 +134,8 @@ pub struct Conn {
     pub accounted: usize,
     /// When its deadlines are looked at.
     pub timer: Option<(TimerId, Instant)>,
+    /// Held for its drop: a client is counted by its listener while it is here.
+    _admission: Option<Admission>,
 }
 
 impl Conn {
@@ -160,7 +163,13 @@ impl Conn {
             active_at: now,
             accounted: 0,
             timer: None,
+            _admission: None,
         }
+    }
+
+    /// Its listener counts it from now on.
+    pub fn admitted(&mut self, admission: Admission) {
+        self._admission = Some(admission);
     }
 
     /// Whether it is a client's.

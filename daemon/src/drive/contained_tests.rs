@@ -14,7 +14,7 @@ use wire::ldap::result::{self, code};
 
 use super::{Drive, Job, listener_id};
 use crate::config;
-use crate::net::listen::Accepted;
+use crate::net::listen::{Accepted, Admission};
 use crate::net::resolve::Resolver;
 use crate::net::stream::Raw;
 use crate::shared::Shared;
@@ -100,6 +100,7 @@ impl World {
             raw: Raw::Unix(mio::net::UnixStream::from_std(theirs)),
             listener,
             peer: None,
+            admission: Admission::default(),
         }));
         self.turn();
         let at = self

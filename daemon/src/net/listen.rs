@@ -40,6 +40,32 @@ pub struct Accepted {
     pub listener: u64,
     /// Where from; none over a unix socket.
     pub peer: Option<SocketAddr>,
+    /// Counts it.
+    pub admission: Admission,
+}
+
+/// While it lives, one more client of its listener is counted.
+#[derive(Debug)]
+pub struct Admission(Arc<AtomicUsize>);
+
+impl Admission {
+    fn new(clients: &Arc<AtomicUsize>) -> Admission {
+        clients.fetch_add(1, Ordering::Relaxed);
+        Admission(Arc::clone(clients))
+    }
+}
+
+impl Default for Admission {
+    /// Of no listener.
+    fn default() -> Self {
+        Admission::new(&Arc::default())
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A bound socket, not yet accepting.
@@ -189,7 +215,6 @@ impl Acceptor {
             tokens: 0,
             pauses: Arc::clone(&pauses),
             accepted: Arc::clone(&accepted),
-            paused: false,
             clients_max: Arc::clone(&clients_max),
         };
         let thread = std::thread::Builder::new()
@@ -254,6 +279,18 @@ struct Open {
     workers: Vec<usize>,
     /// The kernel has clients that were not taken yet.
     waiting: bool,
+    /// There was no room for them when they were last looked at.
+    paused: bool,
+    /// Clients that came through it and have not left.
+    clients: Arc<AtomicUsize>,
+}
+
+impl Open {
+    /// It has as many as it may.
+    fn is_full(&self) -> bool {
+        let clients = self.clients.load(Ordering::Relaxed);
+        self.plan.clients_max.is_some_and(|max| clients >= max)
+    }
 }
 
 struct Accepting {
@@ -265,11 +302,11 @@ struct Accepting {
     tokens: usize,
     pauses: Arc<AtomicU64>,
     accepted: Arc<AtomicUsize>,
-    paused: bool,
     clients_max: Arc<AtomicUsize>,
 }
 
 /// What an accept led to.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Took {
     One,
     Nobody,
@@ -281,12 +318,11 @@ impl Accepting {
     fn run(&mut self) {
         let mut events = Events::with_capacity(64);
         loop {
-            let waiting = self.listeners.values().any(|open| open.waiting);
-            let timeout = match (waiting, self.paused) {
-                (true, true) => Some(PAUSE),
-                (true, false) => Some(Duration::ZERO),
-                (false, _) => None,
-            };
+            let waiting = self.listeners.values().filter(|open| open.waiting);
+            // Nobody waits; all who do wait for room; or somebody can come in.
+            let timeout = waiting
+                .map(|open| if open.paused { PAUSE } else { Duration::ZERO })
+                .min();
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -342,6 +378,8 @@ impl Accepting {
                                     plan,
                                     workers,
                                     waiting: true,
+                                    paused: false,
+                                    clients: Arc::default(),
                                 },
                             );
                         }
@@ -353,7 +391,6 @@ impl Accepting {
     }
 
     fn take_clients(&mut self) {
-        let mut pause = false;
         let tokens: Vec<usize> = self
             .listeners
             .iter()
@@ -361,28 +398,24 @@ impl Accepting {
             .map(|(token, _)| *token)
             .collect();
         for token in tokens {
-            for _ in 0..AT_ONCE {
-                match self.take_one(token) {
-                    Took::One => {}
-                    Took::Nobody => {
-                        if let Some(open) = self.listeners.get_mut(&token) {
-                            open.waiting = false;
-                        }
-                        break;
-                    }
-                    Took::Pause => {
-                        pause = true;
-                        break;
-                    }
-                }
+            let last = (0..AT_ONCE)
+                .map(|_| self.take_one(token))
+                .find(|took| *took != Took::One);
+            let Some(open) = self.listeners.get_mut(&token) else {
+                continue;
+            };
+            open.waiting = last != Some(Took::Nobody);
+            let paused = last == Some(Took::Pause);
+            if paused && !std::mem::replace(&mut open.paused, paused) {
+                self.pauses.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    clients = self.shared.clients_total(),
+                    of_this_listener = open.clients.load(Ordering::Relaxed),
+                    address = ?open.bound.address,
+                    "no room for more clients; accepting pauses"
+                );
             }
-        }
-        if pause != std::mem::replace(&mut self.paused, pause) && pause {
-            self.pauses.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                clients = self.shared.clients_total(),
-                "no room for more clients; accepting pauses"
-            );
+            open.paused = paused;
         }
     }
 
@@ -390,7 +423,7 @@ impl Accepting {
         let Some(open) = self.listeners.get(&token) else {
             return Took::Nobody;
         };
-        if self.shared.clients_total() >= self.clients_max.load(Ordering::Relaxed) {
+        if open.is_full() || self.shared.clients_total() >= self.clients_max.load(Ordering::Relaxed) {
             return Took::Pause;
         }
         let accepted = match &open.bound.socket {
@@ -408,6 +441,7 @@ impl Accepting {
                         raw,
                         listener: open.id,
                         peer,
+                        admission: Admission::new(&open.clients),
                     },
                 );
                 Took::One

@@ -206,6 +206,36 @@ fn an_idle_daemon_makes_no_system_calls() {
 }
 
 #[test]
+fn clients_beyond_a_listeners_own_limit_wait_outside_and_other_listeners_have_room() {
+    let slapd = Slapd::start();
+    let usherd = Setup::corp("", &[server(&slapd.url(), "")])
+        .listen("ldap", "127.0.0.1:0", "directory = \"corp\"\nclients_max = 2")
+        .start();
+    let (free, narrow): (Target, Target) = (usherd.plain(0), usherd.plain(1));
+    let mut inside: Vec<Client> = (1..=2)
+        .map(|number| Client::bound(&narrow, &user(number), &password(number)))
+        .collect();
+    let mut outside = Client::try_connect(&narrow).expect("the kernel takes it into the backlog");
+    let id = outside.send(&ops::whoami());
+    let waits = outside.receive(Duration::from_millis(500));
+    assert!(
+        matches!(waits, Err(crate::client::Gone::Timeout)),
+        "a third client: {waits:?}"
+    );
+    let mut others: Vec<Client> = (1..=20).map(|_| Client::connect(&free)).collect();
+    for other in &mut others {
+        assert_eq!(other.whoami(), "");
+    }
+    inside.pop();
+    let answer = outside
+        .collect(id, Duration::from_secs(1))
+        .expect("its turn within a second");
+    assert_eq!(answer[0].code(), 0);
+    assert_eq!(inside[0].whoami(), format!("dn:{}", user(1)));
+    usherd.stop();
+}
+
+#[test]
 fn clients_beyond_the_limit_wait_outside_and_come_in_when_others_leave() {
     let slapd = Slapd::start();
     let usherd = Setup::corp("", &[server(&slapd.url(), "")])
