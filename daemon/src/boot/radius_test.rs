@@ -50,8 +50,9 @@ pub fn run(
 ) -> Result<Vec<String>, String> {
     // Whoever linked another provider: ours is there already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let (mut plan, mut listener, mut radius) = alone(plan, wanted)?;
-    let client = only_client(&mut radius, wanted)?;
+    let (mut plan, mut listener) = alone(plan, wanted)?;
+    let radius = own(&mut listener).ok_or("the listener is in use")?;
+    let client = only_client(radius, wanted)?;
     let shared = Arc::new(Shared::new(1, plan.server.outbox_bytes_total));
     let now = shared.clock.now();
     radius.plan.traces.add(Who::Client(client.clone()), now + TRACE, now);
@@ -63,8 +64,6 @@ pub fn run(
     let mut sockets = sockets.map_err(|error| format!("no socket for the trial: {error}"))?;
     let socket = sockets.pop().ok_or("no socket for the trial")?;
     let address = socket.local_addr();
-    listener.face = Face::Radius(Arc::new(radius));
-    let listener = Arc::new(listener);
     plan.listeners = vec![Arc::clone(&listener)];
     super::verify(&plan).map_err(|why| why.join("; "))?;
     let plan = Arc::new(plan);
@@ -133,21 +132,14 @@ impl Wanted {
 }
 
 /// The listener, taken out of its plan, of which only what it asks is left.
-fn alone(mut plan: Plan, wanted: &Wanted) -> Result<(Plan, Listener, Radius), String> {
+fn alone(mut plan: Plan, wanted: &Wanted) -> Result<(Plan, Arc<Listener>), String> {
     let listeners = std::mem::take(&mut plan.listeners);
     let text = wanted.missing(&listeners);
-    let missing = || text.clone();
     let found = listeners.into_iter().find(|listener| wanted.is(listener));
-    // Just read: nobody else has it.
-    let mut listener = found.and_then(Arc::into_inner).ok_or_else(missing)?;
-    let placeholder = Face::Rpc {
-        payload_bytes_max: 0,
-        token: None,
+    let listener = found.ok_or_else(|| text.clone())?;
+    let Face::Radius(radius) = &listener.face else {
+        return Err(text);
     };
-    let Face::Radius(radius) = std::mem::replace(&mut listener.face, placeholder) else {
-        return Err(missing());
-    };
-    let radius = Arc::into_inner(radius).ok_or_else(missing)?;
     let asks = |behind: Behind| radius.targets.contains(&behind);
     plan.directories.retain(|name, _| asks(Behind::Directory(name.clone())));
     plan.services.retain(|name, _| asks(Behind::Service(name.clone())));
@@ -155,7 +147,15 @@ fn alone(mut plan: Plan, wanted: &Wanted) -> Result<(Plan, Listener, Radius), St
     plan.buses.clear();
     plan.server.workers = 1;
     plan.server.admin = None;
-    Ok((plan, listener, radius))
+    Ok((plan, listener))
+}
+
+/// What it answers by, to be changed: it was just read, and nobody else has it.
+fn own(listener: &mut Arc<Listener>) -> Option<&mut Radius> {
+    match &mut Arc::get_mut(listener)?.face {
+        Face::Radius(radius) => Arc::get_mut(radius),
+        _ => None,
+    }
 }
 
 /// The client that asks is known on this machine, by another secret; its name, for which rules are written, is its own.
