@@ -28,9 +28,11 @@ pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
     check_directory::more_binds(&raw.directories, &listeners, &mut directories);
     radius::accounting::same_files(p, raw, &listeners);
     let buses = check_dbus::buses(p, raw);
+    let names: Vec<&str> = raw.directories.iter().map(|(name, _)| name.value.as_str()).collect();
     let around = check_feed::Around {
         folder,
         state_dir: raw.server.state_dir.as_ref(),
+        names: &names,
         directories: &directories,
         sinks: &raw.sinks,
     };

@@ -10,12 +10,12 @@ use engine::feed::shape::Shape;
 use wire::ldap::filter;
 use wire::ldap::grammar::Scope;
 
-use super::check::{check_name, workers};
+use super::check::{self, check_name, workers};
 use super::diagnostic::{At, Problems};
 use super::files::Folder;
 use super::plan::{self, Directory, FeedMode};
 use super::raw_feed::{Feed, Mode};
-use super::{check_directory, check_sink, suggest};
+use super::{check_directory, check_sink};
 use crate::feed::sink::SinkPlan;
 
 /// Where the state of feeds is, unless `state_dir` says something else.
@@ -27,6 +27,8 @@ pub(super) struct Around<'a> {
     pub(super) folder: &'a Folder,
     /// `state_dir` of `[server]`.
     pub(super) state_dir: Option<&'a At<String>>,
+    /// Directories as they are written, whether they are right or not.
+    pub(super) names: &'a [&'a str],
     pub(super) directories: &'a BTreeMap<String, Arc<Directory>>,
     /// Sinks that were made otherwise than by a table.
     pub(super) sinks: &'a BTreeMap<String, SinkPlan>,
@@ -118,15 +120,11 @@ fn directory<'a>(p: &mut Problems, raw: &Feed, around: &Around<'a>) -> Option<&'
         }
         return None;
     };
-    let found = around.directories.get(&named.value);
-    // A directory that is wrong has been told of.
-    if found.is_none() && !p.has_errors() {
-        let problem = p.error(&named.place, format!("there is no directory `{}`", named.value));
-        if let Some(near) = suggest::nearest(&named.value, around.directories.keys().map(String::as_str)) {
-            problem.help(format!("did you mean \"{near}\"?"));
-        }
+    if !check::named(p, "directory", around.names, named) {
+        return None;
     }
-    found.map(AsRef::as_ref)
+    // One that is there and wrong has been told of.
+    around.directories.get(&named.value).map(AsRef::as_ref)
 }
 
 fn base(p: &mut Problems, raw: &Feed, directory: Option<&Directory>) -> Option<String> {

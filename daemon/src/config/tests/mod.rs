@@ -223,6 +223,9 @@ server = [{ url = "ldap.example.com", weight = "2" }, { ldif = "nothing.ldif" }]
 protocol = "ldpa"
 address = "127.0.0.1:1389"
 directory = "corpp"
+[feed.people]
+directory = "crop"
+sink = { type = "ndjson" }
 "#,
     );
     assert_eq!(
@@ -237,6 +240,7 @@ directory = "corpp"
             &format!("7:64 the LDIF file {}/nothing.ldif cannot be read", fixture.0.display()),
             "9:12 unknown protocol \"ldpa\" in [[listen]]",
             "11:13 there is no directory `corpp`",
+            "13:13 there is no directory `crop`",
         ]
     );
 }
