@@ -111,6 +111,8 @@ pub struct Duplicates {
     hasher: FixedState,
     peers: HashMap<Path, u32, FixedState>,
     tables: Vec<Table>,
+    /// Of the last request that was begun: packets of one peer come in a row.
+    latest: u32,
     tables_free: Vec<u32>,
     entries: Vec<Entry>,
     entries_free: Vec<u32>,
@@ -179,6 +181,7 @@ impl Duplicates {
             hasher: hasher.clone(),
             peers: HashMap::with_hasher(hasher),
             tables: Vec::new(),
+            latest: NONE,
             tables_free: Vec::new(),
             entries: Vec::new(),
             entries_free: Vec::new(),
@@ -199,11 +202,11 @@ impl Duplicates {
         let Some(at) = self.place(path, packet.identifier()) else {
             return Seen::New;
         };
-        let hash = self.hasher.hash_one(packet.as_bytes());
         let Some(entry) = self.entries.get(at as usize) else {
             return Seen::New;
         };
-        if entry.hash != hash || entry.authenticator != *packet.authenticator() {
+        let same = entry.authenticator == *packet.authenticator();
+        if !same || entry.hash != self.hasher.hash_one(packet.as_bytes()) {
             return Seen::New;
         }
         match entry.state {
@@ -235,6 +238,7 @@ impl Duplicates {
             self.figures.full += 1;
             return None;
         };
+        self.latest = at;
         let entry = self.entry()?;
         let generation = match self.entries.get_mut(entry as usize) {
             Some(place) => {
@@ -308,8 +312,18 @@ impl Duplicates {
         self.peers.len() * TABLE_BYTES + entries * ENTRY_BYTES + self.room
     }
 
+    /// The table that a peer has.
+    fn known(&self, path: &Path) -> Option<u32> {
+        // A table that nobody has any more has no place that lives.
+        let latest = self.tables.get(self.latest as usize);
+        if latest.is_some_and(|table| table.live > 0 && table.path == *path) {
+            return Some(self.latest);
+        }
+        self.peers.get(path).copied()
+    }
+
     fn place(&self, path: &Path, identifier: u8) -> Option<u32> {
-        let table = self.tables.get(*self.peers.get(path)? as usize)?;
+        let table = self.tables.get(self.known(path)? as usize)?;
         let at = *table.places.get(usize::from(identifier))?;
         (at != NONE).then_some(at)
     }
@@ -340,8 +354,8 @@ impl Duplicates {
 
     /// The table of a peer, a new one if it has none.
     fn table(&mut self, path: &Path) -> Option<u32> {
-        if let Some(at) = self.peers.get(path) {
-            return Some(*at);
+        if let Some(at) = self.known(path) {
+            return Some(at);
         }
         if self.peers.len() >= self.settings.peers_max as usize && !self.evict_peer() {
             return None;
