@@ -35,7 +35,24 @@ impl Template {
                     after.split_at(end)
                 }
             };
-            place(&mut pieces, "$", name, names)?;
+            place(&mut pieces, |name| format!("${name}"), name, names)?;
+            rest = behind;
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+        Template { pieces }.checked()
+    }
+
+    /// Reads places written `{name}`, or `${name}`, of these names.
+    ///
+    /// # Errors
+    /// Which name is unknown, or why it is no filter.
+    pub fn braces(text: &str, names: &[&str]) -> Result<Template, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            pieces.push(Piece::Text(before.strip_suffix('$').unwrap_or(before).to_owned()));
+            let (name, behind) = after.split_once('}').ok_or("`{` without `}`")?;
+            place(&mut pieces, |name| format!("{{{name}}}"), name, names)?;
             rest = behind;
         }
         pieces.push(Piece::Text(rest.to_owned()));
@@ -56,7 +73,7 @@ impl Template {
             if letter == "%" {
                 pieces.push(Piece::Text("%".to_owned()));
             } else {
-                place(&mut pieces, "%", letter, letters)?;
+                place(&mut pieces, |letter| format!("%{letter}"), letter, letters)?;
             }
             rest = behind;
         }
@@ -92,11 +109,13 @@ impl Template {
     }
 }
 
-fn place(pieces: &mut Vec<Piece>, sign: &str, name: &str, names: &[&str]) -> Result<(), String> {
+/// `written`: as a person writes it.
+fn place(pieces: &mut Vec<Piece>, written: impl Fn(&str) -> String, name: &str, names: &[&str]) -> Result<(), String> {
     if !names.contains(&name) {
-        let known: Vec<String> = names.iter().map(|name| format!("{sign}{name}")).collect();
+        let known: Vec<String> = names.iter().map(|name| written(name)).collect();
         return Err(format!(
-            "`{sign}{name}` stands for nothing; there are: {}",
+            "`{}` stands for nothing; there are: {}",
+            written(name),
             known.join(", ")
         ));
     }
@@ -111,6 +130,22 @@ mod tests {
     fn filled(template: &Template, value: &[u8]) -> String {
         let encoded = template.fill(|_| value).expect("a filter");
         filter::to_string(&encoded).expect("a filter")
+    }
+
+    #[test]
+    fn places_in_braces_are_filled_and_a_wrong_one_is_shown_as_it_was_written() {
+        for text in ["(&(uid={User-Name})(a=b))", "(&(uid=${User-Name})(a=b))"] {
+            let template = Template::braces(text, &["User-Name"]).expect("a template");
+            let filled = template.fill(|_| b"x)(y=*").expect("a filter");
+            let right = filter::parse("(&(uid=x\\29\\28y=\\2a)(a=b))").expect("a filter");
+            assert_eq!(filled, right, "{text}");
+        }
+        let why = |text| Template::braces(text, &["User-Name", "dn"]).expect_err("no template");
+        assert_eq!(
+            why("(uid={User-Nmae})"),
+            "`{User-Nmae}` stands for nothing; there are: {User-Name}, {dn}"
+        );
+        assert_eq!(why("(uid={User-Name"), "`{` without `}`");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn listener(address: SocketAddr, base: &str) -> Result<Listener, String> {
             pool: 0,
             bases: vec![base.to_owned()],
             scope: Scope::Subtree,
-            filter: Template::dollars("(uid=${User-Name})", &[USER_NAME_PLACE])?,
+            filter: Template::braces("(uid={User-Name})", &[USER_NAME_PLACE])?,
             check: Check::Bind,
             groups: None,
             reply: Vec::new(),

@@ -358,18 +358,9 @@ fn refuse_others(p: &mut Problems, one: &raw::Backend) {
     }
 }
 
-/// A filter with places, written `{Name}` (as in the design) or `${Name}` (as templates of the other faces).
+/// A filter with places, written `{Name}`.
 fn template(p: &mut Problems, written: &At<String>, key: &str, places: &[&str], right: &str) -> Option<Template> {
-    let mut text = String::with_capacity(written.value.len() + 1);
-    let mut last = ' ';
-    for char in written.value.chars() {
-        if char == '{' && last != '$' {
-            text.push('$');
-        }
-        text.push(char);
-        last = char;
-    }
-    match Template::dollars(&text, places) {
+    match Template::braces(&written.value, places) {
         Ok(template) => Some(template),
         Err(why) => {
             p.error(&written.place, format!("`{key}` is not a filter"))

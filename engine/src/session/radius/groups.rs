@@ -32,7 +32,7 @@ pub struct GroupSearch {
     pub bases: Vec<String>,
     /// How far below.
     pub scope: Scope,
-    /// What finds them. Places: `${dn}` ([`DN_PLACE`]), the DN of the user or, for nested ones, of the group; `${User-Name}`
+    /// What finds them. Places: `{dn}` ([`DN_PLACE`]), the DN of the user or, for nested ones, of the group; `{User-Name}`
     /// ([`USER_NAME_PLACE`]), empty for nested ones.
     pub filter: Template,
     /// The attribute that holds a group's name.

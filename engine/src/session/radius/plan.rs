@@ -155,7 +155,7 @@ pub struct Directory {
     pub bases: Vec<String>,
     /// How far below.
     pub scope: Scope,
-    /// What finds the one entry; its one place is `${User-Name}` ([`USER_NAME_PLACE`]).
+    /// What finds the one entry; its one place is `{User-Name}` ([`USER_NAME_PLACE`]).
     pub filter: Template,
     /// How a password is checked.
     pub check: Check,

@@ -17,7 +17,7 @@ pub(super) fn directory() -> Directory {
         pool: 3,
         bases: vec!["ou=people".into()],
         scope: Scope::Subtree,
-        filter: Template::dollars("(uid=${User-Name})", &[USER_NAME_PLACE]).unwrap(),
+        filter: Template::braces("(uid={User-Name})", &[USER_NAME_PLACE]).unwrap(),
         check: Check::Bind,
         groups: None,
         reply: Vec::new(),
@@ -256,7 +256,7 @@ fn groups_are_what_a_search_finds() {
         search: Some(GroupSearch {
             bases: vec!["ou=groups".into()],
             scope: Scope::Subtree,
-            filter: Template::dollars("(|(member=${dn})(memberUid=${User-Name}))", &places).unwrap(),
+            filter: Template::braces("(|(member={dn})(memberUid={User-Name}))", &places).unwrap(),
             name: "cn".into(),
         }),
         nested,
