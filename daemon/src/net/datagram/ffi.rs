@@ -18,8 +18,10 @@ use zeroize::Zeroize;
 
 use super::{Datagram, canonical, of_family};
 
-/// Room for the control messages of one datagram: its address (40 octets at most), its time (32) and a count (24).
-const CONTROL_WORDS: usize = 16;
+/// Room for the control messages of one datagram: its address (40 octets at most), and more than that.
+const CONTROL_WORDS: usize = 8;
+/// Asks when the datagram came that was read last (`asm-generic/sockios.h`).
+const SIOCGSTAMPNS: libc::Ioctl = 0x8907;
 
 /// What the kernel is given for each datagram of a call.
 struct Headers {
@@ -56,7 +58,8 @@ pub struct Batch {
     used: usize,
     /// The address of the socket that was read last, where it has but one.
     own: Option<IpAddr>,
-    read_at: SystemTime,
+    /// How long the youngest of them had lain in the kernel.
+    age: Option<Duration>,
 }
 
 impl fmt::Debug for Batch {
@@ -86,13 +89,13 @@ impl Batch {
             received: 0,
             used: datagrams_max,
             own: None,
-            read_at: SystemTime::UNIX_EPOCH,
+            age: None,
         }
     }
 
     /// What was received last, in the order in which it came.
     pub fn iter(&self) -> impl Iterator<Item = Datagram<'_>> {
-        (0..self.received).filter_map(|at| self.get(at).map(|(datagram, _)| datagram))
+        (0..self.received).filter_map(|at| self.get(at))
     }
 
     /// Overwrites what was received last.
@@ -139,32 +142,25 @@ impl Batch {
         self.received = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         self.used = self.received;
         self.own = own;
-        self.read_at = SystemTime::now();
+        self.age = (self.received > 0).then(|| age_of_last(socket.as_fd())).flatten();
         Ok(self.received)
     }
 
-    /// What the kernel said last of how many it has dropped, modulo 2^32; it says so once there are some.
-    pub(super) fn drops(&self) -> Option<u32> {
-        self.get(self.received.checked_sub(1)?)?.1.drops
-    }
-
-    fn get(&self, at: usize) -> Option<(Datagram<'_>, Told)> {
+    fn get(&self, at: usize) -> Option<Datagram<'_>> {
         let header = self.headers.headers.get(at)?;
         let room = self.bytes.chunks_exact(self.bytes_max).nth(at)?;
         let from = read_address(self.headers.names.get(at)?, header.msg_hdr.msg_namelen)?;
-        let told = Told::read(&header.msg_hdr);
-        let datagram = Datagram {
+        // A socket with one address is told nothing beside what came.
+        let to = self.own.or_else(|| read_destination(&header.msg_hdr));
+        Some(Datagram {
             bytes: room.get(..(header.msg_len as usize).min(room.len()))?,
             path: Path {
                 from: canonical(from),
-                to: told.to.map(|to| to.to_canonical()).or(self.own),
+                to: to.map(|to| to.to_canonical()),
             },
-            age: told
-                .came_at
-                .map(|at| self.read_at.duration_since(at).unwrap_or_default()),
+            age: self.age,
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-        };
-        Some((datagram, told))
+        })
     }
 
     /// All the memory that datagrams are received into.
@@ -301,16 +297,44 @@ fn together(answers: &[(Path, Range<usize>)]) -> usize {
     count
 }
 
-/// Has the kernel say with each datagram when it came, how many were dropped before it, and where the socket has several
-/// addresses to which of them it was sent.
+/// Has the kernel remember when datagrams came, and where the socket has several addresses say with each to which of them it
+/// was sent.
 pub(super) fn announce(socket: BorrowedFd<'_>, address: IpAddr) -> io::Result<()> {
     match address {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1_i32)?,
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &1_i32)?,
         _ => {}
     }
-    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1_i32)?;
-    set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &1_i32)
+    // Asked once, the kernel notes the time of whatever comes from then on; a message beside each datagram would cost more.
+    age_of_last(socket);
+    Ok(())
+}
+
+/// How long the datagram that was read last had lain in the kernel, by the wall clock; none where the kernel does not know.
+fn age_of_last(socket: BorrowedFd<'_>) -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes a timespec, into one.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSTAMPNS, ptr::from_mut(&mut time)) };
+    if done != 0 {
+        return None;
+    }
+    let (seconds, nanos) = (u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?);
+    let came_at = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))?;
+    Some(SystemTime::now().duration_since(came_at).unwrap_or_default())
+}
+
+/// How many datagrams the kernel has dropped because there was no room, modulo 2^32.
+pub(super) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut values = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = length::<[u32; libc::SK_MEMINFO_DROPS as usize + 1]>();
+    let (fd, room) = (socket.as_raw_fd(), values.as_mut_ptr().cast());
+    // SAFETY: the kernel writes no more than `len` octets, which is what there is room for.
+    let done = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, room, &raw mut len) };
+    match (done, values) {
+        (0, [.., drops]) if len == length::<[u32; libc::SK_MEMINFO_DROPS as usize + 1]>() => Ok(drops),
+        (0, _) => Err(io::ErrorKind::Unsupported.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether the kernel can send several datagrams to one peer as one (since Linux 4.18). One that cannot would send them as a
@@ -401,61 +425,41 @@ fn put_address(name: &mut libc::sockaddr_storage, to: SocketAddr) -> libc::sockl
     }
 }
 
-/// What the kernel says beside a datagram.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    to: Option<IpAddr>,
-    came_at: Option<SystemTime>,
-    drops: Option<u32>,
+/// To which of our addresses a datagram was sent, of a header as the kernel left it.
+fn read_destination(header: &libc::msghdr) -> Option<IpAddr> {
+    let mut to = None;
+    // SAFETY: the control length is not above ours, and the memory is there.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !message.is_null() {
+        // SAFETY: the macros give only headers that lie whole within the control length.
+        let (kind, data) = unsafe { (*message, libc::CMSG_DATA(message)) };
+        to = destination(&kind, data).or(to);
+        // SAFETY: as above.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+    to
 }
 
-impl Told {
-    /// Of a header as the kernel left it.
-    fn read(header: &libc::msghdr) -> Told {
-        let mut told = Told::default();
-        // SAFETY: the control length is not above ours, and the memory is there.
-        let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
-        while !message.is_null() {
-            // SAFETY: the macros give only headers that lie whole within the control length.
-            let (kind, data) = unsafe { (*message, libc::CMSG_DATA(message)) };
-            told.take(&kind, data);
-            // SAFETY: as above.
-            message = unsafe { libc::CMSG_NXTHDR(header, message) };
-        }
-        told
-    }
-
-    /// `data`: what is behind this header, as long as it says.
-    fn take(&mut self, header: &libc::cmsghdr, data: *const u8) {
-        #[allow(clippy::unnecessary_cast, reason = "its type is another on other machines")]
-        let len = header.cmsg_len as usize;
-        // SAFETY: computes, and touches nothing.
-        let before = unsafe { libc::CMSG_LEN(0) as usize };
-        let has = |bytes: usize| len >= before + bytes;
-        // SAFETY: read unaligned, and only where the header says that so much is there.
-        unsafe {
-            match (header.cmsg_level, header.cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) if has(size_of::<libc::in_pktinfo>()) => {
-                    // Not the one in the header: it may have been sent to everybody.
-                    let own = data.cast::<libc::in_pktinfo>().read_unaligned().ipi_spec_dst;
-                    self.to = Some(Ipv4Addr::from(u32::from_be(own.s_addr)).into());
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if has(size_of::<libc::in6_pktinfo>()) => {
-                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    self.to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
-                }
-                (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) if has(size_of::<libc::timespec>()) => {
-                    let time = data.cast::<libc::timespec>().read_unaligned();
-                    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-                    if let (Ok(seconds), Ok(nanos @ ..1_000_000_000)) = (seconds, nanos) {
-                        self.came_at = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos));
-                    }
-                }
-                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if has(size_of::<u32>()) => {
-                    self.drops = Some(data.cast::<u32>().read_unaligned());
-                }
-                _ => {}
+/// `data`: what is behind this header, as long as it says.
+fn destination(header: &libc::cmsghdr, data: *const u8) -> Option<IpAddr> {
+    #[allow(clippy::unnecessary_cast, reason = "its type is another on other machines")]
+    let len = header.cmsg_len as usize;
+    // SAFETY: computes, and touches nothing.
+    let before = unsafe { libc::CMSG_LEN(0) as usize };
+    let has = |bytes: usize| len >= before + bytes;
+    // SAFETY: read unaligned, and only where the header says that so much is there.
+    unsafe {
+        match (header.cmsg_level, header.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if has(size_of::<libc::in_pktinfo>()) => {
+                // Not the one in the header: it may have been sent to everybody.
+                let own = data.cast::<libc::in_pktinfo>().read_unaligned().ipi_spec_dst;
+                Some(Ipv4Addr::from(u32::from_be(own.s_addr)).into())
             }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if has(size_of::<libc::in6_pktinfo>()) => {
+                let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into())
+            }
+            _ => None,
         }
     }
 }

@@ -62,7 +62,8 @@ pub struct Datagram<'a> {
     pub bytes: &'a [u8],
     /// From whom, and to which of our addresses where the kernel says that.
     pub path: Path,
-    /// How long it had lain in the kernel when it was read, by the wall clock; none where the kernel does not say it.
+    /// How long it had lain in the kernel when it was read, by the wall clock: as long as the last one that was received
+    /// together with it, or longer. None where the kernel does not say it.
     pub age: Option<Duration>,
     /// It was longer than the room there is; what is here is its beginning.
     pub truncated: bool,
@@ -87,9 +88,6 @@ pub struct Socket {
     /// Its address, where it has but one.
     own: Option<IpAddr>,
     out: Outgoing,
-    /// What the kernel told last, modulo 2^32.
-    drops_told: u32,
-    drops: u64,
 }
 
 /// Binds an address `count` times, once for each worker; elsewhere than on Linux once. With port 0 the kernel chooses one
@@ -129,8 +127,6 @@ pub fn bind(address: SocketAddr, count: usize, settings: Settings) -> io::Result
         local,
         own: Some(local.ip().to_canonical()).filter(|own| !own.is_unspecified()),
         out: Outgoing::new(SENT_AT_ONCE, local, together),
-        drops_told: 0,
-        drops: 0,
     };
     Ok(all.into_iter().map(socket).collect())
 }
@@ -161,15 +157,10 @@ impl Socket {
     /// # Errors
     /// The kernel's; having nothing is none.
     pub fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
-        let count = match batch.receive(&self.socket, self.own) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            received => received?,
-        };
-        if let Some(told) = batch.drops() {
-            self.drops += u64::from(told.wrapping_sub(self.drops_told));
-            self.drops_told = told;
+        match batch.receive(&self.socket, self.own) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            received => received,
         }
-        Ok(count)
     }
 
     /// Sends answers, each a part of `bytes`, the way back that its request came. Never waits; one that cannot be sent does
@@ -200,10 +191,13 @@ impl Socket {
         self.local
     }
 
-    /// Datagrams that the kernel has dropped since the start because they were not read in time, as it told with the last one
-    /// that was received. Always 0 elsewhere than on Linux.
+    /// Datagrams that the kernel has dropped since the start because they were not read in time. It counts modulo 2^32. Always 0
+    /// elsewhere than on Linux.
     pub fn kernel_drops(&self) -> u64 {
-        self.drops
+        #[cfg(target_os = "linux")]
+        return ffi::drops(self.socket.as_fd()).unwrap_or_default().into();
+        #[cfg(not(target_os = "linux"))]
+        0
     }
 
     /// What the kernel grants of [`Settings::receive_buffer_bytes`].

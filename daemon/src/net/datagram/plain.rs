@@ -87,11 +87,6 @@ impl Batch {
         }
         Ok(self.received.len())
     }
-
-    /// This system does not tell.
-    pub(super) fn drops(&self) -> Option<u32> {
-        None
-    }
 }
 
 /// What sends answers.
