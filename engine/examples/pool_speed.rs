@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use engine::core::policy::Kind;
 use engine::core::time::{Instant, Span};
 use engine::core::{
-    CancelRule, Class, Effect, HealthConfig, LaneConfig, LaneLimits, Pool, PoolConfig, Request, ServerConfig,
+    CancelRule, Class, Effect, HealthConfig, LaneConfig, LaneLimits, Pool, PoolConfig, Request, Route, ServerConfig,
     Settlement, Ticket, UpstreamId, Verdict,
 };
 
@@ -40,6 +40,7 @@ fn run(lane: u8, at_once: usize) -> u128 {
             queue_wait_max: None,
             affinity: None,
             pin: None,
+            route: Route::default(),
         };
         let submitted = pool.submit(request, round, now, &mut effects);
         assert!(submitted.is_some(), "the pool took it");
@@ -105,6 +106,7 @@ fn config() -> PoolConfig {
         key,
         weight: 1,
         pending_max: 0,
+        marks: 0,
         lanes: vec![limits(2, 4), limits(0, 16)],
     };
     PoolConfig {

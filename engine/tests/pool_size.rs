@@ -4,7 +4,7 @@
 use engine::core::policy::Kind;
 use engine::core::time::{Instant, Span};
 use engine::core::{
-    CancelRule, Cause, Class, Effect, HealthConfig, LaneConfig, LaneLimits, Pool, PoolConfig, Reason, Request,
+    CancelRule, Cause, Class, Effect, HealthConfig, LaneConfig, LaneLimits, Pool, PoolConfig, Reason, Request, Route,
     ServerConfig, Settlement, Ticket, UpstreamId, Verdict,
 };
 
@@ -167,6 +167,7 @@ impl Tested {
             key: 0,
             weight: 1,
             pending_max: 0,
+            marks: 0,
             lanes: vec![limits],
         };
         let config = PoolConfig {
@@ -203,6 +204,7 @@ impl Tested {
             queue_wait_max: None,
             affinity: None,
             pin,
+            route: Route::default(),
         };
         self.pool.submit(request, (), self.now, &mut self.effects).unwrap();
         self.carry_out();

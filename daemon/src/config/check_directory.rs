@@ -86,12 +86,24 @@ fn check_directory(
     let tiers = tiers(p, name, raw, folder);
     let tracking = raw.session_tracking.as_ref().is_some_and(|at| at.value);
     let identity = identity(p, raw);
+    let policies = raw
+        .policy
+        .iter()
+        .chain(raw.tiers.iter().filter_map(|tier| tier.policy.as_ref()));
+    let policy = policies.map(|at| &at.place).next();
+    let roles: Vec<u8> = tiers
+        .iter()
+        .flatten()
+        .flat_map(|tier: &plan::Tier| tier.servers.iter().map(|server| server.marks))
+        .collect();
+    let routing = super::routing::check(p, &raw.routing, &name.place, identity, policy, &roles);
     Some(plan::Directory {
         name: name.value.clone(),
         base: raw.base.as_ref().map(|at| at.value.clone()),
         identity,
         bind: bind?,
         session_tracking: tracking.then(super::check_nss::hostname),
+        routing,
         limits: raw.limits.clone(),
         tiers: tiers?,
     })
@@ -246,6 +258,7 @@ fn check_upstream(
         name: raw.name.as_ref().unwrap_or(written).value.clone(),
         target: target?,
         weight: raw.weight.as_ref().map_or(1, |at| u32::try_from(at.value).unwrap_or(1)),
+        marks: raw.role.as_ref().map_or(0, |at| at.value),
         connections,
         connections_max,
         bind_connections_max: count(&raw.bind_connections_max, BINDS_MAX),

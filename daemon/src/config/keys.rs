@@ -14,6 +14,8 @@ pub enum Kind {
     Directory,
     /// `[[directory.NAME.tier]]`.
     Tier,
+    /// `[directory.NAME.restrict]`.
+    Restrict,
     /// One entry of `server = […]`.
     Upstream,
     /// `tls = { … }` towards a server.
@@ -76,11 +78,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 34] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
         Kind::Tier,
+        Kind::Restrict,
         Kind::Upstream,
         Kind::TlsClient,
         Kind::Listen,
@@ -119,6 +122,7 @@ impl Kind {
             Kind::Server => "[server]",
             Kind::Directory => "[directory.NAME]",
             Kind::Tier => "[[directory.NAME.tier]]",
+            Kind::Restrict => "[directory.NAME.restrict]",
             Kind::Upstream => "an entry of `server`",
             Kind::TlsClient => "`tls` of a server",
             Kind::Listen => "[[listen]]",
@@ -158,6 +162,7 @@ impl Kind {
             Kind::Server => SERVER,
             Kind::Directory => DIRECTORY,
             Kind::Tier => TIER,
+            Kind::Restrict => &["control", "extended"],
             Kind::Upstream => UPSTREAM,
             Kind::TlsClient => TLS_CLIENT,
             Kind::Listen => LISTEN,
@@ -262,6 +267,13 @@ const DIRECTORY: &[&str] = &[
     "allow_unauthenticated_bind",
     "session_tracking",
     "pinned_max",
+    "restrict",
+    "write_coherence",
+    "affinity",
+    "reads",
+    "writes",
+    "isolated_max",
+    "isolated_idle_timeout",
 ];
 const TIER: &[&str] = &["policy", "server"];
 const UPSTREAM: &[&str] = &[
@@ -275,6 +287,7 @@ const UPSTREAM: &[&str] = &[
     "sync_log_max",
     "name",
     "weight",
+    "role",
     "connections",
     "connections_max",
     "bind_connections_max",

@@ -32,6 +32,7 @@ pub mod raw_nss;
 mod raw_service;
 mod raw_sink;
 mod reader;
+pub mod routing;
 pub mod run_dir;
 mod sql;
 pub mod suggest;

@@ -71,10 +71,44 @@ pub struct Directory {
     pub bind: Option<Bind>,
     /// Our name in the session tracking control that each operation of a client carries; none: there is no such control.
     pub session_tracking: Option<String>,
+    /// Where its clients' operations may go.
+    pub routing: Routing,
     /// How the shared connections grow and queue, and how long things may take.
     pub limits: DirectoryLimits,
     /// Tried in order: a tier is used while one of its servers is up.
     pub tiers: Vec<Tier>,
+}
+
+/// Where the operations of a directory's clients may go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Routing {
+    /// By control and extended operation.
+    pub rules: Arc<engine::session::ldap::rules::Rules>,
+    /// How long a client's operations go to the server that took its last write; zero: they go anywhere.
+    pub write_coherence: Duration,
+    /// By what a server is chosen, so that the same clients reach the same server.
+    pub affinity: Affinity,
+    /// Marks of the servers that reads and binds go to while one is up (`engine::session::ldap::mark`); 0: to any.
+    pub reads: u8,
+    /// Marks of the servers that writes go to; 0: to any.
+    pub writes: u8,
+    /// Connections to one server, per daemon, that are one client's at a time (paged results, transactions); 64.
+    pub isolated_max: usize,
+    /// A client that keeps one and does not use it for so long loses it; 60 s.
+    pub isolated_idle_timeout: Duration,
+}
+
+/// What decides to which server a client's operations go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// The policy.
+    None,
+    /// Its connection.
+    Connection,
+    /// Its address.
+    Address,
+    /// Who it is; its address while it is nobody.
+    BindDn,
 }
 
 /// How the servers learn who asks.
@@ -158,6 +192,8 @@ pub struct Upstream {
     pub target: Target,
     /// Share under `weighted`, 1 by default; 0: only when nothing else is up.
     pub weight: u32,
+    /// Its role (`engine::session::ldap::mark`); 0: none is written.
+    pub marks: u8,
     /// Shared connections kept open, per daemon, 4.
     pub connections: usize,
     /// Shared connections at most, per daemon, 16.

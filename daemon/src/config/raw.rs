@@ -87,6 +87,8 @@ pub struct Directory {
     pub tiers: Vec<Tier>,
     /// Whether servers are told of clients by a control.
     pub session_tracking: Option<At<bool>>,
+    /// Where operations may go.
+    pub routing: super::routing::Raw,
     /// Defaults where nothing is written.
     pub limits: DirectoryLimits,
 }
@@ -143,6 +145,8 @@ pub struct Upstream {
     pub writing: Writing,
     /// See `plan::Upstream`.
     pub weight: Option<At<i64>>,
+    /// Its marks, by its role.
+    pub role: Option<At<u8>>,
     /// See `plan::Upstream`.
     pub connections: Option<At<usize>>,
     /// See `plan::Upstream`.
@@ -392,6 +396,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
         tls: tls.map(|section| read_tls_client(p, section)),
         session_tracking: section.boolean(p, "session_tracking"),
+        routing: super::routing::read(p, &mut section),
         limits: limits::read(p, &mut section),
     };
     section.finish(p);
@@ -432,6 +437,7 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
             sync_log_max: section.count(p, "sync_log_max", 1, 10_000_000),
         },
         weight: section.integer(p, "weight", 0, 1_000_000),
+        role: section.choice(p, "role", &super::routing::ROLES, &[]),
         connections: section.count(p, "connections", 1, 10_000),
         connections_max: section.count(p, "connections_max", 1, 10_000),
         bind_connections_max: section.count(p, "bind_connections_max", 1, 10_000),

@@ -89,6 +89,7 @@ impl Drive {
                 pool,
                 affinity: affinity(peer),
                 choking: Vec::new(),
+                rests_since: None,
             }),
             (Face::Rpc { token, .. }, _) => {
                 stream.receive_descriptors();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::ask::{Event, Final, Question, To};
-use engine::core::{Class, Reason, Request, Ticket, UpstreamId};
+use engine::core::{Class, Reason, Request, Route, Ticket, UpstreamId};
 use engine::session::ldap::lane;
 use engine::session::{nss_pam, saslauthd};
 use wire::frame::Step;
@@ -316,6 +316,7 @@ impl Drive {
             queue_wait_max: Some(timeout),
             affinity: None,
             pin: own.filter(|_| question.to == To::Own),
+            route: Route::default(),
         };
         let ticket = state.pool.submit(request, caller, now, &mut state.effects)?;
         state.take_off(ticket, caller, now);

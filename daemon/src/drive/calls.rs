@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
 use engine::core::time::Span;
-use engine::core::{Class, Reason, Request, Ticket, UpstreamId};
+use engine::core::{Class, Reason, Request, Route, Ticket, UpstreamId};
 use engine::session::rpc::{Open, say};
 use wire::rpc::ErrorCode;
 
@@ -123,6 +123,7 @@ impl Drive {
             queue_wait_max: Some(queue_timeout),
             affinity: None,
             pin: None,
+            route: Route::default(),
         };
         let ticket = state
             .pool

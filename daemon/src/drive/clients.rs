@@ -1,7 +1,7 @@
 //! Clients of LDAP listeners: read, submitted, written, closed.
 
 use engine::core::time::Instant;
-use engine::core::{Request, Ticket, UpstreamId};
+use engine::core::{Request, Route, Ticket, UpstreamId};
 use engine::session::ldap::{Next, Submit};
 use wire::frame::Step;
 use wire::ldap::envelope::{self, Envelope, tag};
@@ -11,6 +11,7 @@ use super::Drive;
 use super::conn::{Conn, ConnRef, Kind};
 use super::effects::Current;
 use super::pools::{Caller, PoolState};
+use crate::config::plan::Affinity;
 use crate::net::stream::{Flushed, Got};
 
 /// Buffers of partial messages larger than this are given back once empty.
@@ -248,7 +249,7 @@ impl Drive {
             return Flow::Stop;
         };
         let (index, listener) = (client.pool, client.listener);
-        let Some(settings) = self.listeners.get(&listener).map(|listener| listener.settings) else {
+        let Some(settings) = self.listeners.get(&listener).map(|listener| &listener.settings) else {
             return Flow::Stop;
         };
         let Some(Some(state)) = self.pools.get_mut(index) else {
@@ -257,7 +258,7 @@ impl Drive {
         let is_sent = |ticket: Ticket| state.pool.is_sent(ticket) == Some(true);
         let next = client
             .session
-            .receive(&env, &settings, is_sent, conn.stream.outbox(&mut self.spares));
+            .receive(&env, settings, is_sent, conn.stream.outbox(&mut self.spares));
         match next {
             Next::Done => {
                 self.mark_dirty(at);
@@ -276,6 +277,7 @@ impl Drive {
                 state.pool.cancel(ticket, now, &mut state.effects);
                 self.mark_dirty(at);
                 self.carry_out(index, None);
+                self.let_go(at);
                 Flow::Go
             }
             Next::StartOver(own) => {
@@ -289,6 +291,7 @@ impl Drive {
             }
             Next::StartTls => {
                 conn.upgrade = true;
+                self.drop_hold(at);
                 self.mark_dirty(at);
                 Flow::Stop
             }
@@ -329,18 +332,29 @@ impl Drive {
             for ticket in self.tickets.drain(..) {
                 state.pool.cancel(ticket, now, &mut state.effects);
             }
+            if let Some(held) = client.session.drop_hold() {
+                state.pool.release(held, now, &mut state.effects);
+            }
         }
         let caller = Caller {
             conn: conn_ref,
             id: env.id,
             tag: env.tag,
         };
+        let by = state
+            .directory()
+            .map_or(Affinity::None, |found| found.plan.routing.affinity);
+        let affinity = client.affinity_by(by, conn_ref, submit.bind);
         let request = Request {
             class: submit.class,
             deadline: submit.timeout.map_or(Instant::MAX, |timeout| now + timeout),
             queue_wait_max: Some(submit.queue_wait_max),
-            affinity: Some(client.affinity),
+            affinity: Some(affinity),
             pin: submit.pin,
+            route: Route {
+                stays: client.session.stays(now),
+                ..submit.route
+            },
         };
         let Some(ticket) = state.pool.submit(request, caller, now, &mut state.effects) else {
             return;
@@ -501,6 +515,7 @@ impl Drive {
         let Kind::Ldap(client) = &mut conn.kind else { return };
         let (index, pin) = (client.pool, own.or(client.session.pin()));
         client.session.forget_others(-1, &mut self.tickets);
+        let held = client.session.drop_hold();
         let Some(Some(state)) = self.pools.get_mut(index) else {
             return self.tickets.clear();
         };
@@ -509,6 +524,9 @@ impl Drive {
         }
         if let Some(pin) = pin {
             state.pool.release(pin, now, &mut state.effects);
+        }
+        if let Some(held) = held {
+            state.pool.release(held, now, &mut state.effects);
         }
         self.carry_out(index, None);
     }

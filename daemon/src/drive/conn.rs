@@ -69,6 +69,8 @@ pub struct LdapClient {
     pub affinity: u64,
     /// Connections to servers that are not read until this client has read what waits for it.
     pub choking: Vec<ConnRef>,
+    /// Since when the connection that it keeps apart has rested.
+    pub rests_since: Option<Instant>,
 }
 
 /// A connection to an LDAP server.

@@ -90,6 +90,11 @@ impl Directory {
         self.plan.identity == plan::Identity::Proxied
     }
 
+    /// How long a client's operations follow its writes.
+    pub fn coherence(&self) -> Span {
+        super::timers::span(self.plan.routing.write_coherence)
+    }
+
     /// Our own bind to a server, on this lane: shared connections of a pinned directory and clients' own stay anonymous. A
     /// feed asks as the daemon, whatever the clients do.
     pub fn own_bind(&self, server: usize, lane: u8) -> Option<&Bind> {

@@ -6,6 +6,8 @@ use engine::core::{Effect, Reason, Ticket, UpstreamId};
 use engine::session::ldap::{Next, lane};
 use wire::ldap::control;
 use wire::ldap::envelope::{self, Envelope, tag};
+use wire::ldap::grammar;
+use wire::ldap::message::oid;
 
 use super::conn::{ConnRef, Kind};
 use super::pools::{Caller, Place, PoolState};
@@ -16,6 +18,17 @@ use super::{Drive, local};
 pub(super) struct Current<'a> {
     pub(super) ticket: Ticket,
     pub(super) env: Envelope<'a>,
+}
+
+/// An extended operation that travels without its client's identity: slapd takes no proxied authorization with the begin and the
+/// end of a transaction (it answers 12), and needs none: what the transaction changes, each change carries for itself, and on this
+/// connection there is nobody else.
+fn is_bare(env: &Envelope<'_>) -> bool {
+    grammar::extended(env.op).is_ok_and(|request| {
+        [oid::TRANSACTION_START, oid::TRANSACTION_END]
+            .iter()
+            .any(|oid| oid.as_bytes() == request.oid)
+    })
 }
 
 impl Drive {
@@ -109,7 +122,11 @@ impl Drive {
     ) {
         let Some(lane) = self.lane_of(to) else { return };
         self.set_control(index, caller, lane);
+        if lane == lane::APART && caller.tag == tag::EXTENDED_REQUEST && is_bare(env) {
+            self.control.clear();
+        }
         self.add_tracking(index, caller);
+        self.note_sent(index, caller, upstream);
         if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }
@@ -155,7 +172,7 @@ impl Drive {
             .pool(index)
             .and_then(PoolState::directory)
             .is_some_and(|directory| directory.is_proxied());
-        if !proxied || lane != lane::SHARED {
+        if !proxied || !matches!(lane, lane::SHARED | lane::APART) {
             return;
         }
         let Some(conn) = self.conns.get(caller.conn.at as usize) else {
@@ -247,6 +264,7 @@ impl Drive {
         };
         self.mark_dirty(at);
         self.after(at, next);
+        self.let_go(at);
         self.resume(at);
     }
 
@@ -345,6 +363,7 @@ impl Drive {
         }) else {
             return;
         };
+        self.note_sent(index, caller, upstream);
         if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use engine::core::time::{Instant, Span};
-use engine::core::{Class, Reason, Request, Ticket, UpstreamId};
+use engine::core::{Class, Reason, Request, Route, Ticket, UpstreamId};
 use engine::session::ldap::lane;
 use wire::ldap::envelope::{self, Envelope};
 use wire::ldap::result;
@@ -140,6 +140,7 @@ impl Drive {
             queue_wait_max: Some(patience),
             affinity: None,
             pin: None,
+            route: Route::default(),
         };
         let Some(ticket) = state.pool.submit(request, caller, now, &mut state.effects) else {
             return refuse("too much is asked at once");

@@ -67,7 +67,7 @@ pub(super) fn answer(
         return None;
     };
     let bounds = Bounds {
-        trusted_proxy: ours && local.lane == lane::SHARED,
+        trusted_proxy: ours && matches!(local.lane, lane::SHARED | lane::APART),
         out_bytes_max: ANSWER_BYTES_MAX,
         ..Bounds::default()
     };

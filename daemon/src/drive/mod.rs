@@ -33,6 +33,7 @@ mod report;
 mod rpc;
 pub mod service;
 mod slow;
+mod stay;
 mod timers;
 mod upstreams;
 

@@ -26,6 +26,8 @@ const BIND_IDLE_SECS: u64 = 60;
 const DAY_SECS: u64 = 2 * 24 * 60 * 60;
 /// Feeds of one directory, beyond which there is none that could be meant.
 const FEEDS_MAX: u32 = 1024;
+/// Connections for one client at a time that wait for the next, per server and worker.
+const APART_KEPT: u32 = 8;
 /// Operations packed onto one connection before the next is used, so that their writes coalesce.
 const PACK: u32 = 8;
 
@@ -340,6 +342,7 @@ impl Server {
         old.name == new.name
             && old.target == new.target
             && old.bind == new.bind
+            && old.marks == new.marks
             && old.proxy_protocol == new.proxy_protocol
     }
 
@@ -391,7 +394,7 @@ fn pool_config(directory: &Directory, share: (usize, usize)) -> PoolConfig {
     let tiers = plan.tiers.iter().enumerate().map(|(number, tier)| {
         let servers = directory.servers.iter().filter(|found| found.tier == number);
         (
-            tier.policy,
+            affine(plan.routing.affinity, tier.policy),
             servers.map(|server| server_config(server, plan, share)).collect(),
         )
     });
@@ -400,6 +403,16 @@ fn pool_config(directory: &Directory, share: (usize, usize)) -> PoolConfig {
         tiers: tiers.collect(),
         queue_max: u32::try_from(plan.limits.queue_max).unwrap_or(u32::MAX),
         health: health(&plan.limits),
+    }
+}
+
+/// With affinity a server is chosen by hash, whatever the tier says.
+fn affine(affinity: plan::Affinity, policy: engine::core::policy::Kind) -> engine::core::policy::Kind {
+    match affinity {
+        plan::Affinity::None => policy,
+        plan::Affinity::Connection | plan::Affinity::Address | plan::Affinity::BindDn => {
+            engine::core::policy::Kind::ByHash
+        }
     }
 }
 
@@ -430,7 +443,8 @@ fn lanes() -> Vec<LaneConfig> {
         ..shared
     };
     // A feed's connection is asked by its feed whether it lives.
-    vec![shared, bind, own, own]
+    // What is apart is closed by its client, or given back for the next.
+    vec![shared, bind, own, own, own]
 }
 
 /// This worker's share of a server's bounds.
@@ -445,6 +459,7 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
     };
     let binds = portion(plan.bind_connections_max, share).max(1);
     let own = portion(directory.limits.pinned_max, share).max(1);
+    let apart = portion(directory.routing.isolated_max, share).max(1);
     let lane = |min, max, pending_max| LaneLimits {
         min,
         max,
@@ -456,11 +471,16 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
         key: server.key,
         weight: plan.weight,
         pending_max: u32::try_from(plan.pending_max).unwrap_or(u32::MAX),
+        marks: plan.marks,
         lanes: vec![
             lane(minimum, maximum, per_connection),
             lane(0, binds, 0),
             lane(0, own, 0),
             lane(0, FEEDS_MAX, 0),
+            LaneLimits {
+                min_spare: apart.min(APART_KEPT),
+                ..lane(0, apart, 0)
+            },
         ],
     }
 }
@@ -520,6 +540,7 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         key: 0,
         weight: 1,
         pending_max: 0,
+        marks: 0,
         lanes: vec![limits],
     };
     let helpers = matches!(plan.kind, ServiceKind::Helper { .. });
@@ -560,5 +581,9 @@ fn settings(directory: Option<&plan::Directory>, starttls: bool) -> Settings {
             filter_depth_max: limits.filter_depth_max,
             ..Limits::default()
         },
+        rules: Arc::clone(&plan.routing.rules),
+        reads: plan.routing.reads,
+        writes: plan.routing.writes,
+        coheres: !plan.routing.write_coherence.is_zero(),
     }
 }

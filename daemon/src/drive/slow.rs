@@ -193,6 +193,7 @@ impl Drive {
         state.pool.cancel(ticket, now, &mut state.effects);
         self.carry_out(index, None);
         self.mark_dirty(at);
+        self.let_go(at);
     }
 
     /// Some of a client's outbox was written.

@@ -113,7 +113,8 @@ impl Drive {
             .idle_timeout
             .filter(|_| pending == 0)
             .map(|timeout| conn.active_at + span(timeout));
-        [partial, stalled, impatient, idle].into_iter().flatten().min()
+        let rests = self.rest_ends(at);
+        [partial, stalled, impatient, idle, rests].into_iter().flatten().min()
     }
 
     /// Whether others wait while this client does not read: its answers come over shared connections, and its outbox is
@@ -129,7 +130,10 @@ impl Drive {
             .get(&listener)
             .map_or(usize::MAX, |listener| listener.plan.outbox_bytes_max);
         let waits = !choking.is_empty() || conn.stream.waiting() > bound;
-        waits && choking.iter().all(|to| self.lane_of(*to) != Some(lane::PINNED))
+        waits
+            && choking
+                .iter()
+                .all(|to| !matches!(self.lane_of(*to), Some(lane::PINNED | lane::APART)))
     }
 
     /// A connection's timer has come.
@@ -163,6 +167,9 @@ impl Drive {
         }
         if choking && conn.stalled_since.is_some_and(|since| now >= since + PATIENCE) {
             self.lose_patience(at);
+        }
+        if self.rest_ends(at).is_some_and(|until| now >= until) {
+            self.drop_hold(at);
         }
         if pending == 0
             && plan

@@ -194,7 +194,7 @@ impl Drive {
         // Clients bind on bind connections themselves.
         let own = directory
             .own_bind(number, lane)
-            .filter(|_| matches!(lane, lane::SHARED | lane::FEED));
+            .filter(|_| matches!(lane, lane::SHARED | lane::FEED | lane::APART));
         let bind = own.map(|bind| (bind.dn.as_bytes(), bind.password.as_slice()));
         let step = step(&mut upstream.machine, bind, conn.stream.outbox(&mut self.spares));
         conn.stream.mark_sensitive();
@@ -451,6 +451,7 @@ impl Drive {
         settlement: Settlement,
     ) {
         let at = caller.conn.at as usize;
+        let now = self.now;
         let last = matches!(settlement, Settlement::Done(_));
         if last {
             self.count_answer(index, ticket, caller, env);
@@ -489,6 +490,11 @@ impl Drive {
             self.mark_dirty(at);
             return self.watch_outbox(index, ticket, caller);
         }
+        let minds = client.session.minds();
+        if minds {
+            let until = state.directory().map_or(now, |directory| now + directory.coherence());
+            client.session.answer_seen(caller.id, env, until);
+        }
         if client.session.answered(caller.id, caller.tag) == Ended::Drop {
             return;
         }
@@ -507,6 +513,9 @@ impl Drive {
         self.mark_dirty(at);
         if next != Next::Done {
             self.after(at, next);
+        }
+        if minds {
+            self.let_go(at);
         }
         self.resume(at);
     }

@@ -70,6 +70,8 @@ mod radius_records;
 mod radius_trial;
 mod remote;
 mod resources;
+mod rules;
+mod rules_route;
 mod same_answers;
 mod sasl;
 mod sdk;

@@ -283,7 +283,7 @@ fn configuration(folder: &Folder, server_id: usize, port: u16, database: &str) -
     }
     let _ = writeln!(
         text,
-        "modulepath /usr/lib/ldap\nmoduleload back_mdb\nmoduleload syncprov\nmoduleload retcode\nallow bind_v2\n\
+        "modulepath /usr/lib/ldap\nmoduleload back_mdb\nmoduleload syncprov\nmoduleload retcode\nmoduleload sssvlv\nallow bind_v2\n\
          TLSCACertificateFile {ca}\nTLSCertificateFile {certificate}\nTLSCertificateKeyFile {key}\n\
          authz-policy to\nsizelimit unlimited\ntimelimit unlimited\npassword-hash {{CLEARTEXT}}",
         ca = certificates().ca().display(),

@@ -26,6 +26,6 @@ pub mod wheel;
 pub use crash::CrashConfig;
 pub use histogram::Histogram;
 pub use pool::{Census, Failures, Pool, PoolConfig, Stats};
-pub use request::{Class, Drain, Effect, Reason, Request, Settlement, Ticket, Verdict};
+pub use request::{Class, Drain, Effect, Reason, Request, Route, Settlement, Ticket, Verdict};
 pub use server::{Health, HealthConfig, LaneLimits, ServerConfig, ServerReport};
 pub use upstream::{CancelRule, Cause, LaneConfig, UpstreamId};

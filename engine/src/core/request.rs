@@ -43,6 +43,27 @@ pub struct Request {
     pub affinity: Option<u64>,
     /// Only this upstream will do: the one that was opened for the same client.
     pub pin: Option<UpstreamId>,
+    /// Which servers may carry it, and which should.
+    pub route: Route,
+}
+
+/// Which servers may carry a request. Where nothing is set, any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Route {
+    /// Only servers with all of these marks ([`super::ServerConfig::marks`]).
+    pub needs: u8,
+    /// Those with all of these marks as well, while one of them is usable.
+    pub prefers: u8,
+    /// This server, by its key, while it is usable and has what is needed; goes before `prefers`.
+    pub stays: Option<u64>,
+}
+
+impl Route {
+    /// Any server will do.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.needs == 0 && self.prefers == 0 && self.stays.is_none()
+    }
 }
 
 /// What an upstream's answer means for the request and for the upstream's health.

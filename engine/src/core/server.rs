@@ -22,6 +22,9 @@ pub struct ServerConfig {
     pub weight: u32,
     /// Requests in flight on all its upstreams; 0: no limit.
     pub pending_max: u32,
+    /// What it is, in the caller's own bits; requests may need or prefer some ([`super::Route`]). Does not
+    /// change for a key.
+    pub marks: u8,
     /// One for each lane of the pool.
     pub lanes: Vec<LaneLimits>,
 }
@@ -34,7 +37,8 @@ pub struct LaneLimits {
     /// Upstreams at most, those that are on their way out included.
     pub max: u32,
     /// Idle upstreams kept beside the busy ones, while `max` allows it. A server without minimum and spares in any lane is
-    /// opened when it is asked for. Without meaning, as `min`, where upstreams belong to clients.
+    /// opened when it is asked for. Where upstreams belong to clients `min` has no meaning, and this is how many that were given
+    /// back are kept for the next clients.
     pub min_spare: u32,
     /// Requests at once on one upstream, on top of the lane's slots; 0: no limit.
     pub upstream_pending_max: u32,
@@ -131,6 +135,8 @@ pub(crate) struct Fleet {
     /// Became idle, the last one last. A hint where one request fills an upstream: what is in it may be busy again or gone,
     /// and what is free need not be in it. At most one more than there are upstreams.
     pub(crate) freed: Vec<Handle>,
+    /// Where each belongs to a client: those that were given back and are nobody's.
+    pub(crate) unowned: Vec<Handle>,
     /// Those that get nothing new and are not to be kept.
     pub(crate) leaving: u32,
     /// To be replaced, and not leaving yet.
@@ -296,6 +302,17 @@ impl Server {
             Some(sizing) if !waits || !sizing.lacks(census) => sizing.want(now, census),
             _ => Decision::default(),
         }
+    }
+
+    pub(crate) fn has_marks(&self, marks: u8) -> bool {
+        self.config.marks & marks == marks
+    }
+
+    /// One that was given back waits for a client.
+    pub(crate) fn has_unowned(&self, lane: u8) -> bool {
+        self.fleets
+            .get(lane as usize)
+            .is_some_and(|fleet| !fleet.unowned.is_empty())
     }
 
     pub(crate) fn ready(&self) -> u32 {

@@ -4,7 +4,7 @@ use engine::core::policy::Kind;
 use engine::core::time::{Instant, Span};
 use engine::core::{
     CancelRule, Cause, Class, CrashConfig, Drain, Effect, HealthConfig, LaneConfig, LaneLimits, Pool, PoolConfig,
-    Reason, Request, ServerConfig, Settlement, Ticket, UpstreamId, Verdict,
+    Reason, Request, Route, ServerConfig, Settlement, Ticket, UpstreamId, Verdict,
 };
 
 /// Between an interrupt, or a goodbye, and the kill.
@@ -65,6 +65,7 @@ impl Settings {
             key: 0,
             weight: 1,
             pending_max: 0,
+            marks: 0,
             lanes: vec![limits],
         };
         let health = HealthConfig {
@@ -144,6 +145,7 @@ impl Tested {
             queue_wait_max: Some(self.settings.queue_wait_max),
             affinity: None,
             pin: None,
+            route: Route::default(),
         };
         let ticket = self.pool.submit(request, (), self.now, &mut self.effects).unwrap();
         self.carry_out();

@@ -6,7 +6,9 @@
 use engine::core::policy::Kind;
 use engine::core::rng::Rng;
 use engine::core::time::Span;
-use engine::core::{CancelRule, CrashConfig, Drain, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
+use engine::core::{
+    CancelRule, CrashConfig, Drain, HealthConfig, LaneConfig, LaneLimits, PoolConfig, Route, ServerConfig,
+};
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -30,6 +32,7 @@ pub struct Ask {
     pub affinity: Option<u64>,
     /// To one of the upstreams that belong to a client, if there is one.
     pub pin: Option<usize>,
+    pub route: Route,
 }
 
 /// One thing that happens.
@@ -68,6 +71,8 @@ pub enum Event {
     SetAside(usize),
     /// The client that an upstream belongs to has left.
     Release(usize),
+    /// It needs it no more.
+    GiveBack(usize),
     /// A server answers nothing, or answers again.
     Stall(usize),
     Revive,
@@ -110,6 +115,8 @@ pub fn config(lanes: &[LaneConfig], number: u64) -> PoolConfig {
             key,
             weight: u32::try_from(rng.below(4)).unwrap(),
             pending_max: small_or_none(&mut rng, 6),
+            // A server is what it is.
+            marks: u8::try_from(key % 4).unwrap(),
             lanes: lanes.iter().map(|_| limits(&mut rng)).collect(),
         };
         if tiers.is_empty() || rng.chance(1, 3) {
@@ -215,6 +222,25 @@ fn kind(rng: &mut Rng) -> Kind {
     ][rng.index(5)]
 }
 
+/// Most may go anywhere.
+fn route(rng: &mut Rng) -> Route {
+    if rng.chance(2, 3) {
+        return Route::default();
+    }
+    let mark = |rng: &mut Rng| {
+        if rng.chance(1, 2) {
+            0
+        } else {
+            1 + u8::try_from(rng.below(2)).unwrap()
+        }
+    };
+    Route {
+        needs: mark(rng),
+        prefers: mark(rng),
+        stays: rng.chance(1, 2).then(|| rng.below(4)),
+    }
+}
+
 /// 0 (no limit) as often as not.
 fn small_or_none(rng: &mut Rng, most: u64) -> u32 {
     if rng.chance(1, 2) {
@@ -239,6 +265,7 @@ fn ask(rng: &mut Rng) -> Ask {
         queue_wait_max: rng.chance(1, 3).then(|| Span::from_millis(rng.below(1_000))),
         affinity: rng.chance(1, 3).then(|| rng.below(8)),
         pin: rng.chance(1, 4).then(|| rng.index(64)),
+        route: route(rng),
     }
 }
 
@@ -262,6 +289,7 @@ fn event(rng: &mut Rng, answering: u64) -> Event {
         75 => Event::Recycle(n),
         76 => Event::Heard(n),
         77 => Event::Leaves(n),
+        78 if rng.chance(1, 2) => Event::GiveBack(n),
         78 => Event::Release(n),
         79 => Event::Stall(n),
         80 => Event::Revive,

@@ -58,6 +58,8 @@ struct Line {
     probed: bool,
     /// Its server has been taken out of the configuration.
     retired: bool,
+    /// Its client has given it back, and no other has it.
+    unowned: bool,
     /// By number of the request; whether it has been answered in full.
     sent: Vec<(usize, bool)>,
 }
@@ -144,6 +146,7 @@ impl World {
             Event::Leaves(n) => self.leaves(n),
             Event::SetAside(n) => self.set_aside(n),
             Event::Release(n) => self.release(n),
+            Event::GiveBack(n) => self.give_back(n),
             Event::Stall(n) => {
                 self.stalled.insert(n as u64 % 4);
                 Ok(())
@@ -207,7 +210,7 @@ impl World {
         let lane = ask.lane % self.lanes.len();
         let pin = ask
             .pin
-            .and_then(|n| self.nth_line(n, |line| self.lanes[line.lane as usize].owned));
+            .and_then(|n| self.nth_line(n, |line| self.lanes[line.lane as usize].owned && !line.unowned));
         let lane = pin.map_or(lane, |pin| self.lines[&pin].lane as usize);
         let request = Request {
             class: Class {
@@ -218,6 +221,7 @@ impl World {
             queue_wait_max: ask.queue_wait_max,
             affinity: ask.affinity,
             pin,
+            route: ask.route,
         };
         let number = self.asked.len();
         let ticket = self
@@ -363,6 +367,26 @@ impl World {
         ensure(!self.lines.contains_key(&id), || {
             format!("{id:?} not closed when its client left")
         })
+    }
+
+    /// Of a client that has nothing on it.
+    fn give_back(&mut self, n: usize) -> Judgement {
+        let idle = |id: &UpstreamId| !self.live.iter().any(|number| self.asked[*number].at == Some(*id));
+        let owned: Vec<UpstreamId> = self
+            .lines
+            .iter()
+            .filter(|(id, line)| line.up && !line.unowned && self.lanes[line.lane as usize].owned && idle(id))
+            .map(|(id, _)| *id)
+            .collect();
+        let Some(&id) = nth(owned.iter(), n) else {
+            return Ok(());
+        };
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.unowned = true;
+        }
+        self.pool.give_back(id, self.now, &mut self.effects);
+        self.see("given back", 1);
+        self.carry_out()
     }
 
     fn answer(&mut self, n: usize, settlement: Settlement) -> Judgement {

@@ -108,7 +108,7 @@ impl Line {
             .any(|oid| oid.as_bytes() == control.oid)
         });
         match self.lane {
-            lane::SHARED => {
+            lane::SHARED | lane::APART => {
                 assert_ne!(env.tag, tag::BIND_REQUEST);
                 let control = authorization.next();
                 assert!(authorization.next().is_none());
@@ -207,7 +207,7 @@ impl World {
         };
         let own = self.settings.proxied.then_some((&b"cn=usherd"[..], &b"x"[..]));
         let line = self.lines.get_mut(&upstream).expect("just found");
-        let own = own.filter(|_| line.lane == lane::SHARED);
+        let own = own.filter(|_| matches!(line.lane, lane::SHARED | lane::APART));
         let mut step = line.machine.connected(own, &mut line.out);
         if step == Hello::Wait {
             let asked = peek(&line.out).expect("a bind").id;
@@ -378,10 +378,17 @@ pub(crate) fn config() -> PoolConfig {
         key,
         weight: 1,
         pending_max: 0,
-        lanes: vec![limits(1, 2, 0), limits(0, 1, 0), limits(0, 2, 0)],
+        marks: 0,
+        lanes: vec![
+            limits(1, 2, 0),
+            limits(0, 1, 0),
+            limits(0, 2, 0),
+            limits(0, 1, 0),
+            limits(0, 2, 1),
+        ],
     };
     PoolConfig {
-        lanes: vec![shared, bind, own],
+        lanes: vec![shared, bind, own, own, own],
         tiers: vec![(engine::core::policy::Kind::RoundRobin, vec![server(1), server(2)])],
         queue_max: 4,
         health: HealthConfig::default(),

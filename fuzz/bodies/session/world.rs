@@ -297,6 +297,7 @@ impl World {
             Next::Abandon(ticket) => {
                 self.pool.cancel(ticket, self.now, &mut self.effects);
                 self.carry_out();
+                self.let_go(client);
                 self.see("abandoned");
             }
             Next::StartOver(own) => self.start_over(client, own),
@@ -321,8 +322,12 @@ impl World {
         if submit.bind {
             session.forget_others(env.id, &mut others);
         }
+        let held = if submit.bind { session.drop_hold() } else { None };
         for ticket in others {
             self.pool.cancel(ticket, self.now, &mut self.effects);
+        }
+        if let Some(held) = held {
+            self.pool.release(held, self.now, &mut self.effects);
         }
         let caller = Caller {
             client,
@@ -336,6 +341,7 @@ impl World {
             queue_wait_max: Some(submit.queue_wait_max),
             affinity: Some(client as u64),
             pin: submit.pin,
+            route: submit.route,
         };
         let ticket = self
             .pool
@@ -388,8 +394,12 @@ impl World {
         model.closed();
         let (mut tickets, pin) = (Vec::new(), session.pin());
         session.forget_others(-1, &mut tickets);
+        let held = session.drop_hold();
         for ticket in tickets {
             self.pool.cancel(ticket, self.now, &mut self.effects);
+        }
+        if let Some(held) = held {
+            self.pool.release(held, self.now, &mut self.effects);
         }
         if let Some(pin) = pin {
             self.pool.release(pin, self.now, &mut self.effects);
@@ -403,6 +413,9 @@ impl World {
         self.clients[client].session.forget_others(-1, &mut tickets);
         for ticket in tickets {
             self.pool.cancel(ticket, self.now, &mut self.effects);
+        }
+        if let Some(held) = self.clients[client].session.drop_hold() {
+            self.pool.release(held, self.now, &mut self.effects);
         }
         if let Some(own) = own {
             self.pool.release(own, self.now, &mut self.effects);
@@ -427,6 +440,9 @@ impl World {
         let Some(Client { session, out, .. }) = self.client_of(caller) else {
             return;
         };
+        if last {
+            session.answer_seen(caller.id, env, Instant::ZERO);
+        }
         if last && session.answered(caller.id, caller.tag) == Ended::Drop {
             return self.see("dropped");
         }
@@ -439,7 +455,21 @@ impl World {
         }
         let next = session.after_end(out);
         self.after(caller.client, next);
+        self.let_go(caller.client);
         self.resume(caller.client);
+    }
+
+    /// A connection that a client kept apart is another's.
+    fn let_go(&mut self, client: usize) {
+        if let Some(given) = self.clients[client].session.let_go() {
+            if given.in_order {
+                self.pool.give_back(given.upstream, self.now, &mut self.effects);
+                self.see("given back");
+            } else {
+                self.pool.release(given.upstream, self.now, &mut self.effects);
+            }
+            self.carry_out();
+        }
     }
 
     fn resume(&mut self, client: usize) {
@@ -507,12 +537,19 @@ impl World {
         assert!(line.up);
         let mut extra = Vec::new();
         match line.lane {
-            lane::SHARED if self.settings.proxied => match client.session.control() {
+            lane::SHARED | lane::APART if self.settings.proxied => match client.session.control() {
                 Some(control) => extra.extend_from_slice(control),
                 None => extra = anonymous_control(),
             },
             lane::PINNED => client.session.pinned(upstream),
             _ => {}
+        }
+        if client.session.minds()
+            && let Some((server, marks)) = self.pool.server_behind(upstream)
+        {
+            client
+                .session
+                .sent_to(caller.id, upstream, server, marks, Instant::ZERO);
         }
         let owner = (caller.client, caller.generation);
         flight.wire_id = if caller.tag == tag::BIND_REQUEST {
@@ -549,6 +586,7 @@ impl World {
             session.after_end(out)
         };
         self.after(caller.client, next);
+        self.let_go(caller.client);
         self.resume(caller.client);
     }
 }

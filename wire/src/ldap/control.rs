@@ -131,6 +131,16 @@ pub fn session_tracking(out: &mut Vec<u8>, source: &[u8], name: &[u8], identity:
     }
 }
 
+/// The value of a paged results control (RFC 2696): size and cookie. None where it is no such value.
+#[must_use]
+pub fn paged_results(value: &[u8]) -> Option<(i32, &[u8])> {
+    let mut fields = Reader::inside(value, ber::tag::SEQUENCE).ok()?;
+    let size = ber::integer(fields.take(ber::tag::INTEGER).ok()?).ok()?;
+    let cookie = fields.take(ber::tag::OCTET_STRING).ok()?;
+    fields.finish().ok()?;
+    Some((size, cookie))
+}
+
 /// Appends one whole Control element. Criticality is written only when true, as RFC 4511 section 5.1 asks of defaults.
 #[inline]
 pub fn write_control(out: &mut Vec<u8>, oid: &str, critical: bool, value: Option<&[u8]>) {
@@ -216,6 +226,23 @@ mod tests {
         let mut expected = b"\x30\x3f\x04\x09192.0.2.1\x04\x0fapp.example.com\x04\x1c".to_vec();
         expected.extend_from_slice(b"1.3.6.1.4.1.21008.108.63.1.3\x04\x03ada");
         assert_eq!(control.value, Some(&expected[..]));
+    }
+
+    #[test]
+    fn a_paged_results_value_is_as_rfc_2696_has_it() {
+        assert_eq!(
+            paged_results(b"\x30\x08\x02\x01\x0a\x04\x03abc"),
+            Some((10, &b"abc"[..]))
+        );
+        assert_eq!(paged_results(b"\x30\x05\x02\x01\x00\x04\x00"), Some((0, &b""[..])));
+        for bad in [
+            &b""[..],
+            b"\x30\x03\x02\x01\x00",
+            b"\x30\x07\x02\x01\x00\x04\x00\x05\x00",
+            b"\x31\x05\x02\x01\x00\x04\x00",
+        ] {
+            assert_eq!(paged_results(bad), None, "{bad:02x?}");
+        }
     }
 
     #[test]

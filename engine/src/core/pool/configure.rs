@@ -8,7 +8,7 @@ impl<T: Copy> Pool<T> {
     /// first time.
     pub fn configure(&mut self, config: PoolConfig, now: Instant, effects: &mut Vec<Effect<T>>) {
         self.queue_max = config.queue_max;
-        self.queue_before = self.lanes.iter().map(|lane| lane.queue.len()).max().unwrap_or(0);
+        self.queue_before = self.lanes.iter().map(|lane| lane.waiting()).max().unwrap_or(0);
         self.health = config.health;
         if self.lanes.is_empty() {
             self.lanes = config
@@ -17,6 +17,7 @@ impl<T: Copy> Pool<T> {
                 .map(|lane| Lane {
                     config: *lane,
                     queue: List::default(),
+                    picky: List::default(),
                     saturated: false,
                 })
                 .collect();
@@ -110,7 +111,9 @@ impl<T: Copy> Pool<T> {
             match upstream.state {
                 // Promised tickets are promised to others.
                 UpstreamState::Opening => self.close_for_others(handle, Cause::Ended, now, effects),
-                UpstreamState::Ready if self.lane_config(upstream.lane).is_some_and(|lane| lane.owned) => {
+                UpstreamState::Ready
+                    if self.lane_config(upstream.lane).is_some_and(|lane| lane.owned) && !self.is_unowned(handle) =>
+                {
                     // A client's own connection stays with it to its end.
                 }
                 UpstreamState::Ready | UpstreamState::Interrupted { .. } => {

@@ -1,18 +1,20 @@
 //! Which upstream takes a request, and what becomes of one that none can take now.
 
+use super::route::Wanted;
 use super::*;
 
 /// What a server must have to be considered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Need {
     Room,
-    Opening,
+    /// One that is nobody's, or may be opened.
+    Unowned,
     RoomOrOpening,
 }
 
 /// Where a request can go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Choice {
+pub(super) enum Choice {
     Now(Handle),
     Wait,
     Nobody,
@@ -33,7 +35,8 @@ impl<T: Copy> Pool<T> {
         if config.owned {
             return self.dispatch_owned(handle, now, effects);
         }
-        let waiting = self.lanes.get(lane).is_some_and(|lane| !lane.queue.is_empty());
+        // Who may not go everywhere does not wait behind those who wait for another server.
+        let waiting = request.route.is_open() && self.lanes.get(lane).is_some_and(|lane| !lane.queue.is_empty());
         // Who came earlier goes first, unless this one has waited its turn already.
         let choice = if waiting && !retried {
             Choice::Wait
@@ -49,6 +52,9 @@ impl<T: Copy> Pool<T> {
 
     /// Sends from the head of a lane's queue while something can take it, and opens what is missing for the rest.
     pub(super) fn pump(&mut self, lane: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
+        if self.lanes.get(lane).is_some_and(|lane| !lane.picky.is_empty()) {
+            self.pump_picky(lane, now, effects);
+        }
         while let Some(head) = self.lanes.get(lane).and_then(|lane| lane.queue.front()) {
             if self.is_closing() {
                 return;
@@ -126,14 +132,15 @@ impl<T: Copy> Pool<T> {
 
     fn enqueue(&mut self, handle: Handle, lane: usize, front: bool, now: Instant, effects: &mut Vec<Effect<T>>) {
         let queue_max = self.queue_max;
-        let full = self.lanes.get(lane).is_none_or(|lane| lane.queue.len() >= queue_max);
+        let full = self.lanes.get(lane).is_none_or(|lane| lane.waiting() >= queue_max);
         if full && !front {
             return self.fail_loose(handle, Reason::QueueFull, effects);
         }
         let Some(entry) = self.tickets.get_mut(handle) else {
             return;
         };
-        entry.state = State::Queued;
+        let picky = !entry.request.route.is_open();
+        entry.state = State::Queued { picky };
         let patience = entry.request.queue_wait_max.map_or(Instant::MAX, |wait| now + wait);
         // A wait that goes on in another place does not begin anew.
         let until = *entry.waits_until.get_or_insert(patience.min(entry.request.deadline));
@@ -147,10 +154,15 @@ impl<T: Copy> Pool<T> {
         let Some(lane_state) = self.lanes.get_mut(lane) else {
             return;
         };
-        if front {
-            lane_state.queue.push_front(&mut self.tickets, handle);
+        let list = if picky {
+            &mut lane_state.picky
         } else {
-            lane_state.queue.push_back(&mut self.tickets, handle);
+            &mut lane_state.queue
+        };
+        if front {
+            list.push_front(&mut self.tickets, handle);
+        } else {
+            list.push_back(&mut self.tickets, handle);
             // The queue's growth may be what another upstream is opened for.
             if let Choice::Now(_) = self.choose(handle, 0, now, effects) {
                 self.pump(lane, now, effects);
@@ -160,7 +172,7 @@ impl<T: Copy> Pool<T> {
     }
 
     /// Requests wait: whether that is because there are as many upstreams as may be.
-    fn note_saturation(&mut self, lane: usize) {
+    pub(super) fn note_saturation(&mut self, lane: usize) {
         let full = |server: &Server| {
             let (fleet, limits) = (server.fleets.get(lane), server.config.lanes.get(lane));
             let has = fleet.map_or(0, |fleet| fleet.all.len());
@@ -173,7 +185,7 @@ impl<T: Copy> Pool<T> {
             && saturated
             && !lane.saturated
             // Who waits for one that is on its way waits for nothing that may not be.
-            && lane.queue.len() > coming.saturating_mul(lane.config.slots)
+            && lane.waiting() > coming.saturating_mul(lane.config.slots)
         {
             lane.saturated = true;
             self.stats.saturations += 1;
@@ -194,17 +206,23 @@ impl<T: Copy> Pool<T> {
 
     /// An upstream of the client's own is opened, and the request waits for it.
     fn dispatch_owned(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(marks) = self.tickets.get(handle).map(|entry| entry.request.route.needs) else {
+            return;
+        };
         match self.choose_server(handle, now) {
             Some(server) => {
                 let Some(lane) = self.tickets.get(handle).map(|entry| entry.request.class.lane) else {
                     return;
                 };
+                if let Some(upstream) = self.take_unowned(server, lane) {
+                    return self.send(handle, upstream, now, effects);
+                }
                 match self.open(server, lane, effects) {
                     Some(upstream) => self.promise(handle, upstream, now),
                     None => self.fail_loose(handle, Reason::Unavailable, effects),
                 }
             }
-            None if self.hopeful() => {
+            None if self.hopeful_of(marks) => {
                 let Some(lane) = self.tickets.get(handle).map(|entry| lane_of(entry.request.class)) else {
                     return;
                 };
@@ -215,16 +233,13 @@ impl<T: Copy> Pool<T> {
     }
 
     fn enqueue_owned(&mut self, handle: Handle, lane: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
-        let full = self
-            .lanes
-            .get(lane)
-            .is_none_or(|lane| lane.queue.len() >= self.queue_max);
+        let full = self.lanes.get(lane).is_none_or(|lane| lane.waiting() >= self.queue_max);
         if full {
             return self.fail_loose(handle, Reason::QueueFull, effects);
         }
         self.arm_until(handle, now);
         if let (Some(entry), Some(lane)) = (self.tickets.get_mut(handle), self.lanes.get_mut(lane)) {
-            entry.state = State::Queued;
+            entry.state = State::Queued { picky: false };
             self.stats.queued += 1;
             lane.queue.push_back(&mut self.tickets, handle);
         }
@@ -277,20 +292,21 @@ impl<T: Copy> Pool<T> {
 impl<T: Copy> Pool<T> {
     /// The upstream for a ticket by tier, health, policy and room; opens another one where the policy points at a server
     /// that has none free. `more`: how many wait beside those in the queue.
-    fn choose(&mut self, handle: Handle, more: u32, now: Instant, effects: &mut Vec<Effect<T>>) -> Choice {
+    pub(super) fn choose(&mut self, handle: Handle, more: u32, now: Instant, effects: &mut Vec<Effect<T>>) -> Choice {
         let Some(entry) = self.tickets.get(handle) else {
             return Choice::Nobody;
         };
-        let (class, affinity, avoid) = (entry.request.class, entry.request.affinity, entry.avoid);
+        let (class, affinity, needs) = (entry.request.class, entry.request.affinity, entry.request.route.needs);
         let lane = class.lane;
+        let wanted = self.wanted(entry);
         if self.lanes.get(lane as usize).is_some_and(|lane| lane.config.owned) {
-            return if self.hopeful() { Choice::Wait } else { Choice::Nobody };
+            let hopeful = self.hopeful_of(needs);
+            return if hopeful { Choice::Wait } else { Choice::Nobody };
         }
-        let avoid = avoid.filter(|avoid| self.another_usable(*avoid));
-        let Some(tier) = self.tier_in_use(avoid) else {
-            return self.last_resort(lane);
+        let Some(tier) = self.tier_in_use(&wanted) else {
+            return self.last_resort(lane, needs);
         };
-        self.gather(tier, avoid, lane, Need::RoomOrOpening, now);
+        self.gather(tier, &wanted, lane, Need::RoomOrOpening, now);
         let Some(server) = self.pick(tier, affinity, now) else {
             return Choice::Wait;
         };
@@ -302,7 +318,7 @@ impl<T: Copy> Pool<T> {
         }
         let waiting = self.queue_len(lane).saturating_add(more);
         self.open_for(server, lane, waiting, now, effects);
-        self.gather(tier, avoid, lane, Need::Room, now);
+        self.gather(tier, &wanted, lane, Need::Room, now);
         match self
             .pick(tier, affinity, now)
             .and_then(|server| self.free_upstream(server, lane))
@@ -315,10 +331,10 @@ impl<T: Copy> Pool<T> {
     /// Owned lanes: only the server is chosen.
     fn choose_server(&mut self, handle: Handle, now: Instant) -> Option<usize> {
         let entry = self.tickets.get(handle)?;
-        let (lane, affinity, avoid) = (entry.request.class.lane, entry.request.affinity, entry.avoid);
-        let avoid = avoid.filter(|avoid| self.another_usable(*avoid));
-        let tier = self.tier_in_use(avoid)?;
-        self.gather(tier, avoid, lane, Need::Opening, now);
+        let (lane, affinity) = (entry.request.class.lane, entry.request.affinity);
+        let wanted = self.wanted(entry);
+        let tier = self.tier_in_use(&wanted)?;
+        self.gather(tier, &wanted, lane, Need::Unowned, now);
         self.pick(tier, affinity, now)
     }
 
@@ -329,21 +345,19 @@ impl<T: Copy> Pool<T> {
             .any(|(index, server)| index != than && server.as_ref().is_some_and(Server::usable))
     }
 
-    fn tier_in_use(&self, avoid: Option<usize>) -> Option<usize> {
+    fn tier_in_use(&self, wanted: &Wanted) -> Option<usize> {
         self.tiers.iter().position(|tier| {
             tier.servers.iter().any(|index| {
-                Some(*index) != avoid
-                    && self
-                        .servers
-                        .get(*index)
-                        .and_then(Option::as_ref)
-                        .is_some_and(Server::usable)
+                self.servers
+                    .get(*index)
+                    .and_then(Option::as_ref)
+                    .is_some_and(|server| wanted.takes(*index, server) && server.usable())
             })
         })
     }
 
     /// Fills `candidates` with the usable servers of a tier that have what is needed.
-    fn gather(&mut self, tier: usize, avoid: Option<usize>, lane: u8, need: Need, now: Instant) {
+    fn gather(&mut self, tier: usize, wanted: &Wanted, lane: u8, need: Need, now: Instant) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         let servers = self.tiers.get(tier).map_or(&[][..], |tier| &tier.servers);
@@ -351,12 +365,12 @@ impl<T: Copy> Pool<T> {
             let Some(Some(server)) = self.servers.get(*index) else {
                 continue;
             };
-            if Some(*index) == avoid || !server.usable() || server.pending_full() {
+            if !wanted.takes(*index, server) || !server.usable() || server.pending_full() {
                 continue;
             }
             let has = match need {
                 Need::Room => self.has_room(*index, server, lane),
-                Need::Opening => server.may_open(lane, now),
+                Need::Unowned => server.has_unowned(lane) || server.may_open(lane, now),
                 Need::RoomOrOpening => self.has_room(*index, server, lane) || server.may_open(lane, now),
             };
             if has {
@@ -436,12 +450,15 @@ impl<T: Copy> Pool<T> {
 
     /// No server is usable: an ejected one that is still connected is better than none; one that has not been tried yet
     /// is worth waiting for; else nobody can answer.
-    fn last_resort(&self, lane: u8) -> Choice {
+    fn last_resort(&self, lane: u8, marks: u8) -> Choice {
         let mut connected = false;
         for index in 0..self.servers.len() {
             let Some(Some(server)) = self.servers.get(index) else {
                 continue;
             };
+            if !server.has_marks(marks) {
+                continue;
+            }
             if server.retiring || server.health != Health::Ejected || server.pending_full() {
                 connected |= server.health == Health::Ejected && server.ready() > 0;
                 continue;
@@ -451,17 +468,19 @@ impl<T: Copy> Pool<T> {
                 return Choice::Now(upstream);
             }
         }
-        if connected || self.hopeful() {
+        if connected || self.hopeful_of(marks) {
             Choice::Wait
         } else {
             Choice::Nobody
         }
     }
 
-    /// Some server may yet turn out to be up.
-    pub(super) fn hopeful(&self) -> bool {
+    /// Some server with these marks may yet turn out to be up.
+    fn hopeful_of(&self, marks: u8) -> bool {
         self.servers.iter().flatten().any(|server| {
-            !server.retiring && (server.health == Health::Starting || server.ready() > 0 || self.recovers(server))
+            server.has_marks(marks)
+                && !server.retiring
+                && (server.health == Health::Starting || server.ready() > 0 || self.recovers(server))
         })
     }
 
@@ -486,6 +505,6 @@ impl<T: Copy> Pool<T> {
     }
 
     fn queue_len(&self, lane: u8) -> u32 {
-        self.lanes.get(lane as usize).map_or(0, |lane| lane.queue.len())
+        self.lanes.get(lane as usize).map_or(0, Lane::waiting)
     }
 }

@@ -15,12 +15,16 @@ impl<T: Copy> Pool<T> {
 
     /// Requests that wait for an upstream.
     pub fn queued(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.queue.len() as usize).sum()
+        self.lanes.iter().map(|lane| lane.waiting() as usize).sum()
     }
 
     /// How long ago the oldest of the requests that wait was submitted; none waits: none.
     pub fn oldest_wait(&self, now: Instant) -> Option<Span> {
-        let heads = self.lanes.iter().filter_map(|lane| lane.queue.front());
+        let heads = self
+            .lanes
+            .iter()
+            .flat_map(|lane| [lane.queue.front(), lane.picky.front()])
+            .flatten();
         let since = heads
             .filter_map(|head| Some(self.tickets.get(head)?.submitted_at))
             .min()?;

@@ -224,6 +224,49 @@ impl<T: Copy> Pool<T> {
         self.forget_retired(server);
     }
 
+    /// The client that owned an upstream needs it no more, and left nothing on it: it is kept for the next, as far as its
+    /// server's `min_spare` goes, or closed.
+    pub fn give_back(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get(id.0) else {
+            return;
+        };
+        let (lane, idle) = (
+            upstream.lane as usize,
+            upstream.state == UpstreamState::Ready && upstream.tickets.is_empty(),
+        );
+        let owned = self.lanes.get(lane).is_some_and(|lane| lane.config.owned);
+        let closing = self.is_closing();
+        let kept = self.server_of(id.0).is_some_and(|server| {
+            let most = server
+                .config
+                .lanes
+                .get(lane)
+                .map_or(0, |limits| limits.min_spare as usize);
+            let retiring = server.retiring;
+            let Some(fleet) = server.fleets.get_mut(lane) else {
+                return false;
+            };
+            // Who waits takes one more than are kept.
+            let keep = owned && idle && !retiring && !closing && !fleet.unowned.contains(&id.0);
+            let keep = keep && fleet.unowned.len() < most;
+            if keep {
+                fleet.unowned.push(id.0);
+            }
+            keep
+        });
+        if kept {
+            self.pump_owned(now, effects);
+        } else {
+            self.release(id, now, effects);
+        }
+    }
+
+    /// The key and the marks of the server that an upstream leads to.
+    pub fn server_behind(&self, id: UpstreamId) -> Option<(u64, u8)> {
+        let server = self.servers.get(self.upstreams.get(id.0)?.server)?.as_ref()?;
+        Some((server.config.key, server.config.marks))
+    }
+
     /// Whether an upstream is still one of ours.
     pub fn has_upstream(&self, id: UpstreamId) -> bool {
         self.upstreams.get(id.0).is_some()
@@ -317,7 +360,7 @@ impl<T: Copy> Pool<T> {
                 self.forget_retired(server);
             }
         }
-        if self.lanes.get(lane as usize).is_some_and(|lane| !lane.queue.is_empty()) {
+        if self.lanes.get(lane as usize).is_some_and(|lane| lane.waiting() > 0) {
             self.pump(lane as usize, now, effects);
         }
         if idle {

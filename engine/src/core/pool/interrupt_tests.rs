@@ -1,6 +1,7 @@
 //! Helpers that are interrupted and killed: one call each, and replaced.
 
 use super::*;
+use crate::core::request::Route;
 use crate::core::server::LaneLimits;
 use crate::core::upstream::Cause;
 
@@ -37,6 +38,7 @@ impl Helpers {
             key: 1,
             weight: 1,
             pending_max: 0,
+            marks: 0,
             lanes: vec![limits],
         };
         let config = PoolConfig {
@@ -85,6 +87,7 @@ impl Helpers {
             queue_wait_max: None,
             affinity: None,
             pin: None,
+            route: Route::default(),
         };
         let ticket = self.pool.submit(request, user, self.now, &mut self.effects).unwrap();
         (ticket, self.open())

@@ -7,11 +7,13 @@ impl<T: Copy> Pool<T> {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut listed = 0;
         for (number, lane) in self.lanes.iter().enumerate() {
-            listed += self.check_list(&lane.queue, |entry| {
-                entry.state == State::Queued && lane_of(entry.request.class) == number
-            })?;
+            for (list, picky) in [(&lane.queue, false), (&lane.picky, true)] {
+                listed += self.check_list(list, |entry| {
+                    entry.state == State::Queued { picky } && lane_of(entry.request.class) == number
+                })?;
+            }
             if !lane.config.owned
-                && lane.queue.len()
+                && lane.waiting()
                     > self
                         .queue_max
                         .max(self.queue_before)
@@ -19,7 +21,7 @@ impl<T: Copy> Pool<T> {
             {
                 return Err(format!(
                     "lane {number} has {} waiting, of {} at most",
-                    lane.queue.len(),
+                    lane.waiting(),
                     self.queue_max
                 ));
             }
@@ -29,7 +31,7 @@ impl<T: Copy> Pool<T> {
             listed += self.check_list(&upstream.tickets, |entry| match entry.state {
                 State::Sent(to) => to == handle && !opening,
                 State::Promised(to) => to == handle && opening,
-                State::Queued => false,
+                State::Queued { .. } => false,
             })?;
             self.check_slots(handle, upstream)?;
         }

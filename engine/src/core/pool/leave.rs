@@ -125,6 +125,7 @@ impl<T: Copy> Pool<T> {
         }
         if let Some(fleet) = server.fleets.get_mut(upstream.lane as usize) {
             fleet.all.retain(|other| *other != handle);
+            fleet.unowned.retain(|other| *other != handle);
             fleet.count(upstream.state, !upstream.tickets.is_empty(), false);
             fleet.marked -= u32::from(upstream.marked && !upstream.is_leaving());
         }

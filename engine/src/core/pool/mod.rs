@@ -20,6 +20,7 @@ mod invariants;
 mod leave;
 pub(crate) mod list;
 mod recycle;
+mod route;
 mod size;
 
 use super::arena::{Arena, Handle};
@@ -105,7 +106,7 @@ pub struct Failures {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    Queued,
+    Queued { picky: bool },
     Promised(Handle),
     Sent(Handle),
 }
@@ -133,8 +134,17 @@ pub(crate) struct Entry<T> {
 struct Lane {
     config: LaneConfig,
     queue: List,
+    /// Those that wait and may not go everywhere, so that they hold up nobody else.
+    picky: List,
     /// Requests wait, and no more upstreams may be opened for them.
     saturated: bool,
+}
+
+impl Lane {
+    /// How many wait.
+    fn waiting(&self) -> u32 {
+        self.queue.len().saturating_add(self.picky.len())
+    }
 }
 
 #[derive(Debug)]
@@ -209,7 +219,7 @@ impl<T: Copy> Pool<T> {
         let entry = Entry {
             user,
             request,
-            state: State::Queued,
+            state: State::Queued { picky: false },
             timer: None,
             waits_until: None,
             links: Links::default(),
@@ -284,7 +294,7 @@ impl<T: Copy> Pool<T> {
     pub fn upstream_of(&self, ticket: Ticket) -> Option<UpstreamId> {
         match self.tickets.get(ticket.0)?.state {
             State::Sent(upstream) | State::Promised(upstream) => Some(UpstreamId(upstream)),
-            State::Queued => None,
+            State::Queued { .. } => None,
         }
     }
 
@@ -306,7 +316,9 @@ impl<T: Copy> Pool<T> {
             };
             let (due, reason) = match entry.state {
                 State::Sent(_) => (entry.request.deadline, Reason::Deadline),
-                State::Queued | State::Promised(_) => (entry.waits_until.unwrap_or(Instant::MAX), Reason::QueueTimeout),
+                State::Queued { .. } | State::Promised(_) => {
+                    (entry.waits_until.unwrap_or(Instant::MAX), Reason::QueueTimeout)
+                }
             };
             // Since its timer ended, one that ended before it may have made room for it.
             if due > now {
@@ -391,10 +403,11 @@ impl<T: Copy> Pool<T> {
     fn unlink(&mut self, handle: Handle) {
         let Some(entry) = self.tickets.get(handle) else { return };
         match entry.state {
-            State::Queued => {
+            State::Queued { picky } => {
                 if let Some(lane) = self.lanes.get_mut(entry.request.class.lane as usize) {
-                    lane.queue.unlink(&mut self.tickets, handle);
-                    lane.saturated &= !lane.queue.is_empty();
+                    let list = if picky { &mut lane.picky } else { &mut lane.queue };
+                    list.unlink(&mut self.tickets, handle);
+                    lane.saturated &= lane.waiting() > 0;
                 }
             }
             State::Promised(upstream) | State::Sent(upstream) => {
@@ -428,7 +441,7 @@ impl<T: Copy> Pool<T> {
         self.unlink(handle);
         self.fail_loose(handle, reason, effects);
         match state {
-            State::Queued => {}
+            State::Queued { .. } => {}
             // What was being opened for it alone is of no use to anybody else.
             State::Promised(upstream) => self.close(upstream, now, effects),
             State::Sent(upstream) => self.let_go(handle, upstream, now, effects),

@@ -41,7 +41,7 @@ impl<T: Copy> Pool<T> {
 
     /// Replaces what is marked, as far as that can go on now. Called whenever a number of the fleet has changed.
     pub(super) fn roll(&mut self, server: usize, lane: u8, now: Instant, effects: &mut Vec<Effect<T>>) {
-        let waiting = self.lanes.get(lane as usize).is_some_and(|lane| !lane.queue.is_empty());
+        let waiting = self.lanes.get(lane as usize).is_some_and(|lane| lane.waiting() > 0);
         loop {
             let Some(Some(state)) = self.servers.get(server) else {
                 return;

@@ -7,17 +7,24 @@
 
 mod pending;
 mod receive;
+pub mod rules;
 mod settle;
+mod stay;
 #[cfg(test)]
 mod tests;
 
 use crate::core::time::Span;
-use crate::core::{Class, Drain, Ticket, UpstreamId};
+use std::sync::Arc;
+
+use crate::core::{Class, Drain, Route, Ticket, UpstreamId};
 use wire::ldap::control;
 use wire::ldap::grammar::Limits;
 
 use pending::{Pending, PendingList};
+use rules::Rules;
 pub use settle::{Bound, Ended};
+pub use stay::LetGo;
+use stay::Stay;
 
 /// Lanes of a directory's pool, in the order in which its pool is configured.
 pub mod lane {
@@ -29,10 +36,21 @@ pub mod lane {
     pub const PINNED: u8 = 2;
     /// Connections that belong to one feed each, under the daemon's own identity: each carries one search that goes on and on.
     pub const FEED: u8 = 3;
+    /// Connections for clients whose operations leave something behind on theirs (pages, transactions): as shared ones, but one
+    /// client's at a time.
+    pub const APART: u8 = 4;
+}
+
+/// What a server of a directory may be, as marks of the pool's servers ([`crate::core::ServerConfig::marks`]).
+pub mod mark {
+    /// It takes writes.
+    pub const PRIMARY: u8 = 1;
+    /// It has a copy.
+    pub const REPLICA: u8 = 2;
 }
 
 /// What a directory's settings mean for its clients' sessions.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// True: each operation carries the client's identity (RFC 4370); false: a client keeps its own connection from its
     /// first bind on.
@@ -49,6 +67,14 @@ pub struct Settings {
     pub operation_timeout: Span,
     /// Bounds of the poison guard.
     pub limits: Limits,
+    /// What is done with certain controls and extended operations.
+    pub rules: Arc<Rules>,
+    /// Marks of the servers to which reads go while one is up; 0: to any.
+    pub reads: u8,
+    /// Marks of the servers to which writes go; 0: to any.
+    pub writes: u8,
+    /// Whether a client's operations follow its writes for a while.
+    pub coheres: bool,
 }
 
 impl Default for Settings {
@@ -62,6 +88,10 @@ impl Default for Settings {
             search_timeout: Span::from_secs(60),
             operation_timeout: Span::from_secs(30),
             limits: Limits::default(),
+            rules: Arc::default(),
+            reads: 0,
+            writes: 0,
+            coheres: false,
         }
     }
 }
@@ -101,6 +131,8 @@ pub struct Submit {
     pub pin: Option<UpstreamId>,
     /// A bind: everything else the client has is abandoned first.
     pub bind: bool,
+    /// Which servers may carry it, apart from the one that this client keeps to.
+    pub route: Route,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,6 +158,7 @@ pub struct Session {
     pin: Option<UpstreamId>,
     /// The client's own upstream is gone, or bound as nobody knows whom.
     pin_gone: bool,
+    stay: Stay,
 }
 
 /// The encoded control of an anonymous client, the same for all.
@@ -148,6 +181,7 @@ impl Session {
             control: Vec::new(),
             pin: None,
             pin_gone: false,
+            stay: Stay::default(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! What a client says.
 
+use super::rules::{Action, Rules};
+use super::stay::{self, Asked};
 use super::{Next, Pending, Session, Settings, State, Submit, lane};
-use crate::core::{Class, Drain, Ticket};
+use crate::core::{Class, Drain, Route, Ticket};
 use wire::frame::Malformed;
 use wire::ldap::control::{self, oid as control_oid};
 use wire::ldap::envelope::{Envelope, response_tag, tag};
@@ -54,12 +56,16 @@ impl Session {
             result::write_result(out, env.id, response, code::UNAVAILABLE, b"", "shutting down");
             return Next::Done;
         }
-        let controls = inspect(env.controls);
+        let (controls, asked) = inspect(env.controls, &settings.rules);
         let refusal = match controls {
             _ if malformed => Some((code::PROTOCOL_ERROR, "malformed or too many controls")),
             Controls::ProxiedAuthorization if settings.proxied || self.pin.is_none() => Some((
                 code::UNWILLING_TO_PERFORM,
                 "proxied authorization is not passed on here",
+            )),
+            _ if asked.action == Action::Reject => Some((
+                code::UNWILLING_TO_PERFORM,
+                "a control of this request is not allowed here",
             )),
             _ => None,
         };
@@ -72,16 +78,23 @@ impl Session {
         }
         match env.tag {
             tag::BIND_REQUEST => self.bind(env, settings, out),
-            tag::EXTENDED_REQUEST => self.extended(env, settings, is_sent, out),
+            tag::EXTENDED_REQUEST => self.extended(env, asked, settings, is_sent, out),
             tag::SEARCH_REQUEST => {
                 let timeout = (!matches!(controls, Controls::Persistent)).then_some(settings.search_timeout);
-                Next::Submit(Submit {
+                let submit = Submit {
                     timeout,
                     ..self.operation(true, settings.search_timeout)
-                })
+                };
+                self.route(env, submit, asked, settings)
             }
-            tag::COMPARE_REQUEST => Next::Submit(self.operation(true, settings.operation_timeout)),
-            _ => Next::Submit(self.operation(false, settings.operation_timeout)),
+            tag::COMPARE_REQUEST => {
+                let submit = self.operation(true, settings.operation_timeout);
+                self.route(env, submit, asked, settings)
+            }
+            _ => {
+                let submit = self.operation(false, settings.operation_timeout);
+                self.route(env, submit, asked.and(Asked::write()), settings)
+            }
         }
     }
 
@@ -136,6 +149,7 @@ impl Session {
             queue_wait_max: timeout,
             pin: self.pin,
             bind: false,
+            route: Route::default(),
         }
     }
 
@@ -147,6 +161,7 @@ impl Session {
             Some(pending) if pending.tag != tag::BIND_REQUEST => {
                 let ticket = pending.ticket;
                 self.pending.remove(id);
+                self.stay.lost(id);
                 Next::Abandon(ticket)
             }
             _ => Next::Done,
@@ -197,12 +212,17 @@ impl Session {
             queue_wait_max: settings.operation_timeout,
             pin: self.pin,
             bind: true,
+            route: Route {
+                prefers: settings.reads,
+                ..Route::default()
+            },
         })
     }
 
     fn extended(
         &mut self,
         env: &Envelope<'_>,
+        asked: Asked,
         settings: &Settings,
         is_sent: impl Fn(Ticket) -> bool,
         out: &mut Vec<u8>,
@@ -211,6 +231,14 @@ impl Session {
             Ok(request) => request,
             Err(fault) => return self.poisoned(fault, out),
         };
+        let refuse = |out: &mut Vec<u8>| {
+            let why = "this extended operation is not allowed here";
+            result::write_extended(out, env.id, code::UNWILLING_TO_PERFORM, why, None, None);
+            Next::Done
+        };
+        if settings.rules.refuses(request.oid) {
+            return refuse(out);
+        }
         if request.oid == oid::START_TLS.as_bytes() {
             return self.start_tls(env.id, &request, settings, out);
         }
@@ -225,7 +253,15 @@ impl Session {
             result::write_extended(out, env.id, code, why, None, value);
             return Next::Done;
         }
-        Next::Submit(self.operation(false, settings.operation_timeout))
+        let asked = asked.and(Asked {
+            action: settings.rules.extended(request.oid),
+            purpose: stay::purpose_of_extended(request.oid),
+        });
+        if asked.action == Action::Reject {
+            return refuse(out);
+        }
+        let submit = self.operation(false, settings.operation_timeout);
+        self.route(env, submit, asked, settings)
     }
 
     fn start_tls(&mut self, id: i32, request: &ExtendedRequest<'_>, settings: &Settings, out: &mut Vec<u8>) -> Next {
@@ -279,6 +315,7 @@ impl Session {
             return answer(code::TOO_LATE, "the operation is being carried out", out);
         }
         self.pending.remove(target);
+        self.stay.lost(target);
         if let Some(response) = response_tag(tag) {
             result::write_result(out, target, response, code::CANCELED, b"", "");
         }
@@ -287,16 +324,20 @@ impl Session {
     }
 }
 
-fn inspect(content: &[u8]) -> Controls {
-    let mut found = Controls::Plain;
+fn inspect(content: &[u8], rules: &Rules) -> (Controls, Asked) {
+    let (mut found, mut asked) = (Controls::Plain, Asked::NOTHING);
     for control in control::controls(content).flatten() {
         let is = |oid: &str| control.oid == oid.as_bytes();
         if is(control_oid::PROXIED_AUTHORIZATION) || is(control_oid::PROXIED_AUTHORIZATION_V1) {
-            return Controls::ProxiedAuthorization;
+            return (Controls::ProxiedAuthorization, asked);
         }
         if is(control_oid::PERSISTENT_SEARCH) || is(control_oid::SYNC_REQUEST) || is(control_oid::CHANGE_NOTIFICATION) {
             found = Controls::Persistent;
         }
+        asked = asked.and(Asked {
+            action: rules.control(control.oid),
+            purpose: stay::purpose(control.oid),
+        });
     }
-    found
+    (found, asked)
 }

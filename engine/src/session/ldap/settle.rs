@@ -49,6 +49,7 @@ impl Session {
 
     /// The pool ended a request: the client is told why, unless it gave it up itself.
     pub fn failed(&mut self, id: i32, request_tag: u8, reason: Reason, out: &mut Vec<u8>) {
+        self.stay.lost(id);
         if self.pending.remove(id).is_none() {
             return;
         }
@@ -66,6 +67,7 @@ impl Session {
 
     /// The client reads so slowly that its operation is given up.
     pub fn too_slow(&mut self, id: i32, request_tag: u8, out: &mut Vec<u8>) {
+        self.stay.lost(id);
         if self.pending.remove(id).is_none() {
             return;
         }
@@ -110,11 +112,13 @@ impl Session {
 
     /// Forgets a pending request without a word (everything before a bind; a client that leaves).
     pub fn forget(&mut self, id: i32) {
+        self.stay.lost(id);
         self.pending.remove(id);
     }
 
     /// Forgets all that is pending but this id; hands back the tickets.
     pub fn forget_others(&mut self, id: i32, tickets: &mut Vec<crate::core::Ticket>) {
+        self.stay.keep_only(id);
         self.pending.keep_only(id, tickets);
     }
 

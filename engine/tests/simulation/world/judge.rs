@@ -88,6 +88,7 @@ impl World {
             slots: u32::MAX,
             probed: false,
             retired: false,
+            unowned: false,
             sent: Vec::new(),
         };
         ensure(self.lines.insert(id, line).is_none(), || format!("{id:?} opened twice"))?;
@@ -138,9 +139,11 @@ impl World {
         ensure(line.lane == request.class.lane, || {
             format!("{id:?} is of lane {}", line.lane)
         })?;
-        ensure(!lane.owned || pinned || line.sent.is_empty(), || {
+        ensure(!lane.owned || pinned || line.sent.is_empty() || line.unowned, || {
             format!("{id:?} belongs to another client")
         })?;
+        ensure(!line.unowned || !pinned, || format!("{id:?} is no client's any more"))?;
+        let seen = self.check_route(number, line)?;
         if lane.owned {
             let others = self.live.iter().filter(|n| **n != number);
             let has = others.filter(|n| self.with(**n) == Some(id)).count();
@@ -153,6 +156,7 @@ impl World {
             self.check_bounds(number, id, line, lane)?;
         }
         let wait = self.now.since(asked.waiting_since);
+        self.see(seen, 1);
         self.see(if again { "sent again" } else { "sent" }, 1);
         self.see("sent after waiting", u64::from(!wait.is_zero()));
         let asked = &mut self.asked[number];
@@ -160,8 +164,30 @@ impl World {
         asked.sends += 1;
         if let Some(line) = self.lines.get_mut(&id) {
             line.sent.push((number, false));
+            line.unowned = false;
         }
         Ok(())
+    }
+
+    /// Nothing is sent outside its requirement. What it only prefers is counted.
+    fn check_route(&self, number: usize, line: &Line) -> Result<&'static str, String> {
+        let request = self.asked[number].request;
+        let route = request.route;
+        let marks = u8::try_from(line.server % 4).unwrap();
+        if request.pin.is_none() {
+            ensure(marks & route.needs == route.needs, || {
+                format!(
+                    "request {number} needs {:#b}, server {} has {marks:#b}",
+                    route.needs, line.server
+                )
+            })?;
+        }
+        Ok(match route {
+            _ if route.is_open() => "may go anywhere",
+            _ if route.stays == Some(line.server) => "stays with its server",
+            _ if route.prefers != 0 && marks & route.prefers == route.prefers => "goes where it prefers",
+            _ => "goes where it may",
+        })
     }
 
     /// Slots and limits, before one more is sent.

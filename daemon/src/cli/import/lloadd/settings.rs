@@ -245,7 +245,7 @@ fn restrict(model: &mut Model, line: &Line, told: &mut Told) {
         "reject" => told.fault(
             &at,
             &format!("{what} has no counterpart"),
-            "it would be let through: refuse it at the servers",
+            "not translated: write it into [directory.ldap.restrict] (docs/ldap.md)",
         ),
         "write" | "backend" => model.held.push((Held::Server, what, at)),
         "connection" | "isolate" => model.held.push((Held::Connection, what, at)),

@@ -13,7 +13,7 @@ fn starttls_is_answered_by_what_stands_in_its_way() {
         ..Settings::default()
     };
     let start = extended(5, oid::START_TLS, None);
-    let mut client = Client::with(with_tls);
+    let mut client = Client::with(with_tls.clone());
     assert_eq!(client.says(&start), Next::StartTls);
     let out = std::mem::take(&mut client.out);
     let answer = result::read_result(peek(&out).unwrap().op).unwrap();
@@ -26,7 +26,7 @@ fn starttls_is_answered_by_what_stands_in_its_way() {
     assert_eq!(client.says(&start), Next::Done);
     assert_eq!(client.answer(), (5, code::OPERATIONS_ERROR));
 
-    let mut client = Client::with(with_tls);
+    let mut client = Client::with(with_tls.clone());
     client.says(&search(1));
     assert_eq!(client.says(&start), Next::Done);
     assert_eq!(client.answer(), (5, code::OPERATIONS_ERROR));
@@ -37,11 +37,11 @@ fn starttls_is_answered_by_what_stands_in_its_way() {
     assert_eq!(client.says(&start), Next::Done);
     assert_eq!(client.answer(), (5, code::UNAVAILABLE));
 
-    let mut client = Client::with(with_tls);
+    let mut client = Client::with(with_tls.clone());
     assert_eq!(client.says(&extended(5, oid::START_TLS, Some(b""))), Next::Done);
     assert_eq!(client.answer(), (5, code::PROTOCOL_ERROR));
     // Over ldaps from the first byte.
-    let mut client = Client::with(with_tls);
+    let mut client = Client::with(with_tls.clone());
     client.session = Session::new(true);
     client.says(&start);
     assert_eq!(client.answer(), (5, code::OPERATIONS_ERROR));

@@ -192,7 +192,7 @@ fn a_full_client_waits_with_what_would_add_to_it_and_no_other() {
         pending_max: 2,
         ..Settings::default()
     };
-    let mut client = Client::with(settings);
+    let mut client = Client::with(settings.clone());
     client.says(&search(1));
     assert!(client.session.takes(&settings));
     client.says(&search(2));
@@ -206,7 +206,7 @@ fn a_full_client_waits_with_what_would_add_to_it_and_no_other() {
     assert!(matches!(client.says(&bind(4, "cn=x", "secret")), Next::Submit(s) if s.bind));
     assert_eq!(client.session.pending(), 1);
 
-    let mut client = Client::with(settings);
+    let mut client = Client::with(settings.clone());
     (1..=2).for_each(|id| assert!(matches!(client.says(&search(id)), Next::Submit(_))));
     assert_eq!(client.says(&written(|out| message::write_unbind(out, 3))), Next::Unbind);
 
