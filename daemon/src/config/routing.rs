@@ -142,14 +142,15 @@ pub fn check(
             .also(policy, "the policy")
             .help("remove `policy`: with affinity servers are chosen by hash");
     }
+    let [reads, writes] = marks;
     let count = |at: &Option<At<usize>>, default| at.as_ref().map_or(default, |at| at.value);
     let length = |at: &Option<At<Duration>>, default| at.as_ref().map_or(default, |at| at.value);
     Routing {
         rules: Arc::new(rules),
         write_coherence: length(&raw.write_coherence, default.write_coherence),
         affinity: raw.affinity.as_ref().map_or(default.affinity, |at| at.value),
-        reads: marks[0],
-        writes: marks[1],
+        reads,
+        writes,
         isolated_max: count(&raw.isolated_max, default.isolated_max),
         isolated_idle_timeout: length(&raw.isolated_idle_timeout, default.isolated_idle_timeout),
     }

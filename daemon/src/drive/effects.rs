@@ -20,8 +20,8 @@ pub(super) struct Current<'a> {
     pub(super) env: Envelope<'a>,
 }
 
-/// An extended operation that travels without its client's identity: slapd takes no proxied authorization with the begin and the
-/// end of a transaction (it answers 12), and needs none: what the transaction changes, each change carries for itself, and on this
+/// An extended operation that travels without its client's identity: slapd takes no proxied authorization with the begin and
+/// the end of a transaction (it answers 12), and needs none: each change of the transaction carries its own, and on this
 /// connection there is nobody else.
 fn is_bare(env: &Envelope<'_>) -> bool {
     grammar::extended(env.op).is_ok_and(|request| {

@@ -5,10 +5,11 @@ use std::hash::BuildHasher;
 
 use engine::core::UpstreamId;
 use engine::core::time::Instant;
+use wire::ldap::envelope::Envelope;
 
 use super::Drive;
 use super::conn::{ConnRef, Kind, LdapClient};
-use super::pools::Caller;
+use super::pools::{Caller, PoolState};
 use super::timers::span;
 use crate::config::plan::Affinity;
 
@@ -54,6 +55,26 @@ impl Drive {
         let until = state.directory().map_or(now, |directory| now + directory.coherence());
         client.session.sent_to(caller.id, upstream, server, marks, until);
         client.rests_since = None;
+    }
+
+    /// The final answer of a request. Whether it matters to its client how it ended; then `let_go` is due.
+    #[inline]
+    pub(super) fn note_answer(&mut self, index: usize, caller: Caller, env: &Envelope<'_>) -> bool {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(caller.conn.at as usize) else {
+            return false;
+        };
+        let Kind::Ldap(client) = &mut conn.kind else {
+            return false;
+        };
+        if !client.session.minds() || conn.generation != caller.conn.generation {
+            return false;
+        }
+        let state = self.pools.get_mut(index).and_then(Option::as_mut);
+        let directory = state.and_then(PoolState::directory);
+        let until = directory.map_or(now, |directory| now + directory.coherence());
+        client.session.answer_seen(caller.id, env, until);
+        true
     }
 
     /// Something of a client's has ended: the connection that it kept is another's, if it needs it no more; else it rests.

@@ -451,8 +451,8 @@ impl Drive {
         settlement: Settlement,
     ) {
         let at = caller.conn.at as usize;
-        let now = self.now;
         let last = matches!(settlement, Settlement::Done(_));
+        let minds = last && self.note_answer(index, caller, env);
         if last {
             self.count_answer(index, ticket, caller, env);
         }
@@ -489,11 +489,6 @@ impl Drive {
             );
             self.mark_dirty(at);
             return self.watch_outbox(index, ticket, caller);
-        }
-        let minds = client.session.minds();
-        if minds {
-            let until = state.directory().map_or(now, |directory| now + directory.coherence());
-            client.session.answer_seen(caller.id, env, until);
         }
         if client.session.answered(caller.id, caller.tag) == Ended::Drop {
             return;

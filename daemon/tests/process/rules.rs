@@ -43,7 +43,7 @@ pub(crate) fn page(
 }
 
 fn cookie_of(done: &Message) -> Vec<u8> {
-    let whole = [seq(0x30, &[done.body.clone()])].concat();
+    let whole = seq(0x30, std::slice::from_ref(&done.body));
     let parts = elements(elements(&whole)[0].1);
     let Some((_, controls)) = parts.iter().find(|(tag, _)| *tag == 0xA0) else {
         return Vec::new();

@@ -314,6 +314,19 @@ impl World {
         self.deliver(ticket, caller, &peek(&answer).expect("a message"), settlement);
     }
 
+    /// A connection that a client kept apart is another's.
+    pub(super) fn let_go(&mut self, client: usize) {
+        if let Some(given) = self.clients[client].session.let_go() {
+            if given.in_order {
+                self.pool.give_back(given.upstream, self.now, &mut self.effects);
+                self.see("given back");
+            } else {
+                self.pool.release(given.upstream, self.now, &mut self.effects);
+            }
+            self.carry_out();
+        }
+    }
+
     fn lost(&mut self, upstream: UpstreamId, cause: Cause) {
         let line = self.lines.remove(&upstream).expect("what is lost was there");
         self.see("upstream lost");

@@ -459,19 +459,6 @@ impl World {
         self.resume(caller.client);
     }
 
-    /// A connection that a client kept apart is another's.
-    fn let_go(&mut self, client: usize) {
-        if let Some(given) = self.clients[client].session.let_go() {
-            if given.in_order {
-                self.pool.give_back(given.upstream, self.now, &mut self.effects);
-                self.see("given back");
-            } else {
-                self.pool.release(given.upstream, self.now, &mut self.effects);
-            }
-            self.carry_out();
-        }
-    }
-
     fn resume(&mut self, client: usize) {
         if std::mem::take(&mut self.clients[client].held) {
             self.again.insert(client);

@@ -1,9 +1,10 @@
 //! Where a client's operations have to go because of what went before: to one server, or over one connection.
 //!
-//! A *hold* is a connection that a client's operations keep to. It is *sought* until the request that asked for it has
-//! been sent, then it is somewhere. It ends when nothing is left on the connection (no page to come, no transaction open, none of
-//! its operations in flight), or with the next bind; one of a rule that has no known end lasts until then, or until the worker
-//! has seen it rest for too long. Of a hold that ends in order nothing is left on the server, so another client may have its connection.
+//! A *hold* is a connection that a client's operations keep to. It is *sought* until the request that asked for it has been
+//! sent, then it is somewhere. It ends when nothing is left on the connection (no page to come, no transaction open, none of
+//! its operations in flight), or with the next bind; one of a rule that has no known end lasts until then, or until the
+//! worker has seen it rest for too long. Of a hold that ends in order nothing is left on the server, so another client may
+//! have its connection.
 
 use super::{Next, Session, Settings, Submit, lane};
 use crate::core::time::Instant;
@@ -235,8 +236,8 @@ impl Session {
         self.stay.server = Some((server, until));
     }
 
-    /// A request was sent over this connection to this server, which has these marks. `coheres_until`: how long a write sent now is
-    /// to be seen by what follows.
+    /// A request was sent over this connection to this server, which has these marks. `coheres_until`: how long a write sent
+    /// now is to be seen by what follows.
     pub fn sent_to(&mut self, id: i32, upstream: UpstreamId, server: u64, marks: u8, coheres_until: Instant) {
         let Some(op) = self.stay.ops.iter().find(|op| op.id == id) else {
             return;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::text::quoted;
-use super::model::{Held, Method, Model, Verify};
+use super::model::{Method, Model, Verify};
 use super::told::{At, Told};
 use crate::config::values::{self, Scheme, show_duration};
 
@@ -155,26 +155,6 @@ pub fn server_tls(model: &Model, told: &mut Told) -> Option<String> {
         }
     }
     Some(format!("{{ {} }}", pairs.join(", ")))
-}
-
-/// What lloadd holds to one server or connection.
-pub fn held(model: &Model, is_proxied: bool, told: &mut Told) {
-    let servers: usize = model.tiers.iter().map(|tier| tier.servers.len()).sum();
-    for (held, what, at) in &model.held {
-        let found = format!("{what} is left out");
-        if !is_proxied {
-            let right = "a client that has bound stays on one connection to one server (identity = \"pinned\")";
-            told.notice(at, &found, right);
-        } else if *held == Held::Server && servers == 1 {
-            told.notice(at, &found, "there is one server");
-        } else {
-            let right = match held {
-                Held::Server => "operations of one client may meet another server, which may not have its writes yet",
-                Held::Connection => "operations of one client may travel on different connections",
-            };
-            told.fault(at, &format!("{what} has no counterpart"), right);
-        }
-    }
 }
 
 /// What lloadd has no bound for.

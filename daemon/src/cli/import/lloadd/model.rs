@@ -166,13 +166,35 @@ pub struct ServerTls {
     pub verify: Option<(Verify, At)>,
 }
 
-/// What is held to one server, or one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// To a server.
-    Server,
-    /// To a connection.
-    Connection,
+/// Rules by control and extended operation; one that comes later takes the place of the earlier one.
+#[derive(Default)]
+pub struct Rules([Vec<(String, String)>; 2]);
+
+impl Rules {
+    /// A rule for an object identifier.
+    pub fn put(&mut self, extended: bool, oid: &str, action: &str) {
+        let [controls, operations] = &mut self.0;
+        let table = if extended { operations } else { controls };
+        table.retain(|(known, _)| known != oid);
+        table.push((oid.to_owned(), action.to_owned()));
+    }
+
+    /// The value of `restrict`, if there are any.
+    pub fn text(&self) -> Option<String> {
+        let tables: Vec<String> = ["control", "extended"]
+            .into_iter()
+            .zip(&self.0)
+            .filter(|(_, rules)| !rules.is_empty())
+            .map(|(name, rules)| {
+                let rules: Vec<String> = rules
+                    .iter()
+                    .map(|(oid, action)| format!("{} = {}", *quoted(oid), *quoted(action)))
+                    .collect();
+                format!("{name} = {{ {} }}", rules.join(", "))
+            })
+            .collect();
+        (!tables.is_empty()).then(|| format!("{{ {} }}", tables.join(", ")))
+    }
 }
 
 /// All of it.
@@ -198,6 +220,6 @@ pub struct Model {
     pub retries: Vec<(u64, At)>,
     /// Whether operations have a deadline of lloadd's.
     pub has_timeout: bool,
-    /// What is held somewhere, and what that is.
-    pub held: Vec<(Held, String, At)>,
+    /// What is done by control and extended operation.
+    pub rules: Rules,
 }

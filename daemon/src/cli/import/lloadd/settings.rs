@@ -1,7 +1,7 @@
 //! The settings that are about the daemon as a whole.
 
 use super::lex::{Line, Word};
-use super::model::{Held, Model, Verify};
+use super::model::{Model, Verify};
 use super::told::Told;
 use super::{bindconf, servers};
 use crate::config::values::{show_duration, show_size};
@@ -234,7 +234,13 @@ fn restrict(model: &mut Model, line: &Line, told: &mut Told) {
     // Cancel: lloadd's own example refuses it because lloadd forwards a wrong message id.
     let is_cancel = oid.text.as_str() == "1.3.6.1.1.8";
     match action.text.to_ascii_lowercase().as_str() {
-        "ignore" => told.notice(&at, &format!("{what} is left out"), "nothing is restricted here"),
+        "ignore" if oid.text.as_str() == engine::session::ldap::rules::OTHERS => {
+            told.notice(
+                &at,
+                &format!("{what} is left out"),
+                "what has no rule is not restricted",
+            );
+        }
         "reject" if is_cancel => {
             told.notice(
                 &at,
@@ -242,21 +248,24 @@ fn restrict(model: &mut Model, line: &Line, told: &mut Told) {
                 "usherd answers Cancel itself, as RFC 3909 wants",
             );
         }
-        "reject" => told.fault(
-            &at,
-            &format!("{what} has no counterpart"),
-            "not translated: write it into [directory.ldap.restrict] (docs/ldap.md)",
-        ),
-        "write" | "backend" => model.held.push((Held::Server, what, at)),
-        "connection" | "isolate" => model.held.push((Held::Connection, what, at)),
+        action @ ("ignore" | "reject" | "write" | "backend" | "connection" | "isolate") => {
+            let extended = line.name.eq_ignore_ascii_case("restrict_exop");
+            model.rules.put(extended, oid.text.as_str(), action);
+        }
         _ => told.fault(&at, &format!("{what}: no such action"), "the line is left out"),
     }
 }
 
 fn coherence(model: &mut Model, line: &Line, told: &mut Told) {
-    if let Some(seconds) = number(line, told).filter(|seconds| *seconds != 0) {
-        let what = format!("write_coherence {seconds}");
-        model.held.push((Held::Server, what, line.at()));
+    let Some(seconds) = number(line, told).filter(|seconds| *seconds != 0) else {
+        return;
+    };
+    if !(1..=86_400).contains(&seconds) {
+        let found = format!("write_coherence {seconds} has no counterpart");
+        told.fault(&line.at(), &found, "one day at most; a rule \"backend\" has no end");
+    } else {
+        let from = format!("{} write_coherence", line.at());
+        model.directory.text("write_coherence", &format!("{seconds}s"), from);
     }
 }
 

@@ -167,8 +167,10 @@ fn without_a_bind_clients_stay_on_connections_of_their_own() {
     );
     assert_eq!(translated.faults(), Vec::<String>::new());
     assert_eq!(plan.directories["ldap"].identity, Identity::Pinned);
-    translated.has_notice("lloadd.conf:2: restrict_control 1.2.840.113556.1.4.319 connection is left out");
-    translated.has_notice("lloadd.conf:3: write_coherence 5 is left out");
+    let routing = &plan.directories["ldap"].routing;
+    assert_eq!(routing.write_coherence, std::time::Duration::from_secs(5));
+    let action = routing.rules.control(b"1.2.840.113556.1.4.319");
+    assert_eq!(action, engine::session::ldap::rules::Action::Connection);
     assert!(translated.text.contains("mode = \"0770\""), "{}", translated.text);
     let names: Vec<&str> = plan.directories["ldap"].tiers[0]
         .servers
@@ -183,12 +185,8 @@ fn what_somebody_relies_on_is_a_fault_with_its_line() {
     let scratch = Scratch::new("faults");
     for (line, part) in [
         (
-            "restrict_control 1.2.3 reject",
-            "restrict_control 1.2.3 reject has no counterpart",
-        ),
-        (
-            "restrict_exop 1.2.3 connection",
-            "restrict_exop 1.2.3 connection has no counterpart",
+            "restrict_control 1.2.3 refuse",
+            "restrict_control 1.2.3 refuse: no such action",
         ),
         ("write_coherence -1", "write_coherence -1 has no counterpart"),
         ("restrict read", "restrict has no counterpart"),

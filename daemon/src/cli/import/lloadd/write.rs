@@ -20,7 +20,6 @@ pub struct Body {
 pub fn body(model: &mut Model, listeners: &[Listener], control: Option<&str>, file: &str, told: &mut Told) -> Body {
     let is_proxied = decide::is_proxied(model, told);
     decide::retry(model, told);
-    decide::held(model, is_proxied, told);
     decide::timeout(model, file, told);
     if let Some(control) = control {
         model.server.text("control", control, String::new());
@@ -48,6 +47,9 @@ pub fn body(model: &mut Model, listeners: &[Listener], control: Option<&str>, fi
     settings(&mut after, &model.directory);
     if let Some(tls) = decide::client_tls(model, told) {
         let _ = writeln!(after, "tls = {tls}");
+    }
+    if let Some(rules) = model.rules.text() {
+        let _ = writeln!(after, "restrict = {rules}");
     }
     tiers(&mut after, model, told);
     let tls = decide::server_tls(model, told);
