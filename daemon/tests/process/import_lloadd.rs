@@ -182,7 +182,7 @@ fn what_is_missing_is_named_and_the_adapter_does_not_start() {
     let urls = format!("ldap://127.0.0.1:{}", free_port());
     let output = usherd(&["import", "lloadd", &file, "--listen", &urls, "--out", &out]);
     assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
-    let right = format!("{file}:1: TLSCRLCheck all has no counterpart; ");
+    let right = format!("{file}:2: TLSCRLCheck all has no counterpart; ");
     assert!(text(&output.stderr).contains(&right), "{}", shown(&output));
     assert!(std::fs::read_to_string(&out).unwrap().contains(&right));
     let output = usherd(&["check", "-c", &out]);
