@@ -41,7 +41,7 @@ fn starttls_is_answered_by_what_stands_in_its_way() {
     assert_eq!(client.says(&extended(5, oid::START_TLS, Some(b""))), Next::Done);
     assert_eq!(client.answer(), (5, code::PROTOCOL_ERROR));
     // Over ldaps from the first byte.
-    let mut client = Client::with(with_tls.clone());
+    let mut client = Client::with(with_tls);
     client.session = Session::new(true);
     client.says(&start);
     assert_eq!(client.answer(), (5, code::OPERATIONS_ERROR));
