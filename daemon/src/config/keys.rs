@@ -72,11 +72,15 @@ pub enum Kind {
     RadiusRule,
     /// `accounting` of a listener.
     Accounting,
+    /// `[audit]`.
+    Audit,
+    /// `[listen.lockout]`.
+    Lockout,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 35] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -110,6 +114,8 @@ impl Kind {
         Kind::RadiusEntry,
         Kind::RadiusRule,
         Kind::Accounting,
+        Kind::Audit,
+        Kind::Lockout,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -148,6 +154,8 @@ impl Kind {
             Kind::RadiusEntry => "[[entry]]",
             Kind::RadiusRule => "[[listen.rule]]",
             Kind::Accounting => "`accounting` of a listener",
+            Kind::Audit => "[audit]",
+            Kind::Lockout => "[listen.lockout]",
         }
     }
 
@@ -187,6 +195,8 @@ impl Kind {
             Kind::RadiusEntry => RADIUS_ENTRY,
             Kind::RadiusRule => RADIUS_RULE,
             Kind::Accounting => ACCOUNTING,
+            Kind::Audit => &super::check_audit::KEYS,
+            Kind::Lockout => &super::check_lockout::KEYS,
         }
     }
 
@@ -224,7 +234,7 @@ impl Kind {
     }
 }
 
-const ROOT: &[&str] = &["server", "directory", "service", "feed", "listen"];
+const ROOT: &[&str] = &["server", "directory", "service", "feed", "listen", "audit"];
 const SERVER: &[&str] = &[
     "workers",
     "state_dir",
@@ -328,6 +338,8 @@ const LISTEN: &[&str] = &[
     "duplicates_bytes_max",
     "receive_buffer_bytes",
     "accounting",
+    "audit",
+    "lockout",
 ];
 const AUTHENTICATE: &[&str] = &[
     "name",

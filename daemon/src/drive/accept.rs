@@ -89,6 +89,7 @@ impl Drive {
                 pool,
                 affinity: affinity(peer),
                 choking: Vec::new(),
+                bid: None,
             }),
             (Face::Rpc { token, .. }, _) => {
                 stream.receive_descriptors();

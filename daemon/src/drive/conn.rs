@@ -9,6 +9,7 @@ use engine::session::ldap::Session;
 use engine::upstream::ldap::Connection;
 
 use super::ask::AskClient;
+use super::lockout::Bid;
 use super::rpc::RpcClient;
 use crate::net::listen::Admission;
 use crate::net::preface::Preface;
@@ -69,6 +70,8 @@ pub struct LdapClient {
     pub affinity: u64,
     /// Connections to servers that are not read until this client has read what waits for it.
     pub choking: Vec<ConnRef>,
+    /// Its bind, where the listener locks out.
+    pub bid: Option<Box<Bid>>,
 }
 
 /// A connection to an LDAP server.

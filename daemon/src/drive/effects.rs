@@ -9,7 +9,8 @@ use wire::ldap::envelope::{self, Envelope, tag};
 
 use super::conn::{ConnRef, Kind};
 use super::pools::{Caller, Place, PoolState};
-use super::{Drive, local};
+use super::{Drive, audit, local};
+use crate::audit::record::End;
 
 /// The request that is being submitted: its bytes are still in the read buffer.
 #[derive(Clone, Copy)]
@@ -108,6 +109,9 @@ impl Drive {
         env: &Envelope<'_>,
     ) {
         let Some(lane) = self.lane_of(to) else { return };
+        if self.audit.is_some() {
+            self.audit_sent(index, ticket, upstream);
+        }
         self.set_control(index, caller, lane);
         self.add_tracking(index, caller);
         if matches!(lane, lane::PINNED | lane::FEED) {
@@ -212,7 +216,7 @@ impl Drive {
             return self.call_failed(index, ticket, caller, reason, sent);
         }
         let since = state.flight(ticket).map_or(now, |flight| flight.since);
-        state.land(ticket);
+        let entry = state.land(ticket);
         if let Some(directory) = state.directory() {
             directory.count_failure(caller.tag, reason, sent, now.since(since));
         }
@@ -230,11 +234,18 @@ impl Drive {
         else {
             return;
         };
+        let mut end = End::Canceled;
         let next = match &mut conn.kind {
             Kind::Ldap(client) => {
                 let pinned_bind = caller.tag == tag::BIND_REQUEST && client.session.pin().is_some();
                 let out = conn.stream.outbox(&mut self.spares);
+                let before = out.len();
                 client.session.failed(caller.id, caller.tag, reason, out);
+                if entry.is_some()
+                    && let Some(code) = audit::answered(out, before)
+                {
+                    end = End::Failed(code);
+                }
                 if pinned_bind && reason == Reason::Deadline {
                     // Nobody knows who the connection's identity is by now.
                     client.session.pin_lost(out)
@@ -245,6 +256,10 @@ impl Drive {
             Kind::Ask(_) => return self.question_failed(caller, reason),
             _ => return,
         };
+        if caller.tag == tag::BIND_REQUEST {
+            self.bid_ended(at, None);
+        }
+        self.audit_end(at, entry, end);
         self.mark_dirty(at);
         self.after(at, next);
         self.resume(at);
@@ -347,6 +362,9 @@ impl Drive {
         };
         if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
+        }
+        if self.audit.is_some() {
+            self.audit_sent(index, ticket, upstream);
         }
         self.set_control(index, caller, lane);
         let mut out = self.spares.take();

@@ -113,7 +113,11 @@ impl Drive {
             .idle_timeout
             .filter(|_| pending == 0)
             .map(|timeout| conn.active_at + span(timeout));
-        [partial, stalled, impatient, idle].into_iter().flatten().min()
+        let bid = match &conn.kind {
+            Kind::Ldap(client) => client.bid.as_ref().and_then(|bid| bid.due()),
+            _ => None,
+        };
+        [partial, stalled, impatient, idle, bid].into_iter().flatten().min()
     }
 
     /// Whether others wait while this client does not read: its answers come over shared connections, and its outbox is
@@ -163,6 +167,11 @@ impl Drive {
         }
         if choking && conn.stalled_since.is_some_and(|since| now >= since + PATIENCE) {
             self.lose_patience(at);
+        }
+        if let Some(Kind::Ldap(client)) = self.conns.get(at).map(|conn| &conn.kind)
+            && over(client.bid.as_ref().and_then(|bid| bid.due()), Duration::ZERO)
+        {
+            self.bid_late(at);
         }
         if pending == 0
             && plan
