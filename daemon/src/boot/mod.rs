@@ -152,12 +152,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
     let workers = create_workers(plan.server.workers, &shared)?;
     let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
-    shared
-        .audit
-        .apply(plan.audit.as_ref())
-        .map_err(|error| vec![format!("no thread for the audit log: {error}")])?;
-    // Nobody waits yet.
-    let _ = shared.lockouts.apply(&plan);
+    guard(&shared, &plan)?;
     shared.introduce(inboxes.clone());
     for inbox in &inboxes {
         inbox.push_always(Job::Plan(Arc::clone(&plan)));
@@ -224,6 +219,14 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     };
     daemon.offer_dbus(&wanted);
     Ok((daemon, events, admin))
+}
+
+/// What all workers share to watch over clients.
+fn guard(shared: &Shared, plan: &Plan) -> Result<(), Vec<String>> {
+    // Nobody waits yet.
+    let _ = shared.lockouts.apply(plan);
+    let begun = shared.audit.apply(plan.audit.as_ref());
+    begun.map_err(|error| vec![format!("no thread for the audit log: {error}")])
 }
 
 /// The workers' threads, without anything to do yet.

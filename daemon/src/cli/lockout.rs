@@ -21,7 +21,7 @@ pub enum Lockout {
 #[derive(Args, Debug)]
 pub struct Clear {
     /// The DN, from whatever address; or the address, for whatever DN
-    #[arg(value_name = "DN|ADDRESS")]
+    #[arg(value_name = "WHO")]
     pub who: String,
     #[command(flatten)]
     target: Target,

@@ -35,6 +35,24 @@ fn lines(usherd: &Usherd, count: usize) -> Vec<Value> {
     lines
 }
 
+/// What every line about an operation that a server answered says.
+fn told_of_the_server(lines: &[Value], server: &str) {
+    for line in lines {
+        assert_eq!(line["server"], server, "{line}");
+        assert_eq!(
+            (&line["outcome"], &line["tls"], &line["directory"]),
+            (&"answered".into(), &false.into(), &"corp".into())
+        );
+        assert!(
+            line["client"]
+                .as_str()
+                .is_some_and(|client| client.starts_with("127.0.0.1:")),
+            "{line}"
+        );
+        assert!(line["total_ms"].as_f64() >= line["queue_ms"].as_f64(), "{line}");
+    }
+}
+
 #[test]
 fn every_operation_is_told_once_as_it_was_and_no_secret_is() {
     let (slapd, usherd) = front("operations = [\"all\"]");
@@ -98,20 +116,7 @@ fn every_operation_is_told_once_as_it_was_and_no_secret_is() {
         (&lines[9]["oid"], lines[9].get("server")),
         (&"1.3.6.1.4.1.4203.1.11.3".into(), None)
     );
-    for line in &lines[..9] {
-        assert_eq!(line["server"], slapd.url(), "{line}");
-        assert_eq!(
-            (&line["outcome"], &line["tls"], &line["directory"]),
-            (&"answered".into(), &false.into(), &"corp".into())
-        );
-        assert!(
-            line["client"]
-                .as_str()
-                .is_some_and(|client| client.starts_with("127.0.0.1:")),
-            "{line}"
-        );
-        assert!(line["total_ms"].as_f64() >= line["queue_ms"].as_f64(), "{line}");
-    }
+    told_of_the_server(&lines[..9], &slapd.url());
     let text = text(&usherd);
     for secret in ["sesame", EDITOR.1, &password(1)] {
         assert!(!text.contains(secret), "{secret} is in the log: {text}");
