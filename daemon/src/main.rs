@@ -2,6 +2,7 @@
 
 mod accounting;
 mod admin;
+mod audit;
 mod boot;
 mod cli;
 mod config;
@@ -9,6 +10,7 @@ mod dbus;
 mod drive;
 mod feed;
 mod local_files;
+mod lockouts;
 mod log;
 mod metrics;
 mod net;

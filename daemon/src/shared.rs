@@ -56,6 +56,10 @@ pub struct Shared {
     pub traces: Lines,
     /// Where workers leave what is for D-Bus.
     pub door: Door,
+    /// The audit log.
+    pub audit: crate::audit::Place,
+    /// Lockout after failed binds.
+    pub lockouts: crate::lockouts::Lockouts,
 }
 
 impl Shared {
@@ -72,6 +76,8 @@ impl Shared {
             passwords: Passwords::new(workers),
             traces: Lines::default(),
             door: Door::new(),
+            audit: crate::audit::Place::default(),
+            lockouts: crate::lockouts::Lockouts::default(),
         }
     }
 

@@ -15,11 +15,12 @@
 //! Two threads: the sink's, which may be stuck in a disk or a service, and the keeper's, which has the spool and looks after
 //! the sink. What they share is in [`state`]. Without a spool there is no keeper.
 
+pub(crate) mod append;
 mod detail;
 mod file;
 mod json;
 mod keeper;
-mod moment;
+pub(crate) mod moment;
 pub mod plan;
 pub mod service;
 mod sink;

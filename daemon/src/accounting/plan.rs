@@ -117,6 +117,13 @@ enum Piece {
 }
 
 impl PathTemplate {
+    /// A path without places.
+    pub fn plain(path: &std::path::Path) -> PathTemplate {
+        PathTemplate {
+            pieces: vec![Piece::Text(path.display().to_string())],
+        }
+    }
+
     /// Reads a path.
     ///
     /// # Errors

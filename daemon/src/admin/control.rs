@@ -171,6 +171,10 @@ enum Request {
         level: Level,
     },
     Stop,
+    Lockout {
+        #[serde(default)]
+        clear: Option<String>,
+    },
     Feed {
         #[serde(default)]
         name: Option<String>,
@@ -233,6 +237,7 @@ async fn answer(line: &[u8], handle: &Arc<Handle>) -> Value {
         Request::Drain { level: Level::Firm } => Command::Drain(Drain::Firm),
         Request::Drain { level: Level::Now } => Command::Drain(Drain::Now),
         Request::Stop => Command::Stop,
+        Request::Lockout { clear } => return json!({ "ok": true, "answer": (handle.lockout)(clear.as_deref()) }),
         Request::Feed {
             name,
             verb,

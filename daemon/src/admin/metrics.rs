@@ -1,6 +1,7 @@
 //! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
 
 mod feeds;
+mod guard;
 mod radius;
 
 use super::snapshot::{Count, Helper, Local, Seconds, Server, Service, Snapshot};
@@ -19,6 +20,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     services(&mut page, snapshot);
     feeds::write(&mut page, snapshot);
     radius::write(&mut page, snapshot);
+    guard::write(&mut page, snapshot);
     page.0
 }
 

@@ -46,7 +46,12 @@ pub struct Handle {
     pub feed: FeedCommand,
     /// Begins, ends or reads traces of RADIUS requests.
     pub trace: TraceCommand,
+    /// What is locked out after failed binds, or what of it is forgotten.
+    pub lockout: LockoutCommand,
 }
+
+/// See [`Handle::lockout`].
+pub type LockoutCommand = Box<dyn Fn(Option<&str>) -> serde_json::Value + Send + Sync>;
 
 /// See [`Handle::feed`].
 pub type FeedCommand = Box<dyn Fn(Option<&str>, Verb) -> Result<serde_json::Value, String> + Send + Sync>;

@@ -36,8 +36,42 @@ pub struct Snapshot {
     pub feeds: Vec<Feed>,
     /// RADIUS listeners in the order of the configuration.
     pub radius: Vec<Radius>,
+    /// The audit log.
+    pub audit: Audit,
+    /// Lockout after failed binds, by listener.
+    pub lockouts: Vec<Lockout>,
     /// Everything else that is counted.
     pub counters: Counters,
+}
+
+/// Lockout after failed binds, of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lockout {
+    /// The listener, as configured.
+    pub listener: String,
+    /// Locks since the start.
+    pub locks: u64,
+    /// Binds refused.
+    pub refused: u64,
+    /// Names and addresses that are remembered now.
+    pub entries: u64,
+    /// Of them, locked now.
+    pub locked: u64,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Audit {
+    /// Lines written.
+    pub written: u64,
+    /// Lines that found no room, or could not be written.
+    pub lost: u64,
+    /// Lines that wait now.
+    pub queue: u64,
+    /// Why it cannot be written now; empty where it can.
+    pub last_error: String,
 }
 
 /// A listener.

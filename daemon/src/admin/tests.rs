@@ -112,6 +112,7 @@ impl Daemon {
         let (record, show) = (told.clone(), shown.clone());
         let handle = Handle {
             feed: Box::new(|name, verb| Ok(serde_json::json!({ "done": format!("{name:?} {verb:?}") }))),
+            lockout: Box::new(|clear| serde_json::json!({ "done": clear })),
             trace: Box::new(|verb| Ok(serde_json::json!({ "done": format!("{verb:?}") }))),
             snapshot: Box::new(move || show.lock().unwrap().clone()),
             command: Box::new(move |command| {

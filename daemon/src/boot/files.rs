@@ -7,6 +7,9 @@ use crate::net::tls;
 /// Reads every file that the plan names, so that nothing fails once it is applied.
 pub(super) fn verify(plan: &Plan) -> Result<(), Vec<String>> {
     let mut wrong = Vec::new();
+    if let Some(Err(why)) = plan.audit.as_ref().map(crate::audit::verify) {
+        wrong.push(why);
+    }
     for listener in &plan.listeners {
         if let Some(Err(why)) = listener.tls.as_ref().map(tls::server) {
             wrong.push(format!("listener {}: {why}", snapshot::show(&listener.address)));

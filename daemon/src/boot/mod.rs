@@ -7,6 +7,7 @@
 pub mod demo;
 mod feeds;
 mod files;
+mod handle;
 mod limits;
 mod radius;
 pub mod radius_test;
@@ -35,10 +36,10 @@ use crate::feed;
 use crate::net::listen::Acceptor;
 use crate::net::resolve::Resolver;
 use crate::shared::Shared;
-use crate::traces;
 use crate::worker::{Kill, Signal, Worker};
 use feeds::Followed;
 use files::verify;
+use handle::{handle, wake_bids};
 use limits::{clients_max, raise_descriptor_limit};
 use records::Records;
 use sockets::{Giving, Opened, bind_all};
@@ -151,6 +152,7 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
     let workers = create_workers(plan.server.workers, &shared)?;
     let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
+    guard(&shared, &plan)?;
     shared.introduce(inboxes.clone());
     for inbox in &inboxes {
         inbox.push_always(Job::Plan(Arc::clone(&plan)));
@@ -219,6 +221,14 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
     Ok((daemon, events, admin))
 }
 
+/// What all workers share to watch over clients.
+fn guard(shared: &Shared, plan: &Plan) -> Result<(), Vec<String>> {
+    // Nobody waits yet.
+    let _ = shared.lockouts.apply(plan);
+    let begun = shared.audit.apply(plan.audit.as_ref());
+    begun.map_err(|error| vec![format!("no thread for the audit log: {error}")])
+}
+
 /// The workers' threads, without anything to do yet.
 fn create_workers(count: usize, shared: &Arc<Shared>) -> Result<Vec<Worker>, Vec<String>> {
     let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
@@ -230,25 +240,6 @@ fn create_workers(count: usize, shared: &Arc<Shared>) -> Result<Vec<Worker>, Vec
         workers.push(worker.map_err(|error| vec![format!("worker {number} cannot start: {error}")])?);
     }
     Ok(workers)
-}
-
-/// What the admin thread may ask of the daemon.
-fn handle(
-    reporter: &Arc<snapshot::Reporter>,
-    to_main: Sender<Event>,
-    feeds: &Arc<Mutex<Vec<feed::Line>>>,
-) -> admin::Handle {
-    let (own, asked, tracing) = (Arc::clone(reporter), Arc::clone(feeds), Arc::clone(reporter));
-    admin::Handle {
-        snapshot: Box::new(move || own.snapshot()),
-        command: Box::new(move |command| tell_main(&to_main, command)),
-        feed: Box::new(move |name, verb| feed::tell(&asked, name, verb)),
-        trace: Box::new(move |verb| {
-            let shared = &tracing.shared;
-            let plan = Arc::clone(&tracing.state.lock().unwrap_or_else(PoisonError::into_inner).plan);
-            traces::tell(&plan, &shared.traces, shared.clock.now(), verb)
-        }),
-    }
 }
 
 fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
@@ -348,6 +339,7 @@ impl Daemon {
         for worker in &mut self.workers {
             worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
         }
+        self.shared.audit.stop();
         crate::local_files::finish();
         tracing::info!("ended");
         if self.late { DRAIN_LATE } else { CLEAN }
@@ -524,10 +516,15 @@ impl Daemon {
             state.bound.remove(&id);
         }
         radius::inherit(old, new, self.shared.clock.now());
+        if let Err(error) = self.shared.audit.apply(new.audit.as_ref()) {
+            tracing::error!(%error, "no thread for the audit log");
+        }
+        let woken = self.shared.lockouts.apply(new);
         // The workers know a listener before its first client comes.
         for worker in &self.workers {
             worker.inbox().push_always(Job::Plan(Arc::clone(new)));
         }
+        wake_bids(&self.shared, &woken);
         for listener in &new.listeners {
             let id = listener_id(listener);
             self.acceptor

@@ -9,7 +9,8 @@ use engine::core::{Health, Histogram, Stats};
 
 use super::{Lifecycle, State};
 use crate::admin::snapshot::{
-    Count, Counters, Directory, Feed, Helper, Listener, Local, Operations, Seconds, Server, Service, Snapshot,
+    Audit, Count, Counters, Directory, Feed, Helper, Listener, Local, Lockout, Operations, Seconds, Server, Service,
+    Snapshot,
 };
 use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
@@ -35,6 +36,26 @@ pub(super) struct Reporter {
     pub(super) feeds: Arc<Mutex<Vec<Line>>>,
     /// Where accounting records go.
     pub(super) records: super::records::Writers,
+}
+
+fn audit(figures: &crate::audit::Figures) -> Audit {
+    Audit {
+        written: figures.written,
+        lost: figures.lost,
+        queue: figures.queue as u64,
+        last_error: figures.last_error.clone().unwrap_or_default(),
+    }
+}
+
+fn lockouts(figures: Vec<crate::lockouts::Figures>) -> Vec<Lockout> {
+    let one = |figures: crate::lockouts::Figures| Lockout {
+        listener: figures.listener,
+        locks: figures.locks,
+        refused: figures.refused,
+        entries: figures.entries as u64,
+        locked: figures.locked as u64,
+    };
+    figures.into_iter().map(one).collect()
 }
 
 /// An address as it is written in configurations.
@@ -127,6 +148,8 @@ impl Reporter {
                 .iter()
                 .map(|plan| listener(plan, &state, &reports))
                 .collect(),
+            audit: audit(&self.shared.audit.figures()),
+            lockouts: lockouts(self.shared.lockouts.figures(self.shared.clock.now())),
             counters: Counters {
                 accepted: self.accepted.load(Ordering::Relaxed) as u64,
                 refusals: Vec::new(),

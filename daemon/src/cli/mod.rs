@@ -12,6 +12,7 @@ mod helper;
 mod helper_sql;
 mod import;
 mod ldap;
+mod lockout;
 mod probe;
 mod radius;
 mod service;
@@ -122,6 +123,9 @@ pub enum Command {
     Drain(Drain),
     /// Drain, then end the daemon
     Stop(client::Target),
+    /// Show who is locked out after failed binds, or let somebody in again
+    #[command(subcommand)]
+    Lockout(lockout::Lockout),
     /// Run a built-in helper, as the daemon does for a service, or try it by hand
     #[command(subcommand)]
     Helper(helper::Helper),
@@ -252,6 +256,7 @@ pub fn main() -> ExitCode {
         Command::Call(call) => call::run(&call),
         Command::Bench(args) => bench::run(&args),
         Command::Status(status) => status::run(&status),
+        Command::Lockout(command) => command.run(),
         Command::Helper(helper) => helper::run(&helper),
         Command::Reload(target) => client::tell(&target, &serde_json::json!({ "command": "reload" }), "reloaded"),
         Command::Drain(drain) => {

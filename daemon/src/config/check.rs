@@ -13,7 +13,8 @@ use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
 use super::{
-    check_dbus, check_directory, check_feed, check_nss, check_proxy, check_rpc, check_service, check_tls, radius,
+    check_audit, check_dbus, check_directory, check_feed, check_lockout, check_nss, check_proxy, check_rpc,
+    check_service, check_tls, radius,
 };
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
@@ -37,6 +38,7 @@ pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
         sinks: &raw.sinks,
     };
     let feeds = check_feed::feeds(p, &raw.feeds, &around);
+    let audit = check_audit::audit(p, raw, folder);
     if p.has_errors() {
         return None;
     }
@@ -49,6 +51,7 @@ pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
         feeds,
         listeners,
         buses,
+        audit,
     })
 }
 
@@ -245,6 +248,8 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         outbox_bytes_max: listen.outbox_bytes_max.as_ref().map_or(1 << 20, |at| at.value),
         turn_messages_max: listen.turn_messages_max.as_ref().map_or(32, |at| at.value),
         clients_max: listen.clients_max.as_ref().map(|at| at.value),
+        audit: check_audit::listener(p, raw, listen, protocol),
+        lockout: check_lockout::listener(p, listen, protocol),
     })
 }
 

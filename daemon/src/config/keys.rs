@@ -74,11 +74,15 @@ pub enum Kind {
     RadiusRule,
     /// `accounting` of a listener.
     Accounting,
+    /// `[audit]`.
+    Audit,
+    /// `[listen.lockout]`.
+    Lockout,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 34] = [
+    pub const ALL: [Kind; 36] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -113,6 +117,8 @@ impl Kind {
         Kind::RadiusEntry,
         Kind::RadiusRule,
         Kind::Accounting,
+        Kind::Audit,
+        Kind::Lockout,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -152,6 +158,8 @@ impl Kind {
             Kind::RadiusEntry => "[[entry]]",
             Kind::RadiusRule => "[[listen.rule]]",
             Kind::Accounting => "`accounting` of a listener",
+            Kind::Audit => "[audit]",
+            Kind::Lockout => "[listen.lockout]",
         }
     }
 
@@ -192,6 +200,8 @@ impl Kind {
             Kind::RadiusEntry => RADIUS_ENTRY,
             Kind::RadiusRule => RADIUS_RULE,
             Kind::Accounting => ACCOUNTING,
+            Kind::Audit => &super::check_audit::KEYS,
+            Kind::Lockout => &super::check_lockout::KEYS,
         }
     }
 
@@ -229,7 +239,7 @@ impl Kind {
     }
 }
 
-const ROOT: &[&str] = &["server", "directory", "service", "feed", "listen"];
+const ROOT: &[&str] = &["server", "directory", "service", "feed", "listen", "audit"];
 const SERVER: &[&str] = &[
     "workers",
     "state_dir",
@@ -341,6 +351,8 @@ const LISTEN: &[&str] = &[
     "duplicates_bytes_max",
     "receive_buffer_bytes",
     "accounting",
+    "audit",
+    "lockout",
 ];
 const AUTHENTICATE: &[&str] = &[
     "name",

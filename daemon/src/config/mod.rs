@@ -5,9 +5,11 @@
 //! ([`diagnostic`]). The one-line commands enter at `raw`. Nothing after the plan reads configuration text.
 
 mod check;
+mod check_audit;
 mod check_dbus;
 mod check_directory;
 mod check_feed;
+mod check_lockout;
 mod check_nss;
 mod check_process;
 mod check_proxy;

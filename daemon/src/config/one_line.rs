@@ -75,6 +75,7 @@ pub fn ldap(args: &Ldap) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         feeds: Vec::new(),
         sinks: BTreeMap::new(),
         listeners: args.listen.iter().map(|address| listener(args, address)).collect(),
+        audit: None,
     };
     finish(problems, &raw, args.control.is_some())
 }
@@ -141,6 +142,7 @@ pub fn service(args: &Service) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic
         feeds: Vec::new(),
         sinks: BTreeMap::new(),
         listeners: listen.iter().map(|address| rpc_listener(args, address)).collect(),
+        audit: None,
     };
     finish(problems, &raw, args.control.is_some())
 }
@@ -160,6 +162,8 @@ pub fn datagrams(address: plan::Address, face: plan::Face) -> plan::Listener {
         outbox_bytes_max: 1 << 20,
         turn_messages_max: 32,
         clients_max: None,
+        audit: false,
+        lockout: None,
     }
 }
 
@@ -249,6 +253,7 @@ pub fn feed(args: &Feed) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>> {
         feeds: vec![(name, followed(args))],
         sinks: sink.into_iter().map(|sink| (args.name.clone(), sink)).collect(),
         listeners: Vec::new(),
+        audit: None,
     };
     finish(problems, &raw, true)
 }

@@ -36,6 +36,8 @@ pub struct Plan {
     pub listeners: Vec<Arc<Listener>>,
     /// Buses on which the services are offered.
     pub buses: Vec<Arc<Bus>>,
+    /// The audit log; none: there is none.
+    pub audit: Option<crate::audit::plan::Settings>,
 }
 
 /// `[server]`.
@@ -326,6 +328,10 @@ pub struct Listener {
     pub turn_messages_max: usize,
     /// Clients of this listener at once; none: only the daemon's limit.
     pub clients_max: Option<usize>,
+    /// Whether its operations are told to the audit log, where there is one.
+    pub audit: bool,
+    /// Lockout after failed binds; none: there is none.
+    pub lockout: Option<crate::lockouts::LockoutPlan>,
 }
 
 /// Which PROXY headers a listener takes, and whose.

@@ -34,6 +34,8 @@ pub struct Raw {
     pub sinks: std::collections::BTreeMap<String, crate::feed::sink::SinkPlan>,
     /// `[[listen]]`.
     pub listeners: Vec<Listen>,
+    /// `[audit]`.
+    pub audit: Option<super::check_audit::Audit>,
 }
 
 /// `[server]`.
@@ -254,6 +256,10 @@ pub struct Listen {
     pub answer_bytes_max: Option<At<usize>>,
     /// See `nss_pam::Settings`.
     pub password_prohibited: Option<At<String>>,
+    /// See `plan::Listener`.
+    pub audit: Option<At<bool>>,
+    /// `[listen.lockout]`.
+    pub lockout: Option<super::check_lockout::Lockout>,
     /// What only RADIUS has.
     pub radius: Box<Radius>,
 }
@@ -286,6 +292,8 @@ impl Listen {
             map: None,
             answer_bytes_max: None,
             password_prohibited: None,
+            audit: None,
+            lockout: None,
             radius: Box::default(),
         }
     }
@@ -346,6 +354,7 @@ pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
     let services = root.named(p, "service", Kind::Service);
     let feeds = root.named(p, "feed", Kind::Feed);
     let listeners = root.sections(p, "listen", Kind::Listen);
+    let audit = root.section(p, "audit", Kind::Audit);
     let raw = Raw {
         server,
         directories: directories
@@ -362,6 +371,7 @@ pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
             .collect(),
         sinks: std::collections::BTreeMap::new(),
         listeners: listeners.into_iter().map(|section| read_listen(p, section)).collect(),
+        audit: audit.map(|section| super::check_audit::read(p, section)),
     };
     root.finish(p);
     raw
@@ -479,6 +489,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
     const LATER: [&str; 3] = ["radsec", "nss-pam", "http"];
     let tls = section.section(p, "tls", Kind::TlsServer);
     let map = section.section(p, "map", Kind::Map);
+    let lockout = section.section(p, "lockout", Kind::Lockout);
     let listen = Listen {
         place: section.place.clone(),
         protocol: section.choice(p, "protocol", &PROTOCOLS, &LATER),
@@ -504,6 +515,8 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         map: map.map(|section| super::raw_nss::read(p, section)),
         answer_bytes_max: section.size(p, "answer_bytes_max", 4096, GIB),
         password_prohibited: section.string(p, "password_prohibited"),
+        audit: section.boolean(p, "audit"),
+        lockout: lockout.map(|section| super::check_lockout::read(p, section)),
         radius: Box::new(raw_radius::read(p, &mut section)),
     };
     section.finish(p);

@@ -470,6 +470,8 @@ impl<'t> Section<'t> {
         match kind {
             Kind::Server => "[server]".into(),
             Kind::Listen => "[[listen]]".into(),
+            Kind::Audit => "[audit]".into(),
+            Kind::Lockout => "[listen.lockout]".into(),
             Kind::RadiusEntry => "[[entry]]".into(),
             Kind::Sql => format!("[{}]", self.path_of(key)),
             Kind::RadiusRule => format!("[[{}]]", self.path_of(key)),

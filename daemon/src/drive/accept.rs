@@ -90,6 +90,7 @@ impl Drive {
                 affinity: affinity(peer),
                 choking: Vec::new(),
                 rests_since: None,
+                bid: None,
             }),
             (Face::Rpc { token, .. }, _) => {
                 stream.receive_descriptors();

@@ -1,17 +1,13 @@
 //! Clients of LDAP listeners: read, submitted, written, closed.
 
-use engine::core::time::Instant;
-use engine::core::{Request, Route, Ticket, UpstreamId};
-use engine::session::ldap::{Next, Submit};
+use engine::core::UpstreamId;
 use wire::frame::Step;
-use wire::ldap::envelope::{self, Envelope, tag};
+use wire::ldap::envelope;
 use zeroize::Zeroize;
 
 use super::Drive;
 use super::conn::{Conn, ConnRef, Kind};
-use super::effects::Current;
-use super::pools::{Caller, PoolState};
-use crate::config::plan::Affinity;
+use super::pools::PoolState;
 use crate::net::stream::{Flushed, Got};
 
 /// Buffers of partial messages larger than this are given back once empty.
@@ -19,7 +15,7 @@ const INBOX_BYTES_KEPT: usize = 4096;
 
 /// What becomes of the bytes behind a message.
 #[derive(PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     Go,
     /// The message was not taken; it is given again later.
     Held,
@@ -221,7 +217,7 @@ impl Drive {
         Some((listener.plan.turn_messages_max, listener.request_bytes_max))
     }
 
-    fn ldap_poisoned(&mut self, at: usize, fault: wire::frame::Malformed) {
+    pub(super) fn ldap_poisoned(&mut self, at: usize, fault: wire::frame::Malformed) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Ldap(client) = &mut conn.kind else { return };
         let index = client.pool;
@@ -232,145 +228,10 @@ impl Drive {
         self.close_when_written(at);
     }
 
-    fn ldap_message(&mut self, at: usize, frame: &[u8]) -> Flow {
-        let env = match envelope::peek(frame) {
-            Ok(env) => env,
-            Err(fault) => {
-                self.ldap_poisoned(at, fault);
-                return Flow::Stop;
-            }
-        };
-        let now = self.now;
-        let Some(conn) = self.conns.get_mut(at) else {
-            return Flow::Stop;
-        };
-        conn.active_at = now;
-        let Kind::Ldap(client) = &mut conn.kind else {
-            return Flow::Stop;
-        };
-        let (index, listener) = (client.pool, client.listener);
-        let Some(settings) = self.listeners.get(&listener).map(|listener| &listener.settings) else {
-            return Flow::Stop;
-        };
-        let Some(Some(state)) = self.pools.get_mut(index) else {
-            return Flow::Stop;
-        };
-        let is_sent = |ticket: Ticket| state.pool.is_sent(ticket) == Some(true);
-        let next = client
-            .session
-            .receive(&env, settings, is_sent, conn.stream.outbox(&mut self.spares));
-        match next {
-            Next::Done => {
-                self.mark_dirty(at);
-                Flow::Go
-            }
-            Next::Submit(submit) => {
-                self.submit(at, index, submit, frame, &env);
-                self.secret_read |= submit.bind;
-                if self.conns.get(at).is_some() {
-                    Flow::Go
-                } else {
-                    Flow::Stop
-                }
-            }
-            Next::Abandon(ticket) => {
-                state.pool.cancel(ticket, now, &mut state.effects);
-                self.mark_dirty(at);
-                self.carry_out(index, None);
-                self.let_go(at);
-                Flow::Go
-            }
-            Next::StartOver(own) => {
-                self.mark_dirty(at);
-                self.abandon_all(at, own);
-                Flow::Go
-            }
-            Next::Unbind => {
-                self.close(at);
-                Flow::Stop
-            }
-            Next::StartTls => {
-                conn.upgrade = true;
-                self.drop_hold(at);
-                self.mark_dirty(at);
-                Flow::Stop
-            }
-            Next::Close => {
-                if let Some(directory) = state.directory() {
-                    directory.counts.malformed += 1;
-                }
-                self.close_when_written(at);
-                Flow::Stop
-            }
-            Next::Later => {
-                conn.held = true;
-                Flow::Held
-            }
-        }
-    }
-
     /// A password that was read does not stay in the read buffer.
     fn wipe_secrets(&mut self, scratch: &mut [u8], n: usize) {
         if std::mem::take(&mut self.secret_read) {
             scratch.get_mut(..n).unwrap_or_default().zeroize();
-        }
-    }
-
-    fn submit(&mut self, at: usize, index: usize, submit: Submit, frame: &[u8], env: &Envelope<'_>) {
-        let now = self.now;
-        let Some(conn) = self.conns.get_mut(at) else { return };
-        let conn_ref = ConnRef {
-            at: u32::try_from(at).unwrap_or(u32::MAX),
-            generation: conn.generation,
-        };
-        let Kind::Ldap(client) = &mut conn.kind else { return };
-        let Some(Some(state)) = self.pools.get_mut(index) else {
-            return;
-        };
-        if submit.bind {
-            client.session.forget_others(env.id, &mut self.tickets);
-            for ticket in self.tickets.drain(..) {
-                state.pool.cancel(ticket, now, &mut state.effects);
-            }
-            if let Some(held) = client.session.drop_hold() {
-                state.pool.release(held, now, &mut state.effects);
-            }
-        }
-        let caller = Caller {
-            conn: conn_ref,
-            id: env.id,
-            tag: env.tag,
-        };
-        let by = state
-            .directory()
-            .map_or(Affinity::None, |found| found.plan.routing.affinity);
-        let affinity = client.affinity_by(by, conn_ref, submit.bind);
-        let request = Request {
-            class: submit.class,
-            deadline: submit.timeout.map_or(Instant::MAX, |timeout| now + timeout),
-            queue_wait_max: Some(submit.queue_wait_max),
-            affinity: Some(affinity),
-            pin: submit.pin,
-            route: Route {
-                stays: client.session.stays(now),
-                ..submit.route
-            },
-        };
-        let Some(ticket) = state.pool.submit(request, caller, now, &mut state.effects) else {
-            return;
-        };
-        client.session.submitted(env.id, env.tag, ticket);
-        state.take_off(ticket, caller, now);
-        self.carry_out(index, Some(Current { ticket, env: *env }));
-        let Some(state) = self.pool(index) else { return };
-        let keep = match state.pool.is_sent(ticket) {
-            None => false,
-            Some(sent) => !sent || submit.class.retry,
-        };
-        if keep && let Some(flight) = state.flight(ticket) {
-            flight.bytes.clear();
-            flight.bytes.extend_from_slice(frame);
-            flight.sensitive = env.tag == tag::BIND_REQUEST;
         }
     }
 
@@ -509,7 +370,7 @@ impl Drive {
     }
 
     /// Cancels everything a client has, and releases the upstream that is or was its own.
-    fn abandon_all(&mut self, at: usize, own: Option<UpstreamId>) {
+    pub(super) fn abandon_all(&mut self, at: usize, own: Option<UpstreamId>) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Ldap(client) = &mut conn.kind else { return };
@@ -553,6 +414,9 @@ impl Drive {
             self.wheel.cancel(timer);
         }
         conn.inbox.zeroize();
+        if let Some(bid) = conn.ldap().and_then(|client| client.bid.take()) {
+            self.bid_gone(at, conn.generation, &bid);
+        }
         if conn.is_client() {
             self.shared.client_gone(self.number);
             self.shared

@@ -9,6 +9,7 @@ use engine::session::ldap::Session;
 use engine::upstream::ldap::Connection;
 
 use super::ask::AskClient;
+use super::lockout::Bid;
 use super::rpc::RpcClient;
 use crate::net::listen::Admission;
 use crate::net::preface::Preface;
@@ -71,6 +72,8 @@ pub struct LdapClient {
     pub choking: Vec<ConnRef>,
     /// Since when the connection that it keeps apart has rested.
     pub rests_since: Option<Instant>,
+    /// Its bind, where the listener locks out.
+    pub bid: Option<Box<Bid>>,
 }
 
 /// A connection to an LDAP server.

@@ -8,7 +8,8 @@ use engine::session::ldap::lane;
 use engine::upstream::ldap::Security;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use wire::ldap::envelope::tag;
+use wire::ldap::envelope::{Envelope, tag};
+use wire::ldap::result::{self, code};
 
 use super::Drive;
 use super::conn::Kind;
@@ -148,6 +149,20 @@ pub fn class(request_tag: u8) -> Class {
 }
 
 impl Drive {
+    /// An answer has come, the last one.
+    pub(super) fn count_answer(&mut self, index: usize, ticket: Ticket, caller: Caller, env: &Envelope<'_>) {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        let since = state.flight(ticket).map_or(now, |flight| flight.since);
+        if let Some(directory) = state.directory() {
+            directory.count_answer(
+                caller.tag,
+                result::result_code(env.op).unwrap_or(code::OTHER),
+                now.since(since),
+            );
+        }
+    }
+
     /// Whether the server is to be asked who this client is binding as. Where that is known, and another than
     /// its name as typed, it is noted with the ticket: the table is looked into once for each bind.
     pub(super) fn ask_whoami(&mut self, index: usize, ticket: Ticket, caller: Caller) -> bool {

@@ -11,7 +11,8 @@ use wire::ldap::message::oid;
 
 use super::conn::{ConnRef, Kind};
 use super::pools::{Caller, Place, PoolState};
-use super::{Drive, local};
+use super::{Drive, audit, local};
+use crate::audit::record::End;
 
 /// The request that is being submitted: its bytes are still in the read buffer.
 #[derive(Clone, Copy)]
@@ -121,6 +122,9 @@ impl Drive {
         env: &Envelope<'_>,
     ) {
         let Some(lane) = self.lane_of(to) else { return };
+        if self.audit.is_some() {
+            self.audit_sent(index, ticket, upstream);
+        }
         self.set_control(index, caller, lane);
         if lane == lane::APART && caller.tag == tag::EXTENDED_REQUEST && is_bare(env) {
             self.control.clear();
@@ -229,7 +233,7 @@ impl Drive {
             return self.call_failed(index, ticket, caller, reason, sent);
         }
         let since = state.flight(ticket).map_or(now, |flight| flight.since);
-        state.land(ticket);
+        let entry = state.land(ticket);
         if let Some(directory) = state.directory() {
             directory.count_failure(caller.tag, reason, sent, now.since(since));
         }
@@ -247,11 +251,18 @@ impl Drive {
         else {
             return;
         };
+        let mut end = End::Canceled;
         let next = match &mut conn.kind {
             Kind::Ldap(client) => {
                 let pinned_bind = caller.tag == tag::BIND_REQUEST && client.session.pin().is_some();
                 let out = conn.stream.outbox(&mut self.spares);
+                let before = out.len();
                 client.session.failed(caller.id, caller.tag, reason, out);
+                if entry.is_some()
+                    && let Some(code) = audit::answered(out, before)
+                {
+                    end = End::Failed(code);
+                }
                 if pinned_bind && reason == Reason::Deadline {
                     // Nobody knows who the connection's identity is by now.
                     client.session.pin_lost(out)
@@ -262,6 +273,10 @@ impl Drive {
             Kind::Ask(_) => return self.question_failed(caller, reason),
             _ => return,
         };
+        if caller.tag == tag::BIND_REQUEST {
+            self.bid_ended(at, None);
+        }
+        self.audit_end(at, entry, end);
         self.mark_dirty(at);
         self.after(at, next);
         self.let_go(at);
@@ -366,6 +381,9 @@ impl Drive {
         self.note_sent(index, caller, upstream);
         if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
+        }
+        if self.audit.is_some() {
+            self.audit_sent(index, ticket, upstream);
         }
         self.set_control(index, caller, lane);
         let mut out = self.spares.take();

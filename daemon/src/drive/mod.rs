@@ -11,6 +11,7 @@
 
 mod accept;
 pub mod ask;
+mod audit;
 mod calls;
 mod clients;
 pub mod conn;
@@ -22,6 +23,7 @@ pub mod exec;
 pub mod feed;
 pub mod helper;
 mod local;
+mod lockout;
 mod names;
 pub mod places;
 mod plan;
@@ -30,6 +32,7 @@ mod preface;
 mod radius;
 mod remote;
 mod report;
+mod requests;
 mod rpc;
 pub mod service;
 mod slow;
@@ -160,6 +163,8 @@ pub enum Job {
     },
     /// Nobody waits for a request's questions any more.
     RadiusCancel(radius::CanceledRequest),
+    /// A bind that was held back by a lockout may try again.
+    BidWoken(conn::ConnRef),
     /// Drain at this level.
     Drain(Drain),
     /// End the thread.
@@ -230,6 +235,8 @@ pub struct Drive {
     panics: u64,
     /// A password is in the read buffer.
     secret_read: bool,
+    /// Where lines for the audit log are left, while there is one.
+    audit: Option<crate::audit::Handle>,
 }
 
 impl Drive {
@@ -276,6 +283,7 @@ impl Drive {
             exiting: None,
             panics: 0,
             secret_read: false,
+            audit: None,
         }
     }
 
@@ -378,6 +386,7 @@ impl Drive {
                 verdict,
             } => self.radius_compared(listener, request, verdict),
             Job::RadiusCancel(canceled) => self.radius_hears_cancel(canceled),
+            Job::BidWoken(who) => self.bid_woken(who),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }

@@ -12,12 +12,14 @@ use rustls::ServerConfig as TlsConfig;
 use wire::ldap::grammar::Limits;
 
 use super::Drive;
+use super::audit::Audited;
 use super::directory::{Directory, Server};
 use super::pools::{PoolState, Target};
 use super::preface::Complaints;
 use super::service::Service;
 use super::timers::span;
 use crate::config::plan::{self, Behind, Face, Identity, Listener, Plan, ServiceKind};
+use crate::lockouts::Lockout;
 use crate::net::tls;
 
 /// An idle bind connection beyond what is needed is closed after so long.
@@ -46,6 +48,10 @@ pub struct ListenerState {
     pub request_bytes_max: usize,
     /// What was wrong with PROXY headers.
     pub complaints: Complaints,
+    /// What the audit log is told of its operations.
+    pub audit: Option<Arc<Audited>>,
+    /// Lockout after failed binds.
+    pub lockout: Option<Arc<Lockout>>,
 }
 
 /// Which workers a directory lives on, of `workers`: all, or as many as its server with the fewest connections has.
@@ -177,6 +183,7 @@ impl Drive {
 
     fn apply_listeners(&mut self, plan: &Plan) {
         let mut listeners = std::mem::take(&mut self.listeners);
+        self.audit = self.shared.audit.handle();
         for new in &plan.listeners {
             let id = listener_id(new);
             let pool = match &new.face {
@@ -209,6 +216,8 @@ impl Drive {
                 pool,
                 request_bytes_max,
                 complaints: Complaints::default(),
+                audit: Audited::of(plan, new),
+                lockout: self.shared.lockouts.get(id),
             };
             self.listeners.insert(id, state);
         }

@@ -11,6 +11,7 @@ use super::exec::RunRef;
 use super::helper::HelperRef;
 use super::local::LocalUpstream;
 use super::service::Service;
+use crate::audit::record::Entry;
 use crate::net::stream::wipe;
 
 /// Request buffers larger than this are given back.
@@ -54,6 +55,8 @@ pub struct Flight {
     pub sensitive: bool,
     /// Where a call's answer may be written to, until its helper has it.
     pub direct: Option<OwnedFd>,
+    /// What the audit log is to be told of it.
+    pub audit: Option<Box<Entry>>,
 }
 
 /// Where an upstream is.
@@ -165,11 +168,13 @@ impl PoolState {
             flight.wire_id = 0;
             flight.identified = false;
             flight.skip = 0;
+            flight.audit = None;
         }
     }
 
-    /// Its bytes are not needed any more.
-    pub fn land(&mut self, ticket: Ticket) {
+    /// Its bytes are not needed any more. What the audit log is to be told of it.
+    pub fn land(&mut self, ticket: Ticket) -> Option<Box<Entry>> {
+        let mut entry = None;
         if let Some(flight) = self.flight(ticket) {
             if std::mem::take(&mut flight.sensitive) {
                 wipe(&mut flight.bytes);
@@ -181,6 +186,15 @@ impl PoolState {
             }
             flight.caller = None;
             flight.direct = None;
+            entry = flight.audit.take();
+        }
+        entry
+    }
+
+    /// One more entry was found by a search that the audit log is told of.
+    pub fn count_entry(&mut self, ticket: Ticket) {
+        if let Some(entry) = self.flight(ticket).and_then(|flight| flight.audit.as_mut()) {
+            entry.entries += 1;
         }
     }
 

@@ -114,7 +114,11 @@ impl Drive {
             .filter(|_| pending == 0)
             .map(|timeout| conn.active_at + span(timeout));
         let rests = self.rest_ends(at);
-        [partial, stalled, impatient, idle, rests].into_iter().flatten().min()
+        let bid = match &conn.kind {
+            Kind::Ldap(client) => client.bid.as_ref().and_then(|bid| bid.due()),
+            _ => None,
+        };
+        [partial, stalled, impatient, idle, rests, bid].into_iter().flatten().min()
     }
 
     /// Whether others wait while this client does not read: its answers come over shared connections, and its outbox is
@@ -170,6 +174,11 @@ impl Drive {
         }
         if self.rest_ends(at).is_some_and(|until| now >= until) {
             self.drop_hold(at);
+        }
+        if let Some(Kind::Ldap(client)) = self.conns.get(at).map(|conn| &conn.kind)
+            && over(client.bid.as_ref().and_then(|bid| bid.due()), Duration::ZERO)
+        {
+            self.bid_late(at);
         }
         if pending == 0
             && plan

@@ -13,6 +13,7 @@ use super::conn::{Conn, ConnRef, Kind, LdapUpstream};
 use super::local::LocalUpstream;
 use super::pools::{Caller, Place, PoolState};
 use super::{Drive, Job};
+use crate::audit::record::End;
 use crate::config::plan::{ServiceKind, Target};
 use crate::net::resolve::Resolver;
 use crate::net::stream::{Flushed, Raw, Stream};
@@ -459,9 +460,7 @@ impl Drive {
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        if last {
-            state.land(ticket);
-        }
+        let entry = if last { state.land(ticket) } else { None };
         if caller.conn == ConnRef::FEED {
             return self.feed_message(caller, env, last);
         }
@@ -480,6 +479,9 @@ impl Drive {
         }
         let Kind::Ldap(client) = &mut conn.kind else { return };
         if !last {
+            if self.audit.is_some() && env.tag == tag::SEARCH_ENTRY {
+                state.count_entry(ticket);
+            }
             envelope::write(
                 conn.stream.outbox(&mut self.spares),
                 caller.id,
@@ -491,7 +493,7 @@ impl Drive {
             return self.watch_outbox(index, ticket, caller);
         }
         if client.session.answered(caller.id, caller.tag) == Ended::Drop {
-            return;
+            return self.audit_end(at, entry, End::Canceled);
         }
         envelope::write(
             conn.stream.outbox(&mut self.spares),
@@ -506,6 +508,16 @@ impl Drive {
         }
         let next = client.session.after_end(conn.stream.outbox(&mut self.spares));
         self.mark_dirty(at);
+        if caller.tag == tag::BIND_REQUEST {
+            self.bid_ended(at, result::result_code(env.op));
+        }
+        if entry.is_some() {
+            self.audit_end(
+                at,
+                entry,
+                End::Answered(result::result_code(env.op).unwrap_or(code::OTHER)),
+            );
+        }
         if next != Next::Done {
             self.after(at, next);
         }
@@ -513,19 +525,6 @@ impl Drive {
             self.let_go(at);
         }
         self.resume(at);
-    }
-
-    fn count_answer(&mut self, index: usize, ticket: Ticket, caller: Caller, env: &Envelope<'_>) {
-        let now = self.now;
-        let Some(state) = self.pool(index) else { return };
-        let since = state.flight(ticket).map_or(now, |flight| flight.since);
-        if let Some(directory) = state.directory() {
-            directory.count_answer(
-                caller.tag,
-                result::result_code(env.op).unwrap_or(code::OTHER),
-                now.since(since),
-            );
-        }
     }
 
     /// A connection to a server is gone.

@@ -8,6 +8,7 @@
 
 #![cfg(test)]
 
+mod audit;
 mod balance;
 mod ber;
 mod calls;
@@ -41,6 +42,7 @@ mod load;
 mod local;
 mod local_sync;
 mod local_write;
+mod lockout;
 #[path = "../../../helpers/tests/sql/mariadb.rs"]
 mod mariadb;
 mod nss;

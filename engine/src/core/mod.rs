@@ -12,6 +12,7 @@ pub mod calendar;
 mod crash;
 pub mod erlang;
 mod histogram;
+pub mod lockout;
 pub mod policy;
 pub mod pool;
 mod request;

@@ -45,6 +45,7 @@ pub fn radius(args: &Radius) -> Result<(Plan, Vec<Diagnostic>), Vec<Diagnostic>>
         feeds: Vec::new(),
         sinks: BTreeMap::new(),
         listeners: args.listen.iter().map(|address| listener(args, address)).collect(),
+        audit: None,
     };
     finish(Problems::new(None), &raw, args.control.is_some())
 }

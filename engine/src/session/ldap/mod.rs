@@ -222,6 +222,16 @@ impl Session {
         self.state == State::Open && (settings.pending_max == 0 || self.pending.len() < settings.pending_max)
     }
 
+    /// Whether a bind would be looked at now.
+    pub fn may_bind(&self) -> bool {
+        self.state == State::Open && self.draining.is_none()
+    }
+
+    /// Whether the client came over TLS, or has begun it.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
     /// TLS is up.
     pub fn tls_started(&mut self) {
         self.tls = true;

@@ -98,6 +98,28 @@ impl Session {
         }
     }
 
+    /// In place of [`Session::receive`]: a request that is refused before it is looked at, with this code.
+    pub fn refuse(&mut self, env: &Envelope<'_>, with: u32, why: &str, out: &mut Vec<u8>) -> Next {
+        if self.state != State::Open {
+            return if self.state == State::Closing {
+                Next::Done
+            } else {
+                Next::Later
+            };
+        }
+        let Some(response) = response_tag(env.tag) else {
+            return Next::Done;
+        };
+        if env.id == 0 || self.pending.contains(env.id) {
+            return self.disconnect(code::PROTOCOL_ERROR, "message id is in use or zero", out);
+        }
+        result::write_result(out, env.id, response, with, b"", why);
+        match env.tag {
+            tag::BIND_REQUEST => self.bind_refused(),
+            _ => Next::Done,
+        }
+    }
+
     /// The other side of the stream speaks no LDAP that can be followed: notice of disconnection, close.
     pub fn poisoned(&mut self, fault: Malformed, out: &mut Vec<u8>) -> Next {
         self.disconnect(code::PROTOCOL_ERROR, &fault.to_string(), out)
