@@ -168,6 +168,8 @@ impl Tested {
             weight: 1,
             pending_max: 0,
             lanes: vec![limits],
+            check: None,
+            slow_start: Span::ZERO,
         };
         let config = PoolConfig {
             lanes: vec![lane],
@@ -240,7 +242,7 @@ impl Tested {
     }
 
     fn ready(&self) -> u32 {
-        self.pool.report()[0].ready[0]
+        self.pool.report(self.now)[0].ready[0]
     }
 
     fn first_timer(&self) -> Option<Instant> {

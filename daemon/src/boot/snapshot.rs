@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::core::{Health, Histogram, Stats};
+use engine::core::{Health, Histogram, Score, Stats};
 
 use super::{Lifecycle, State};
 use crate::admin::snapshot::{
@@ -246,12 +246,20 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
                     server.latency_us = server.latency_us.max(line.latency_us);
                     *health = worse(*health, line.health);
                     server.state = state_word(*health).to_owned();
+                    server.score = worse_score(&server.score, line.score).to_owned();
+                    server.checks_failed += line.checks_failed;
+                    if server.check_error.is_empty() {
+                        server.check_error = line.check_error.clone().unwrap_or_default();
+                    }
                 }
                 None => servers.push((
                     Server {
                         name: line.name.clone(),
                         tier: line.tier + 1,
                         state: state_word(line.health).to_owned(),
+                        score: score_word(line.score).to_owned(),
+                        checks_failed: line.checks_failed,
+                        check_error: line.check_error.clone().unwrap_or_default(),
                         connections: u64::from(line.connections),
                         bind_connections: u64::from(line.bind_connections),
                         pending: u64::from(line.pending),
@@ -305,6 +313,21 @@ fn worse(a: Health, b: Health) -> Health {
         Health::Down => 4,
     };
     if rank(&b) > rank(&a) { b } else { a }
+}
+
+/// What one worker sees wrong counts.
+fn worse_score(a: &str, b: Score) -> &'static str {
+    let words = [Score::Down, Score::Degraded, Score::Available];
+    let found = words.into_iter().find(|one| score_word(*one) == a || *one == b);
+    score_word(found.unwrap_or(b))
+}
+
+fn score_word(score: Score) -> &'static str {
+    match score {
+        Score::Available => "available",
+        Score::Degraded => "degraded",
+        Score::Down => "down",
+    }
 }
 
 fn state_word(health: Health) -> &'static str {

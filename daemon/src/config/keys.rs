@@ -16,6 +16,8 @@ pub enum Kind {
     Tier,
     /// One entry of `server = […]`.
     Upstream,
+    /// `check` of a directory or server.
+    Check,
     /// `tls = { … }` towards a server.
     TlsClient,
     /// `[[listen]]`.
@@ -76,12 +78,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 34] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
         Kind::Tier,
         Kind::Upstream,
+        Kind::Check,
         Kind::TlsClient,
         Kind::Listen,
         Kind::TlsServer,
@@ -120,6 +123,7 @@ impl Kind {
             Kind::Directory => "[directory.NAME]",
             Kind::Tier => "[[directory.NAME.tier]]",
             Kind::Upstream => "an entry of `server`",
+            Kind::Check => "`check` of a directory",
             Kind::TlsClient => "`tls` of a server",
             Kind::Listen => "[[listen]]",
             Kind::TlsServer => "`tls` of a listener",
@@ -159,6 +163,7 @@ impl Kind {
             Kind::Directory => DIRECTORY,
             Kind::Tier => TIER,
             Kind::Upstream => UPSTREAM,
+            Kind::Check => super::check_health::KEYS,
             Kind::TlsClient => TLS_CLIENT,
             Kind::Listen => LISTEN,
             Kind::TlsServer => TLS_SERVER,
@@ -232,6 +237,7 @@ const SERVER: &[&str] = &[
     "admin",
     "clients_max",
     "outbox_bytes_total",
+    "location",
     "drain_gentle",
     "drain_firm",
 ];
@@ -253,6 +259,9 @@ const DIRECTORY: &[&str] = &[
     "probe_suspect_interval",
     "probe_timeout",
     "eject_after",
+    "check",
+    "slow_start",
+    "degraded_factor",
     "queue_max",
     "client_pending_max",
     "request_bytes_max",
@@ -285,6 +294,10 @@ const UPSTREAM: &[&str] = &[
     "proxy_protocol",
     "bind_dn",
     "bind_password_file",
+    "check",
+    "slow_start",
+    "location",
+    "priority",
 ];
 const TLS_CLIENT: &[&str] = &["ca_file", "cert_file", "key_file", "server_name", "verify"];
 const LISTEN: &[&str] = &[

@@ -16,6 +16,7 @@ use wire::proxy_header::{Accepted, Version};
 use zeroize::Zeroizing;
 
 use super::files::Stamp;
+pub use super::plan_check::{Check, Expect};
 pub use super::plan_feed::{Feed, FeedMode};
 pub use super::plan_service::{
     Builtin, DbusMethod, ProcessLimits, Sandbox, SandboxProfile, Service, ServiceKind, Transport, User,
@@ -52,6 +53,8 @@ pub struct Server {
     pub clients_max: Option<usize>,
     /// Bytes that wait for slow readers, all clients together; above half of it each client's bound shrinks.
     pub outbox_bytes_total: usize,
+    /// Where the daemon is: of a tier, servers of the same location come first.
+    pub location: Option<String>,
     /// How long each level of draining lasts before the next.
     pub drain_gentle: Duration,
     /// See `drain_gentle`.
@@ -138,6 +141,10 @@ pub struct DirectoryLimits {
     pub allow_unauthenticated_bind: bool,
     /// Pinned client connections at once, per daemon, 10,000.
     pub pinned_max: usize,
+    /// How long the share of a server that came back takes to grow to the whole; zero: it has it at once.
+    pub slow_start: Duration,
+    /// A server that is so many times as slow as the fastest of its tier is shown as degraded, 3; 0: none is.
+    pub degraded_factor: u32,
 }
 
 /// `[[directory.NAME.tier]]`.
@@ -172,6 +179,12 @@ pub struct Upstream {
     pub proxy_protocol: Option<Version>,
     /// The daemon's own bind to this server, where it differs from the directory's.
     pub bind: Option<Bind>,
+    /// Whether it is checked, and how.
+    pub check: Option<Arc<Check>>,
+    /// See `DirectoryLimits::slow_start`.
+    pub slow_start: Duration,
+    /// Where it is.
+    pub location: Option<String>,
 }
 
 /// What stands behind an upstream.

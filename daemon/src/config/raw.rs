@@ -8,6 +8,7 @@ use engine::core::policy::Kind as Policy;
 use toml::de::DeTable;
 use wire::proxy_header::{Accepted, Version};
 
+use super::check_health;
 use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
@@ -51,6 +52,8 @@ pub struct Server {
     pub clients_max: Option<At<usize>>,
     /// See `plan::Server`.
     pub outbox_bytes_total: Option<At<usize>>,
+    /// Where the daemon is.
+    pub location: Option<At<String>>,
     /// See `plan::Server`.
     pub drain_gentle: Option<At<Duration>>,
     /// See `plan::Server`.
@@ -87,6 +90,8 @@ pub struct Directory {
     pub tiers: Vec<Tier>,
     /// Whether servers are told of clients by a control.
     pub session_tracking: Option<At<bool>>,
+    /// `check`.
+    pub check: Option<check_health::Written>,
     /// Defaults where nothing is written.
     pub limits: DirectoryLimits,
 }
@@ -161,6 +166,14 @@ pub struct Upstream {
     pub proxy_protocol: Option<At<Version>>,
     /// The daemon's own bind to this server.
     pub bind: Bind,
+    /// `check`, where it differs.
+    pub check: Option<check_health::Written>,
+    /// See `plan::Upstream`.
+    pub slow_start: Option<At<Duration>>,
+    /// Where it is.
+    pub location: Option<At<String>>,
+    /// Which tier it is of, where tiers are not written.
+    pub priority: Option<At<usize>>,
 }
 
 /// `tls` towards a server.
@@ -371,6 +384,7 @@ fn read_server(p: &mut Problems, mut section: Section<'_>) -> Server {
         admin: section.string(p, "admin"),
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         outbox_bytes_total: section.size(p, "outbox_bytes_total", 1 << 20, 64 * GIB),
+        location: section.string(p, "location"),
         drain_gentle: section.duration(p, "drain_gentle", Duration::ZERO, DURATION_MAX),
         drain_firm: section.duration(p, "drain_firm", Duration::ZERO, HOUR),
     };
@@ -392,13 +406,14 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
         tls: tls.map(|section| read_tls_client(p, section)),
         session_tracking: section.boolean(p, "session_tracking"),
+        check: check_health::read(p, &mut section),
         limits: limits::read(p, &mut section),
     };
     section.finish(p);
     directory
 }
 
-fn read_bind(p: &mut Problems, section: &mut Section<'_>) -> Bind {
+pub(super) fn read_bind(p: &mut Problems, section: &mut Section<'_>) -> Bind {
     Bind {
         dn: section.string(p, "bind_dn"),
         password_file: section.string(p, "bind_password_file"),
@@ -441,6 +456,10 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
         tls: tls.map(|section| read_tls_client(p, section)),
         proxy_protocol: section.choice(p, "proxy_protocol", &PROXY_VERSIONS, &[]),
         bind: read_bind(p, &mut section),
+        check: check_health::read(p, &mut section),
+        slow_start: section.duration(p, "slow_start", Duration::ZERO, HOUR),
+        location: section.string(p, "location"),
+        priority: section.count(p, "priority", 1, 65_535),
     };
     section.finish(p);
     upstream

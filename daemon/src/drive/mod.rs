@@ -12,6 +12,7 @@
 mod accept;
 pub mod ask;
 mod calls;
+mod check;
 mod clients;
 pub mod conn;
 #[cfg(test)]
@@ -83,6 +84,17 @@ pub enum Job {
         pool: usize,
         /// Which of its upstreams.
         upstream: UpstreamId,
+        /// What was found.
+        found: Result<Vec<SocketAddr>, String>,
+    },
+    /// The name of a server that is to be checked was looked up.
+    CheckResolved {
+        /// Which pool.
+        pool: usize,
+        /// Which of its servers.
+        key: u64,
+        /// Which check.
+        number: u32,
         /// What was found.
         found: Result<Vec<SocketAddr>, String>,
     },
@@ -349,6 +361,12 @@ impl Drive {
                 let _ = to.try_send(self.report());
             }
             Job::Resolved { pool, upstream, found } => self.resolved(pool, upstream, found),
+            Job::CheckResolved {
+                pool,
+                key,
+                number,
+                found,
+            } => self.check_resolved(pool, key, number, found),
             Job::Spawned(spawned) => self.spawned(spawned),
             Job::Started(started) => self.helper_started(started),
             Job::Alive {

@@ -162,6 +162,9 @@ impl Drive {
     /// The connect has ended, one way or the other.
     pub(super) fn connected(&mut self, at: usize) {
         let Some(conn) = self.conns.get_mut(at) else { return };
+        if matches!(conn.kind, Kind::Check(_)) {
+            return self.check_connected(at);
+        }
         if let Some(error) = conn.stream.raw().take_error() {
             return self.upstream_lost(at, &error.to_string());
         }

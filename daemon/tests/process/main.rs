@@ -27,6 +27,7 @@ mod feed_sinks;
 mod feed_takeover;
 mod feed_trouble;
 mod feed_verify;
+mod health;
 mod helpers;
 mod helpers_crash;
 mod helpers_dbus;

@@ -66,6 +66,8 @@ impl Settings {
             weight: 1,
             pending_max: 0,
             lanes: vec![limits],
+            check: None,
+            slow_start: Span::ZERO,
         };
         let health = HealthConfig {
             suspect_after: Span::from_secs(1_000_000),
@@ -313,7 +315,9 @@ impl Tested {
                     self.live(upstream, Life::Ending);
                     self.killed.push(upstream);
                 }
-                Effect::Abandon { .. } | Effect::Probe { .. } => panic!("{effect:?} for a helper"),
+                Effect::Abandon { .. } | Effect::Probe { .. } | Effect::Check { .. } => {
+                    panic!("{effect:?} for a helper")
+                }
             }
         }
         self.pool.check_invariants().unwrap();

@@ -73,6 +73,8 @@ pub struct World {
     live: BTreeSet<usize>,
     lines: BTreeMap<UpstreamId, Line>,
     stalled: BTreeSet<u64>,
+    /// Checks that have not been answered.
+    checks: Vec<(u64, u32)>,
     drain: Option<Drain>,
     pub seen: Seen,
     /// What happened, in words, if somebody wants to read it.
@@ -102,6 +104,7 @@ impl World {
             live: BTreeSet::new(),
             lines: BTreeMap::new(),
             stalled: BTreeSet::new(),
+            checks: Vec::new(),
             drain: None,
             seen: Seen::new(),
             log: None,
@@ -442,6 +445,11 @@ impl World {
     }
 
     fn probe_answered(&mut self, n: usize) -> Judgement {
+        if let Some((server, number)) = self.checks.pop() {
+            self.pool
+                .check_ended(server, number, n % 2 == 0, self.now, &mut self.effects);
+            self.carry_out()?;
+        }
         let Some(id) = self.nth_line(n, |line| line.probed && !self.stalled.contains(&line.server)) else {
             return Ok(());
         };

@@ -387,10 +387,14 @@ impl<T: Copy> Pool<T> {
 
     /// Asks the tier's policy; the answer is an index into `servers`.
     fn pick(&mut self, tier: usize, affinity: Option<u64>, now: Instant) -> Option<usize> {
-        let tier = self.tiers.get_mut(tier)?;
-        let chosen = tier.policy.choose(&self.candidates, affinity, now, &mut self.rng)?;
+        let chosen = if self.slow_starts {
+            self.pick_slowly(tier, affinity, now)?
+        } else {
+            let policy = &mut self.tiers.get_mut(tier)?.policy;
+            policy.choose(&self.candidates, affinity, now, &mut self.rng)?
+        };
         let position = self.candidates.get(chosen)?.index;
-        tier.servers.get(position).copied()
+        self.tiers.get(tier)?.servers.get(position).copied()
     }
 
     /// Where one request fills an upstream: the one that became free last, if that is known. Many need not be looked through.

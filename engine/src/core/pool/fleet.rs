@@ -37,9 +37,13 @@ impl<T: Copy> Pool<T> {
             server.note_populated();
             server.heard_at = now;
             if matches!(server.health, Health::Starting | Health::Down) {
-                server.health = Health::Up;
-                server.failures_in_a_row = 0;
+                server.returns(now);
+                if server.config.check.is_some() {
+                    server.checks.connected(now);
+                }
             }
+            let grows = server.back_since.is_some();
+            self.slow_starts |= grows;
         }
         self.schedule_check(id.0, now);
         while let Some(ticket) = promised.pop_front(&mut self.tickets) {
@@ -373,8 +377,7 @@ impl<T: Copy> Pool<T> {
             && let Some(server) = self.server_of(handle)
             && matches!(server.health, Health::Starting | Health::Down)
         {
-            server.health = Health::Up;
-            server.failures_in_a_row = 0;
+            server.returns(now);
         }
         self.upstream_freed(handle, now, effects);
     }

@@ -38,6 +38,8 @@ impl Helpers {
             weight: 1,
             pending_max: 0,
             lanes: vec![limits],
+            check: None,
+            slow_start: Span::ZERO,
         };
         let config = PoolConfig {
             lanes: vec![lane],
