@@ -246,6 +246,7 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         outbox_bytes_max: listen.outbox_bytes_max.as_ref().map_or(1 << 20, |at| at.value),
         turn_messages_max: listen.turn_messages_max.as_ref().map_or(32, |at| at.value),
         clients_max: listen.clients_max.as_ref().map(|at| at.value),
+        tcp: listen.tcp.options(None),
     })
 }
 

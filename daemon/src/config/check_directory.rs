@@ -273,6 +273,7 @@ fn check_upstream(
             .slow_start
             .as_ref()
             .map_or(directory.limits.slow_start, |at| at.value),
+        tcp: raw.tcp.options(Some(&directory.tcp)),
         location: raw.location.as_ref().map(|at| at.value.clone()),
     })
 }
@@ -305,7 +306,7 @@ fn local(
             raw.bind.password_file.as_ref().map(|at| &at.place),
         ),
     ];
-    for (key, place) in connection_settings {
+    for (key, place) in connection_settings.into_iter().chain(raw.tcp.places()) {
         if let Some(place) = place {
             p.error(place, format!("`{key}` has no meaning for an LDIF file"))
                 .label("a local directory is not connected to")
@@ -416,6 +417,12 @@ fn remote(
                 p.error(&written.place, "`proxy_protocol` has no meaning on a unix socket")
                     .label("a header is written to servers over TCP only")
                     .help("remove it");
+            }
+            for (key, place) in raw.tcp.places() {
+                if let Some(place) = place {
+                    p.error(place, format!("`{key}` has no meaning on a unix socket"))
+                        .help("remove it");
+                }
             }
             return Some(Target::Unix(folder.path(&path.display().to_string())));
         }

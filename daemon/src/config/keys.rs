@@ -18,6 +18,8 @@ pub enum Kind {
     Upstream,
     /// `check` of a directory or server.
     Check,
+    /// `keepalive` of a listener, directory or server.
+    Keepalive,
     /// `tls = { … }` towards a server.
     TlsClient,
     /// `[[listen]]`.
@@ -78,13 +80,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 34] = [
+    pub const ALL: [Kind; 35] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
         Kind::Tier,
         Kind::Upstream,
         Kind::Check,
+        Kind::Keepalive,
         Kind::TlsClient,
         Kind::Listen,
         Kind::TlsServer,
@@ -124,6 +127,7 @@ impl Kind {
             Kind::Tier => "[[directory.NAME.tier]]",
             Kind::Upstream => "an entry of `server`",
             Kind::Check => "`check` of a directory",
+            Kind::Keepalive => "`keepalive`",
             Kind::TlsClient => "`tls` of a server",
             Kind::Listen => "[[listen]]",
             Kind::TlsServer => "`tls` of a listener",
@@ -164,9 +168,10 @@ impl Kind {
             Kind::Tier => TIER,
             Kind::Upstream => UPSTREAM,
             Kind::Check => super::check_health::KEYS,
-            Kind::TlsClient => TLS_CLIENT,
+            Kind::Keepalive => super::check_tcp::KEYS,
+            Kind::TlsClient => super::check_tls::CLIENT_KEYS,
             Kind::Listen => LISTEN,
-            Kind::TlsServer => TLS_SERVER,
+            Kind::TlsServer => super::check_tls::SERVER_KEYS,
             Kind::Authenticate => AUTHENTICATE,
             Kind::AuthenticateGroups => &["attribute", "base", "filter", "name", "nested", "groups_max"],
             Kind::Chain => &["authenticate", "ask"],
@@ -271,6 +276,8 @@ const DIRECTORY: &[&str] = &[
     "allow_unauthenticated_bind",
     "session_tracking",
     "pinned_max",
+    "keepalive",
+    "tcp_user_timeout",
 ];
 const TIER: &[&str] = &["policy", "server"];
 const UPSTREAM: &[&str] = &[
@@ -298,8 +305,9 @@ const UPSTREAM: &[&str] = &[
     "slow_start",
     "location",
     "priority",
+    "keepalive",
+    "tcp_user_timeout",
 ];
-const TLS_CLIENT: &[&str] = &["ca_file", "cert_file", "key_file", "server_name", "verify"];
 const LISTEN: &[&str] = &[
     "protocol",
     "address",
@@ -341,6 +349,8 @@ const LISTEN: &[&str] = &[
     "duplicates_bytes_max",
     "receive_buffer_bytes",
     "accounting",
+    "keepalive",
+    "tcp_user_timeout",
 ];
 const AUTHENTICATE: &[&str] = &[
     "name",
@@ -384,7 +394,6 @@ const MAP: &[&str] = &[
     "service",
     "shadow",
 ];
-const TLS_SERVER: &[&str] = &["cert_file", "key_file", "client_ca_file", "client_cert"];
 const SERVICE: &[&str] = &[
     "helper",
     "program",

@@ -15,6 +15,7 @@ mod check_proxy;
 mod check_rpc;
 mod check_service;
 mod check_sink;
+mod check_tcp;
 mod check_tls;
 pub mod diagnostic;
 pub mod files;

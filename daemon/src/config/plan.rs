@@ -21,6 +21,8 @@ pub use super::plan_feed::{Feed, FeedMode};
 pub use super::plan_service::{
     Builtin, DbusMethod, ProcessLimits, Sandbox, SandboxProfile, Service, ServiceKind, Transport, User,
 };
+use crate::net::crl::Crl;
+use crate::net::tcp::TcpOptions;
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +187,8 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// Where it is.
     pub location: Option<String>,
+    /// Of connections to it, from the next one on.
+    pub tcp: TcpOptions,
 }
 
 /// What stands behind an upstream.
@@ -246,6 +250,8 @@ pub struct TlsClient {
     pub server_name: Option<String>,
     /// False only when the user wrote `verify = false` (warned about).
     pub verify: bool,
+    /// Lists of revoked certificates, in none of which the server's may be.
+    pub crl: Option<Crl>,
     /// Content hashes of the files, so that a reload notices changed files.
     pub stamp: u64,
 }
@@ -261,6 +267,8 @@ pub struct TlsServer {
     pub client_ca_file: Option<PathBuf>,
     /// What is asked of clients.
     pub client_cert: ClientCert,
+    /// Lists of revoked certificates, in none of which a client's may be.
+    pub client_crl: Option<Crl>,
     /// Content hash of the files.
     pub stamp: u64,
 }
@@ -303,6 +311,8 @@ pub struct Listener {
     pub turn_messages_max: usize,
     /// Clients of this listener at once; none: only the daemon's limit.
     pub clients_max: Option<usize>,
+    /// Of its connections, from the next one on.
+    pub tcp: TcpOptions,
 }
 
 /// Which PROXY headers a listener takes, and whose.

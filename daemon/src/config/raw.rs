@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use wire::proxy_header::{Accepted, Version};
 
 use super::check_health;
+use super::check_tcp;
 use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
@@ -19,6 +20,7 @@ use super::raw_service;
 pub use super::raw_service::{Helper, Service};
 use super::reader::Section;
 use super::values::DURATION_MAX;
+use crate::net::crl::CrlCheck;
 
 /// A whole configuration as written.
 #[derive(Debug, Default)]
@@ -92,6 +94,8 @@ pub struct Directory {
     pub session_tracking: Option<At<bool>>,
     /// `check`.
     pub check: Option<check_health::Written>,
+    /// Of connections to servers.
+    pub tcp: check_tcp::Written,
     /// Defaults where nothing is written.
     pub limits: DirectoryLimits,
 }
@@ -174,6 +178,8 @@ pub struct Upstream {
     pub location: Option<At<String>>,
     /// Which tier it is of, where tiers are not written.
     pub priority: Option<At<usize>>,
+    /// Of connections to it.
+    pub tcp: check_tcp::Written,
 }
 
 /// `tls` towards a server.
@@ -191,6 +197,10 @@ pub struct TlsClient {
     pub server_name: Option<At<String>>,
     /// Whether to verify at all.
     pub verify: Option<At<bool>>,
+    /// Lists of revoked certificates.
+    pub crl_file: Option<At<String>>,
+    /// What is looked for in them.
+    pub crl_check: Option<At<CrlCheck>>,
 }
 
 /// What a listener speaks.
@@ -263,6 +273,8 @@ pub struct Listen {
     pub answer_bytes_max: Option<At<usize>>,
     /// See `nss_pam::Settings`.
     pub password_prohibited: Option<At<String>>,
+    /// Of its connections.
+    pub tcp: check_tcp::Written,
     /// What only RADIUS has.
     pub radius: Box<Radius>,
 }
@@ -295,6 +307,7 @@ impl Listen {
             map: None,
             answer_bytes_max: None,
             password_prohibited: None,
+            tcp: check_tcp::Written::default(),
             radius: Box::default(),
         }
     }
@@ -313,6 +326,10 @@ pub struct TlsServer {
     pub client_ca_file: Option<At<String>>,
     /// `never`, `request`, `require`.
     pub client_cert: Option<At<ClientCert>>,
+    /// Lists of revoked certificates.
+    pub client_crl_file: Option<At<String>>,
+    /// What is looked for in them.
+    pub client_crl_check: Option<At<CrlCheck>>,
 }
 
 /// The words of `policy`.
@@ -339,6 +356,9 @@ const PROXY_ACCEPTED: [(&str, Accepted); 3] = [
     ("v2", Accepted::Only(Version::V2)),
     ("any", Accepted::Any),
 ];
+
+/// The words of `crl_check`.
+const CRL_CHECKS: [(&str, CrlCheck); 2] = [("peer", CrlCheck::Peer), ("all", CrlCheck::All)];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -407,6 +427,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         tls: tls.map(|section| read_tls_client(p, section)),
         session_tracking: section.boolean(p, "session_tracking"),
         check: check_health::read(p, &mut section),
+        tcp: check_tcp::read(p, &mut section),
         limits: limits::read(p, &mut section),
     };
     section.finish(p);
@@ -460,6 +481,7 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
         slow_start: section.duration(p, "slow_start", Duration::ZERO, HOUR),
         location: section.string(p, "location"),
         priority: section.count(p, "priority", 1, 65_535),
+        tcp: check_tcp::read(p, &mut section),
     };
     section.finish(p);
     upstream
@@ -474,6 +496,8 @@ pub(super) fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> Tls
         key_file: section.string(p, "key_file"),
         server_name: section.string(p, "server_name"),
         verify: section.boolean(p, "verify"),
+        crl_file: section.string(p, "crl_file"),
+        crl_check: section.choice(p, "crl_check", &CRL_CHECKS, &[]),
     };
     section.finish(p);
     tls
@@ -517,6 +541,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         map: map.map(|section| super::raw_nss::read(p, section)),
         answer_bytes_max: section.size(p, "answer_bytes_max", 4096, GIB),
         password_prohibited: section.string(p, "password_prohibited"),
+        tcp: check_tcp::read(p, &mut section),
         radius: Box::new(raw_radius::read(p, &mut section)),
     };
     section.finish(p);
@@ -535,6 +560,8 @@ fn read_tls_server(p: &mut Problems, mut section: Section<'_>) -> TlsServer {
         key_file: section.string(p, "key_file"),
         client_ca_file: section.string(p, "client_ca_file"),
         client_cert: section.choice(p, "client_cert", &WORDS, &[]),
+        client_crl_file: section.string(p, "client_crl_file"),
+        client_crl_check: section.choice(p, "client_crl_check", &CRL_CHECKS, &[]),
     };
     section.finish(p);
     tls

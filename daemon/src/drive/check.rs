@@ -97,11 +97,13 @@ impl Drive {
             .pool(index)
             .and_then(PoolState::directory)
             .and_then(|directory| directory.servers.iter().find(|server| server.key == key));
-        let Some((plan, security)) = server.and_then(|server| Some((server.plan.check.clone()?, server.security())))
+        let Some((plan, security, tcp)) =
+            server.and_then(|server| Some((server.plan.check.clone()?, server.security(), server.plan.tcp)))
         else {
             return;
         };
         let timeout = span(plan.timeout);
+        tcp.apply(&raw);
         let checking = Checking {
             machine: Connection::new(security),
             pool: index,

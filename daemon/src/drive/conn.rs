@@ -89,6 +89,8 @@ pub struct LdapUpstream {
     pub lane: u8,
     /// The TCP connect has not ended yet.
     pub connecting: bool,
+    /// Further addresses of the server, to be tried if this one fails before it is ready; the last one first.
+    pub others: Vec<SocketAddr>,
 }
 
 /// See the module.

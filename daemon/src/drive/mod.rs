@@ -17,6 +17,7 @@ mod clients;
 pub mod conn;
 #[cfg(test)]
 mod contained_tests;
+mod dial;
 mod directory;
 mod effects;
 pub mod exec;

@@ -208,7 +208,7 @@ fn a_domain_controller_is_used_once_it_says_that_it_is_synchronized() {
     until(&usherd, 0, "ejected");
     until(&usherd, 1, "up");
     let mut client = Client::connect(&usherd.plain(0));
-    fakes.iter().for_each(|fake| drop(fake.asked()));
+    let _ = fakes.each_ref().map(Fake::asked);
     ask(&mut client, 10);
     assert_eq!((fakes[0].asked(), fakes[1].asked()), (0, 10));
     fakes[0].ways.synchronized.store(true, Ordering::SeqCst);
@@ -311,7 +311,7 @@ fn servers_of_the_same_place_come_first_and_priorities_make_tiers() {
             fakes[away].set_away(true);
             usherd.until("it is away", |status| of(status, away, "state") == "down");
         }
-        fakes.iter().for_each(|fake| drop(fake.asked()));
+        let _ = fakes.each_ref().map(Fake::asked);
         ask(&mut client, 10);
         assert_eq!([0, 1, 2].map(|index| fakes[index].asked()), expected);
     }

@@ -71,6 +71,7 @@ mod radius_records;
 mod radius_trial;
 mod remote;
 mod resources;
+mod revoked;
 mod same_answers;
 mod sasl;
 mod sdk;

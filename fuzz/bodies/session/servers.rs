@@ -379,6 +379,8 @@ pub(crate) fn config() -> PoolConfig {
         weight: 1,
         pending_max: 0,
         lanes: vec![limits(1, 2, 0), limits(0, 1, 0), limits(0, 2, 0)],
+        check: None,
+        slow_start: Span::ZERO,
     };
     PoolConfig {
         lanes: vec![shared, bind, own],

@@ -105,8 +105,11 @@ impl<T: Copy> Pool<T> {
             to.quiet_since = Some(now);
         }
         let (server, lane) = (to.server, to.lane);
+        let mut bounded = false;
         if let Some(Some(server)) = self.servers.get_mut(server) {
             server.in_flight += 1;
+            let limits = server.config.lanes.get(lane as usize);
+            bounded = limits.is_some_and(|limits| limits.upstream_pending_max > 0);
             let check = now + self.health.suspect_after;
             if is_owed && server.check_at.is_none_or(|at| at > check) {
                 server.check_at = Some(check);
@@ -121,6 +124,9 @@ impl<T: Copy> Pool<T> {
         });
         if idle_before {
             self.size(server, lane, now, effects);
+        }
+        if bounded {
+            self.grow(upstream, now, effects);
         }
     }
 
