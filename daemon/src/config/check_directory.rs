@@ -442,17 +442,20 @@ fn remote(
             UpstreamTls::None
         }
     };
-    let checks_bind =
-        |check: &Option<check_health::Written>| check.as_ref().is_some_and(|check| check.bind.dn.is_some());
-    let binds = directory.bind.dn.is_some()
-        || raw.bind.dn.is_some()
-        || checks_bind(&directory.check)
-        || checks_bind(&raw.check);
-    if matches!(tls, UpstreamTls::None) && binds && !is_loopback(&host) {
+    if matches!(tls, UpstreamTls::None) && has_a_bind(directory, raw) && !is_loopback(&host) {
         p.warning(&url.place, "the password of `bind_dn` travels in plain text")
             .help("write ldaps://, or add starttls = \"required\"");
     }
     Some(Target::Tcp { host, port, tls })
+}
+
+/// Whether a password of ours travels to the server.
+fn has_a_bind(directory: &raw::Directory, raw: &raw::Upstream) -> bool {
+    let checks = [&directory.check, &raw.check].into_iter().flatten();
+    let of_checks = checks.map(|check| &check.bind);
+    of_checks
+        .chain([&directory.bind, &raw.bind])
+        .any(|bind| bind.dn.is_some())
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -107,16 +107,7 @@ pub(super) fn client(p: &mut Problems, written: Option<&raw::TlsClient>, folder:
         p.warning(&at.place, "the server's certificate is not verified")
             .label("whoever answers at this address reads every password")
             .help("name the authority instead: ca_file = \"…\"");
-        let unused = [
-            ("ca_file", &tls.ca_file),
-            ("server_name", &tls.server_name),
-            ("crl_file", &tls.crl_file),
-        ];
-        for (key, other) in unused {
-            if let Some(other) = other {
-                p.warning(&other.place, format!("`{key}` is not used with verify = false"));
-            }
-        }
+        unused(p, tls);
     }
     let mut stamps = 0;
     let mut sound = true;
@@ -170,6 +161,20 @@ pub(super) fn client(p: &mut Problems, written: Option<&raw::TlsClient>, folder:
         crl,
         stamp: stamps,
     })
+}
+
+/// What has no meaning where nothing is verified.
+fn unused(p: &mut Problems, tls: &raw::TlsClient) {
+    let settings = [
+        ("ca_file", &tls.ca_file),
+        ("server_name", &tls.server_name),
+        ("crl_file", &tls.crl_file),
+    ];
+    for (key, written) in settings {
+        if let Some(written) = written {
+            p.warning(&written.place, format!("`{key}` is not used with verify = false"));
+        }
+    }
 }
 
 /// Lists of revoked certificates; the outer none: something is wrong.

@@ -67,7 +67,7 @@ pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
 pub use radius::{RadiusReport, chance};
 pub use remote::{RemoteAnswer, RemoteCall};
-pub use report::{DirectoryReport, HelperLine, ServiceReport, WorkerReport};
+pub use report::{DirectoryReport, HelperLine, ServerLine, ServiceReport, WorkerReport};
 pub use timers::span;
 
 /// What a worker can be given to do.
