@@ -31,12 +31,12 @@ impl TcpOptions {
     /// Sets them. A unix socket has none; what the system refuses is said in the log, for the connection works without.
     pub fn apply(&self, raw: &Raw) {
         let Raw::Tcp(stream) = raw else { return };
-        if let Err(error) = self.set(SockRef::from(&stream.as_fd())) {
+        if let Err(error) = self.set(&SockRef::from(&stream.as_fd())) {
             tracing::debug!(%error, "options of TCP could not be set");
         }
     }
 
-    fn set(&self, socket: SockRef<'_>) -> std::io::Result<()> {
+    fn set(&self, socket: &SockRef<'_>) -> std::io::Result<()> {
         if let Some(keepalive) = self.keepalive {
             let options = TcpKeepalive::new()
                 .with_time(keepalive.idle)

@@ -447,7 +447,7 @@ impl World {
     fn probe_answered(&mut self, n: usize) -> Judgement {
         if let Some((server, number)) = self.checks.pop() {
             self.pool
-                .check_ended(server, number, n % 2 == 0, self.now, &mut self.effects);
+                .check_ended(server, number, n.is_multiple_of(2), self.now, &mut self.effects);
             self.carry_out()?;
         }
         let Some(id) = self.nth_line(n, |line| line.probed && !self.stalled.contains(&line.server)) else {
