@@ -108,6 +108,8 @@ fn config() -> PoolConfig {
         pending_max: 0,
         marks: 0,
         lanes: vec![limits(2, 4), limits(0, 16)],
+        check: None,
+        slow_start: Span::ZERO,
     };
     PoolConfig {
         lanes: vec![shared, single],

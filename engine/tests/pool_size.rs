@@ -157,6 +157,45 @@ struct Tested {
     failed: Vec<Reason>,
 }
 
+#[test]
+fn another_is_opened_before_those_that_are_there_are_full_and_closed_after_calm() {
+    let many = LaneConfig {
+        slots: 0,
+        pack: 8,
+        idle_timeout: Some(Span::from_secs(60)),
+        ..lane(0)
+    };
+    let limits = LaneLimits {
+        min: 1,
+        max: 3,
+        min_spare: 0,
+        upstream_pending_max: 8,
+    };
+    let mut tested = Tested::with(many, limits);
+    tested.all_up();
+    assert_eq!(tested.opened(), 1);
+    (0..5).for_each(|_| tested.submit());
+    assert_eq!(tested.opened(), 0);
+    tested.submit();
+    assert_eq!(tested.opened(), 1, "three quarters of 8 are 6");
+    tested.submit();
+    assert_eq!(tested.opened(), 0, "one is on its way");
+    tested.all_up();
+    (0..4).for_each(|_| tested.submit());
+    assert_eq!(tested.opened(), 0);
+    tested.submit();
+    assert_eq!(tested.opened(), 1, "three quarters of 16 are 12");
+    tested.all_up();
+    (0..12).for_each(|_| tested.submit());
+    assert_eq!((tested.opened(), tested.ready()), (0, 3), "there may be no more");
+    assert_eq!((tested.sent.len(), tested.pool.queued()), (24, 0));
+    tested.answer_all();
+    tested.wait(Span::from_secs(59));
+    assert_eq!(tested.ready(), 3);
+    tested.wait(Span::from_secs(120));
+    assert_eq!(tested.ready(), 1);
+}
+
 impl Tested {
     fn new(limits: LaneLimits, spawn_rate_max: u32) -> Self {
         Self::with(lane(spawn_rate_max), limits)
@@ -169,6 +208,8 @@ impl Tested {
             pending_max: 0,
             marks: 0,
             lanes: vec![limits],
+            check: None,
+            slow_start: Span::ZERO,
         };
         let config = PoolConfig {
             lanes: vec![lane],
@@ -242,7 +283,7 @@ impl Tested {
     }
 
     fn ready(&self) -> u32 {
-        self.pool.report()[0].ready[0]
+        self.pool.report(self.now)[0].ready[0]
     }
 
     fn first_timer(&self) -> Option<Instant> {

@@ -8,6 +8,7 @@ use super::snapshot::{Count, Helper, Local, Seconds, Server, Service, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
 const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
+const SCORES: [&str; 3] = ["available", "degraded", "down"];
 
 /// The whole page.
 pub(super) fn text(snapshot: &Snapshot) -> String {
@@ -202,7 +203,7 @@ fn directories(page: &mut Page, s: &Snapshot) {
 type Figure = (&'static str, &'static str, &'static str, fn(&Server) -> u64);
 
 fn upstreams(page: &mut Page, s: &Snapshot) {
-    const FIGURES: [Figure; 7] = [
+    const FIGURES: [Figure; 8] = [
         ("usherd_upstream_connections", "gauge", "Shared connections.", |one| {
             one.connections
         }),
@@ -228,6 +229,12 @@ fn upstreams(page: &mut Page, s: &Snapshot) {
             |one| one.failures,
         ),
         (
+            "usherd_upstream_checks_failed_total",
+            "counter",
+            "Checks that failed.",
+            |one| one.checks_failed,
+        ),
+        (
             "usherd_upstream_latency_microseconds",
             "gauge",
             "Estimate of the time an operation takes.",
@@ -247,6 +254,13 @@ fn upstreams(page: &mut Page, s: &Snapshot) {
         for state in STATES {
             let labels = [("directory", directory), ("server", &server.name), ("state", state)];
             page.line("usherd_upstream_state", &labels, u64::from(server.state == state));
+        }
+    }
+    page.family("usherd_upstream_score", "gauge", "1 for how well a server does.");
+    for (directory, server) in every() {
+        for score in SCORES {
+            let labels = [("directory", directory), ("server", &server.name), ("score", score)];
+            page.line("usherd_upstream_score", &labels, u64::from(server.score == score));
         }
     }
     for (name, kind, help, value) in FIGURES {

@@ -122,6 +122,13 @@ pub struct Server {
     pub tier: usize,
     /// `up`, `suspect`, `ejected` or `down`.
     pub state: String,
+    /// `available`, `degraded` (used, but doubted, failing in part, slower than its peers, or not back at its whole share
+    /// yet) or `down`.
+    pub score: String,
+    /// Checks that failed.
+    pub checks_failed: u64,
+    /// Why the last check failed; empty where it did not.
+    pub check_error: String,
     /// Shared connections now.
     pub connections: u64,
     /// Connections for binds, and pinned ones, now.

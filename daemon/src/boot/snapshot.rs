@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::core::{Health, Histogram, Stats};
+use engine::core::{Health, Histogram, Score, Stats};
 
 use super::{Lifecycle, State};
 use crate::admin::snapshot::{
@@ -14,7 +14,7 @@ use crate::admin::snapshot::{
 };
 use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
-use crate::drive::{DirectoryReport, HelperLine, Job, ServiceReport, WorkerReport, listener_id};
+use crate::drive::{DirectoryReport, HelperLine, Job, ServerLine, ServiceReport, WorkerReport, listener_id};
 use crate::feed::Line;
 use crate::metrics::{BUCKETS_MICROS, Class, Counts, Outcome};
 use crate::shared::Shared;
@@ -260,33 +260,11 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
                 .find(|(server, _)| server.name == line.name && server.tier == line.tier + 1)
             {
                 Some((server, health)) => {
-                    server.connections += u64::from(line.connections);
-                    server.bind_connections += u64::from(line.bind_connections);
-                    server.pending += u64::from(line.pending);
-                    server.pinned += u64::from(line.pinned);
-                    server.operations += line.operations;
-                    server.failures += line.failures;
-                    server.latency_us = server.latency_us.max(line.latency_us);
+                    merge(server, line);
                     *health = worse(*health, line.health);
                     server.state = state_word(*health).to_owned();
                 }
-                None => servers.push((
-                    Server {
-                        name: line.name.clone(),
-                        tier: line.tier + 1,
-                        state: state_word(line.health).to_owned(),
-                        connections: u64::from(line.connections),
-                        bind_connections: u64::from(line.bind_connections),
-                        pending: u64::from(line.pending),
-                        operations: line.operations,
-                        failures: line.failures,
-                        latency_us: line.latency_us,
-                        weight: line.weight,
-                        pinned: u64::from(line.pinned),
-                        last_error: line.last_error.clone().unwrap_or_default(),
-                    },
-                    line.health,
-                )),
+                None => servers.push((server(line), line.health)),
             }
         }
     }
@@ -318,6 +296,43 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
     }
 }
 
+/// A server as one worker sees it.
+fn server(line: &ServerLine) -> Server {
+    Server {
+        name: line.name.clone(),
+        tier: line.tier + 1,
+        state: state_word(line.health).to_owned(),
+        score: score_word(line.score).to_owned(),
+        checks_failed: line.checks_failed,
+        check_error: line.check_error.clone().unwrap_or_default(),
+        connections: u64::from(line.connections),
+        bind_connections: u64::from(line.bind_connections),
+        pending: u64::from(line.pending),
+        operations: line.operations,
+        failures: line.failures,
+        latency_us: line.latency_us,
+        weight: line.weight,
+        pinned: u64::from(line.pinned),
+        last_error: line.last_error.clone().unwrap_or_default(),
+    }
+}
+
+/// And as another one does.
+fn merge(server: &mut Server, line: &ServerLine) {
+    server.connections += u64::from(line.connections);
+    server.bind_connections += u64::from(line.bind_connections);
+    server.pending += u64::from(line.pending);
+    server.pinned += u64::from(line.pinned);
+    server.operations += line.operations;
+    server.failures += line.failures;
+    server.latency_us = server.latency_us.max(line.latency_us);
+    server.score = worse_score(&server.score, line.score).to_owned();
+    server.checks_failed += line.checks_failed;
+    if server.check_error.is_empty() {
+        server.check_error = line.check_error.clone().unwrap_or_default();
+    }
+}
+
 /// What one worker sees wrong counts.
 fn worse(a: Health, b: Health) -> Health {
     let rank = |health: &Health| match health {
@@ -328,6 +343,21 @@ fn worse(a: Health, b: Health) -> Health {
         Health::Down => 4,
     };
     if rank(&b) > rank(&a) { b } else { a }
+}
+
+/// What one worker sees wrong counts.
+fn worse_score(a: &str, b: Score) -> &'static str {
+    let words = [Score::Down, Score::Degraded, Score::Available];
+    let found = words.into_iter().find(|one| score_word(*one) == a || *one == b);
+    score_word(found.unwrap_or(b))
+}
+
+fn score_word(score: Score) -> &'static str {
+    match score {
+        Score::Available => "available",
+        Score::Degraded => "degraded",
+        Score::Down => "down",
+    }
 }
 
 fn state_word(health: Health) -> &'static str {

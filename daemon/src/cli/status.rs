@@ -74,7 +74,11 @@ fn text(s: &Snapshot) -> String {
             [
                 format!("  {}", one.name),
                 one.tier.to_string(),
-                one.state.clone(),
+                if one.score == "degraded" && one.state == "up" {
+                    "up, degraded".to_owned()
+                } else {
+                    one.state.clone()
+                },
                 format!("{}+{}", one.connections, one.bind_connections),
                 one.pending.to_string(),
                 one.operations.to_string(),
@@ -95,6 +99,9 @@ fn text(s: &Snapshot) -> String {
             "WEIGHT>",
         ];
         table_tight(&mut text, heads, servers);
+        for one in directory.servers.iter().filter(|one| !one.check_error.is_empty()) {
+            text.push_str(&format!("  {}: the last check failed: {}\n", one.name, one.check_error));
+        }
     }
     services(&mut text, s);
     radius(&mut text, s);

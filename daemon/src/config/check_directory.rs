@@ -7,12 +7,12 @@ use engine::core::policy::Kind as Policy;
 use engine::directory::Writing;
 
 use super::check::{Named, check_name};
-use super::check_tls;
 use super::diagnostic::{At, Place, Problems};
 use super::files::{self, Folder};
 use super::plan::{self, Identity, LocalFile, Target, UpstreamTls};
 use super::raw::{self, StartTls};
 use super::values::{self, Scheme, ServerPlace};
+use super::{check_health, check_tls};
 
 /// Connections for binds to one server at most, and where RADIUS asks.
 const BINDS_MAX: usize = 64;
@@ -53,20 +53,16 @@ pub(super) fn more_binds(
         let (Some((_, written)), Some(plan)) = (written, plans.get_mut(name)) else {
             continue;
         };
-        let tiers = written.tiers.iter().map(|tier| &tier.servers);
-        let rows: Vec<_> = if written.tiers.is_empty() {
-            vec![&written.servers]
-        } else {
-            tiers.collect()
-        };
+        let tiers = written.tiers.iter().flat_map(|tier| &tier.servers);
+        let bounded: Vec<&str> = tiers
+            .chain(&written.servers)
+            .filter(|raw| raw.bind_connections_max.is_some())
+            .filter_map(|raw| raw.name.as_ref().or(raw.url.as_ref()))
+            .map(|at| at.value.as_str())
+            .collect();
         let plan = Arc::make_mut(plan);
-        for (tier, row) in plan.tiers.iter_mut().zip(rows) {
-            for (server, _) in tier
-                .servers
-                .iter_mut()
-                .zip(row)
-                .filter(|(_, raw)| raw.bind_connections_max.is_none())
-            {
+        for server in plan.tiers.iter_mut().flat_map(|tier| &mut tier.servers) {
+            if !bounded.contains(&server.name.as_str()) {
                 Arc::make_mut(server).bind_connections_max = RADIUS_BINDS_MAX;
             }
         }
@@ -121,14 +117,8 @@ fn tiers(p: &mut Problems, name: &At<String>, raw: &raw::Directory, folder: &Fol
                 .help("add server = [{ url = \"ldap://HOST\" }] or [{ ldif = \"FILE\" }]");
             return None;
         }
-        return Some(vec![check_tier(
-            p,
-            raw,
-            &raw.servers,
-            raw.policy.as_ref(),
-            &mut names,
-            folder,
-        )?]);
+        let tier = check_tier(p, raw, &raw.servers, raw.policy.as_ref(), &mut names, folder)?;
+        return Some(by_priority(&raw.servers, &tier));
     }
     if let Some(place) = raw.servers.first().and_then(|server| server.place.as_ref()) {
         let problem = p.error(place, format!("[directory.{}] has both `server` and tiers", name.value));
@@ -157,12 +147,31 @@ fn tiers(p: &mut Problems, name: &At<String>, raw: &raw::Directory, folder: &Fol
             .help("add server = [{ url = \"ldap://HOST\" }]");
         }
         let policy = tier.policy.as_ref().or(raw.policy.as_ref());
+        for priority in tier.servers.iter().filter_map(|server| server.priority.as_ref()) {
+            p.error(&priority.place, "`priority` has no meaning within a tier")
+                .label("tiers are tried in the order written")
+                .help("remove it, or write all servers in one list, without tiers");
+        }
         match check_tier(p, raw, &tier.servers, policy, &mut names, folder) {
             Some(tier) => plans.push(tier),
             None => sound = false,
         }
     }
     sound.then_some(plans)
+}
+
+/// Servers of the same priority are a tier, the smallest number the first.
+fn by_priority(servers: &[raw::Upstream], all: &plan::Tier) -> Vec<plan::Tier> {
+    let mut tiers: std::collections::BTreeMap<usize, Vec<Arc<plan::Upstream>>> = std::collections::BTreeMap::new();
+    for (raw, server) in servers.iter().zip(&all.servers) {
+        let priority = raw.priority.as_ref().map_or(1, |at| at.value);
+        tiers.entry(priority).or_default().push(Arc::clone(server));
+    }
+    let tier = |servers| plan::Tier {
+        policy: all.policy,
+        servers,
+    };
+    tiers.into_values().map(tier).collect()
 }
 
 fn check_tier(
@@ -243,6 +252,12 @@ fn check_upstream(
         }
     };
     let bind = check_bind(p, &place, &raw.bind, folder);
+    let check = check_health::server(
+        p,
+        directory.check.as_ref().filter(|_| raw.ldif.is_none()),
+        raw.check.as_ref(),
+        folder,
+    );
     let count = |at: &Option<At<usize>>, default| at.as_ref().map_or(default, |at| at.value);
     let connections_max = count(&raw.connections_max, 16.max(count(&raw.connections, 4)));
     // With a maximum below the default, the maximum is what was meant.
@@ -266,6 +281,13 @@ fn check_upstream(
         connection_pending_max: count(&raw.connection_pending_max, 0),
         proxy_protocol: raw.proxy_protocol.as_ref().map(|at| at.value),
         bind: bind?,
+        check: check?,
+        slow_start: raw
+            .slow_start
+            .as_ref()
+            .map_or(directory.limits.slow_start, |at| at.value),
+        tcp: raw.tcp.options(Some(&directory.tcp)),
+        location: raw.location.as_ref().map(|at| at.value.clone()),
     })
 }
 
@@ -290,13 +312,14 @@ fn local(
             raw.connection_pending_max.as_ref().map(|at| &at.place),
         ),
         ("proxy_protocol", raw.proxy_protocol.as_ref().map(|at| &at.place)),
+        ("check", raw.check.as_ref().map(|check| &check.place)),
         ("bind_dn", raw.bind.dn.as_ref().map(|at| &at.place)),
         (
             "bind_password_file",
             raw.bind.password_file.as_ref().map(|at| &at.place),
         ),
     ];
-    for (key, place) in connection_settings {
+    for (key, place) in connection_settings.into_iter().chain(raw.tcp.places()) {
         if let Some(place) = place {
             p.error(place, format!("`{key}` has no meaning for an LDIF file"))
                 .label("a local directory is not connected to")
@@ -408,6 +431,12 @@ fn remote(
                     .label("a header is written to servers over TCP only")
                     .help("remove it");
             }
+            for (key, place) in raw.tcp.places() {
+                if let Some(place) = place {
+                    p.error(place, format!("`{key}` has no meaning on a unix socket"))
+                        .help("remove it");
+                }
+            }
             return Some(Target::Unix(folder.path(&path.display().to_string())));
         }
         ServerPlace::Tcp(host, port) => (host, port),
@@ -426,12 +455,20 @@ fn remote(
             UpstreamTls::None
         }
     };
-    let binds = directory.bind.dn.is_some() || raw.bind.dn.is_some();
-    if matches!(tls, UpstreamTls::None) && binds && !is_loopback(&host) {
+    if matches!(tls, UpstreamTls::None) && has_a_bind(directory, raw) && !is_loopback(&host) {
         p.warning(&url.place, "the password of `bind_dn` travels in plain text")
             .help("write ldaps://, or add starttls = \"required\"");
     }
     Some(Target::Tcp { host, port, tls })
+}
+
+/// Whether a password of ours travels to the server.
+fn has_a_bind(directory: &raw::Directory, raw: &raw::Upstream) -> bool {
+    let checks = [&directory.check, &raw.check].into_iter().flatten();
+    let of_checks = checks.map(|check| &check.bind);
+    of_checks
+        .chain([&directory.bind, &raw.bind])
+        .any(|bind| bind.dn.is_some())
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -470,7 +507,12 @@ fn identity(p: &mut Problems, raw: &raw::Directory) -> Identity {
 
 /// The outer none: something is wrong.
 #[allow(clippy::option_option)]
-fn check_bind(p: &mut Problems, section: &Place, raw: &raw::Bind, folder: &Folder) -> Option<Option<plan::Bind>> {
+pub(super) fn check_bind(
+    p: &mut Problems,
+    section: &Place,
+    raw: &raw::Bind,
+    folder: &Folder,
+) -> Option<Option<plan::Bind>> {
     match (&raw.dn, &raw.password_file) {
         (None, None) => Some(None),
         (Some(dn), Some(file)) => {

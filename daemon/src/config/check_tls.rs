@@ -4,10 +4,31 @@ use std::path::Path;
 
 use rustls::pki_types::ServerName;
 
-use super::diagnostic::{At, Problems};
+use super::diagnostic::{At, Place, Problems};
 use super::files::{self, Folder};
 use super::plan::{ClientCert, TlsClient, TlsServer};
 use super::raw;
+use crate::net::crl::{self, Crl, CrlCheck};
+
+/// The settings of `tls` of a server.
+pub(super) const CLIENT_KEYS: &[&str] = &[
+    "ca_file",
+    "cert_file",
+    "key_file",
+    "server_name",
+    "verify",
+    "crl_file",
+    "crl_check",
+];
+/// The settings of `tls` of a listener.
+pub(super) const SERVER_KEYS: &[&str] = &[
+    "cert_file",
+    "key_file",
+    "client_ca_file",
+    "client_cert",
+    "client_crl_file",
+    "client_crl_check",
+];
 
 /// TLS of a listener.
 pub(super) fn server(p: &mut Problems, tls: &raw::TlsServer, folder: &Folder) -> Option<TlsServer> {
@@ -37,6 +58,18 @@ pub(super) fn server(p: &mut Problems, tls: &raw::TlsServer, folder: &Folder) ->
         p.warning(&ca.place, "`client_ca_file` is never used")
             .help("add client_cert = \"request\" or \"require\" to ask clients for certificates");
     }
+    let client_crl = revoked(
+        p,
+        &tls.place,
+        ("client_crl_file", "client_crl_check"),
+        tls.client_crl_file.as_ref(),
+        tls.client_crl_check.as_ref(),
+        folder,
+    )?;
+    if let (Some(lists), ClientCert::Never) = (&tls.client_crl_file, client_cert) {
+        p.warning(&lists.place, "`client_crl_file` is never used")
+            .help("add client_cert = \"request\" or \"require\" to ask clients for certificates");
+    }
     let authorities = ca.map(|ca| files::certificates(p, folder, ca).is_some());
     let stamp = files::identity(p, folder, cert, key)?;
     if authorities == Some(false) {
@@ -46,7 +79,12 @@ pub(super) fn server(p: &mut Problems, tls: &raw::TlsServer, folder: &Folder) ->
     Some(TlsServer {
         cert_file: folder.path(&cert.value),
         key_file: folder.path(&key.value),
-        stamp: stamp ^ client_ca_file.as_deref().map_or(0, |path| files::stamp(&[path])),
+        stamp: stamp
+            ^ client_ca_file.as_deref().map_or(0, |path| files::stamp(&[path]))
+            ^ client_crl
+                .as_ref()
+                .map_or(0, |crl| files::stamp(&[&crl.file]).rotate_left(2)),
+        client_crl,
         client_ca_file,
         client_cert,
     })
@@ -60,6 +98,7 @@ pub(super) fn client(p: &mut Problems, written: Option<&raw::TlsClient>, folder:
             identity: None,
             server_name: None,
             verify: true,
+            crl: None,
             stamp: 0,
         });
     };
@@ -68,11 +107,7 @@ pub(super) fn client(p: &mut Problems, written: Option<&raw::TlsClient>, folder:
         p.warning(&at.place, "the server's certificate is not verified")
             .label("whoever answers at this address reads every password")
             .help("name the authority instead: ca_file = \"…\"");
-        for (key, other) in [("ca_file", &tls.ca_file), ("server_name", &tls.server_name)] {
-            if let Some(other) = other {
-                p.warning(&other.place, format!("`{key}` is not used with verify = false"));
-            }
-        }
+        unused(p, tls);
     }
     let mut stamps = 0;
     let mut sound = true;
@@ -82,6 +117,15 @@ pub(super) fn client(p: &mut Problems, written: Option<&raw::TlsClient>, folder:
         stamps ^= files::stamp(&[Path::new(&path)]);
         path
     });
+    let crl = revoked(
+        p,
+        &tls.place,
+        ("crl_file", "crl_check"),
+        tls.crl_file.as_ref(),
+        tls.crl_check.as_ref(),
+        folder,
+    )?;
+    stamps ^= crl.as_ref().map_or(0, |crl| files::stamp(&[&crl.file]).rotate_left(2));
     let identity = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => {
             match files::identity(p, folder, cert, key) {
@@ -114,8 +158,59 @@ pub(super) fn client(p: &mut Problems, written: Option<&raw::TlsClient>, folder:
         identity,
         server_name,
         verify,
+        crl,
         stamp: stamps,
     })
+}
+
+/// What has no meaning where nothing is verified.
+fn unused(p: &mut Problems, tls: &raw::TlsClient) {
+    let settings = [
+        ("ca_file", &tls.ca_file),
+        ("server_name", &tls.server_name),
+        ("crl_file", &tls.crl_file),
+    ];
+    for (key, written) in settings {
+        if let Some(written) = written {
+            p.warning(&written.place, format!("`{key}` is not used with verify = false"));
+        }
+    }
+}
+
+/// Lists of revoked certificates; the outer none: something is wrong.
+#[allow(clippy::option_option)]
+fn revoked(
+    p: &mut Problems,
+    table: &Place,
+    (file_key, check_key): (&str, &str),
+    file: Option<&At<String>>,
+    check: Option<&At<CrlCheck>>,
+    folder: &Folder,
+) -> Option<Option<Crl>> {
+    let Some(file) = file else {
+        if let Some(check) = check.filter(|_| p.absent(table, file_key)) {
+            p.error(&check.place, format!("`{check_key}` without `{file_key}`"))
+                .help(format!(
+                    "add {file_key} = \"…\", a PEM file of lists of revoked certificates"
+                ));
+            return None;
+        }
+        return Some(None);
+    };
+    let path = folder.path(&file.value);
+    if let Err(why) = crl::lists(&path) {
+        p.error(
+            &file.place,
+            format!("`{file_key}` is no file of lists of revoked certificates"),
+        )
+        .label(why)
+        .help("write a PEM file with X509 CRL in it, one for each authority");
+        return None;
+    }
+    Some(Some(Crl {
+        file: path,
+        check: check.map_or(CrlCheck::All, |at| at.value),
+    }))
 }
 
 fn server_name(p: &mut Problems, name: &At<String>) -> Option<String> {

@@ -18,6 +18,10 @@ pub enum Kind {
     Restrict,
     /// One entry of `server = […]`.
     Upstream,
+    /// `check` of a directory or server.
+    Check,
+    /// `keepalive` of a listener, directory or server.
+    Keepalive,
     /// `tls = { … }` towards a server.
     TlsClient,
     /// `[[listen]]`.
@@ -82,13 +86,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 36] = [
+    pub const ALL: [Kind; 38] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
         Kind::Tier,
         Kind::Restrict,
         Kind::Upstream,
+        Kind::Check,
+        Kind::Keepalive,
         Kind::TlsClient,
         Kind::Listen,
         Kind::TlsServer,
@@ -130,6 +136,8 @@ impl Kind {
             Kind::Tier => "[[directory.NAME.tier]]",
             Kind::Restrict => "[directory.NAME.restrict]",
             Kind::Upstream => "an entry of `server`",
+            Kind::Check => "`check` of a directory",
+            Kind::Keepalive => "`keepalive`",
             Kind::TlsClient => "`tls` of a server",
             Kind::Listen => "[[listen]]",
             Kind::TlsServer => "`tls` of a listener",
@@ -172,9 +180,11 @@ impl Kind {
             Kind::Tier => TIER,
             Kind::Restrict => &["control", "extended"],
             Kind::Upstream => UPSTREAM,
-            Kind::TlsClient => TLS_CLIENT,
+            Kind::Check => super::check_health::KEYS,
+            Kind::Keepalive => super::check_tcp::KEYS,
+            Kind::TlsClient => super::check_tls::CLIENT_KEYS,
             Kind::Listen => LISTEN,
-            Kind::TlsServer => TLS_SERVER,
+            Kind::TlsServer => super::check_tls::SERVER_KEYS,
             Kind::Authenticate => AUTHENTICATE,
             Kind::AuthenticateGroups => &["attribute", "base", "filter", "name", "nested", "groups_max"],
             Kind::Chain => &["authenticate", "ask"],
@@ -247,6 +257,7 @@ const SERVER: &[&str] = &[
     "admin",
     "clients_max",
     "outbox_bytes_total",
+    "location",
     "drain_gentle",
     "drain_firm",
 ];
@@ -268,6 +279,9 @@ const DIRECTORY: &[&str] = &[
     "probe_suspect_interval",
     "probe_timeout",
     "eject_after",
+    "check",
+    "slow_start",
+    "degraded_factor",
     "queue_max",
     "client_pending_max",
     "request_bytes_max",
@@ -284,6 +298,8 @@ const DIRECTORY: &[&str] = &[
     "writes",
     "isolated_max",
     "isolated_idle_timeout",
+    "keepalive",
+    "tcp_user_timeout",
 ];
 const TIER: &[&str] = &["policy", "server"];
 const UPSTREAM: &[&str] = &[
@@ -308,8 +324,13 @@ const UPSTREAM: &[&str] = &[
     "proxy_protocol",
     "bind_dn",
     "bind_password_file",
+    "check",
+    "slow_start",
+    "location",
+    "priority",
+    "keepalive",
+    "tcp_user_timeout",
 ];
-const TLS_CLIENT: &[&str] = &["ca_file", "cert_file", "key_file", "server_name", "verify"];
 const LISTEN: &[&str] = &[
     "protocol",
     "address",
@@ -353,6 +374,8 @@ const LISTEN: &[&str] = &[
     "accounting",
     "audit",
     "lockout",
+    "keepalive",
+    "tcp_user_timeout",
 ];
 const AUTHENTICATE: &[&str] = &[
     "name",
@@ -396,7 +419,6 @@ const MAP: &[&str] = &[
     "service",
     "shadow",
 ];
-const TLS_SERVER: &[&str] = &["cert_file", "key_file", "client_ca_file", "client_cert"];
 const SERVICE: &[&str] = &[
     "helper",
     "program",

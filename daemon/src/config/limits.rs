@@ -31,6 +31,8 @@ pub fn defaults() -> DirectoryLimits {
         whoami_cache: 300 * SECOND,
         allow_unauthenticated_bind: false,
         pinned_max: 10_000,
+        slow_start: Duration::ZERO,
+        degraded_factor: 3,
     }
 }
 
@@ -57,11 +59,13 @@ pub fn read(p: &mut Problems, section: &mut Section<'_>) -> DirectoryLimits {
             default.probe_suspect_interval,
         ),
         probe_timeout: length("probe_timeout", 10 * MILLISECOND, HOUR, default.probe_timeout),
+        slow_start: length("slow_start", Duration::ZERO, HOUR, default.slow_start),
         whoami_cache: length("whoami_cache", Duration::ZERO, 24 * HOUR, default.whoami_cache),
         ..default
     };
     let mut count = |key, min, max, default| section.count(p, key, min, max).map_or(default, |at| at.value);
     limits.eject_after = u32::try_from(count("eject_after", 1, 1000, 3)).unwrap_or(3);
+    limits.degraded_factor = u32::try_from(count("degraded_factor", 0, 1000, 3)).unwrap_or(3);
     limits.queue_max = count("queue_max", 0, 10_000_000, limits.queue_max);
     limits.client_pending_max = count("client_pending_max", 0, 1_000_000, limits.client_pending_max);
     limits.filter_depth_max = count("filter_depth_max", 1, 100_000, limits.filter_depth_max);

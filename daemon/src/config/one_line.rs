@@ -161,6 +161,7 @@ pub fn datagrams(address: plan::Address, face: plan::Face) -> plan::Listener {
         idle_timeout: None,
         outbox_bytes_max: 1 << 20,
         turn_messages_max: 32,
+        tcp: Default::default(),
         clients_max: None,
         audit: false,
         lockout: None,
@@ -328,6 +329,8 @@ fn certificate(cert_file: &Option<String>, key_file: &Option<String>) -> raw::Tl
         cert_file: flag("--cert-file", cert_file),
         key_file: flag("--key-file", key_file),
         client_ca_file: None,
+        client_crl_file: None,
+        client_crl_check: None,
         client_cert: None,
     }
 }
@@ -370,6 +373,8 @@ fn directory(args: &Ldap) -> raw::Directory {
         key_file: None,
         server_name: None,
         verify: None,
+        crl_file: None,
+        crl_check: None,
     });
     let server = |url: &String| raw::Upstream {
         place: Some(Place::Flag("--server")),
@@ -396,6 +401,8 @@ fn directory(args: &Ldap) -> raw::Directory {
         tiers: Vec::new(),
         session_tracking: None,
         routing: super::routing::Raw::default(),
+        check: None,
+        tcp: Default::default(),
         limits: limits::defaults(),
     }
 }

@@ -16,10 +16,13 @@ use wire::proxy_header::{Accepted, Version};
 use zeroize::Zeroizing;
 
 use super::files::Stamp;
+pub use super::plan_check::{Check, Expect};
 pub use super::plan_feed::{Feed, FeedMode};
 pub use super::plan_service::{
     Builtin, DbusMethod, ProcessLimits, Sandbox, SandboxProfile, Service, ServiceKind, Transport, User,
 };
+use crate::net::crl::Crl;
+use crate::net::tcp::TcpOptions;
 
 /// A whole configuration, ready to run.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,8 @@ pub struct Server {
     pub clients_max: Option<usize>,
     /// Bytes that wait for slow readers, all clients together; above half of it each client's bound shrinks.
     pub outbox_bytes_total: usize,
+    /// Where the daemon is: of a tier, servers of the same location come first.
+    pub location: Option<String>,
     /// How long each level of draining lasts before the next.
     pub drain_gentle: Duration,
     /// See `drain_gentle`.
@@ -174,6 +179,10 @@ pub struct DirectoryLimits {
     pub allow_unauthenticated_bind: bool,
     /// Pinned client connections at once, per daemon, 10,000.
     pub pinned_max: usize,
+    /// How long the share of a server that came back takes to grow to the whole; zero: it has it at once.
+    pub slow_start: Duration,
+    /// A server that is so many times as slow as the fastest of its tier is shown as degraded, 3; 0: none is.
+    pub degraded_factor: u32,
 }
 
 /// `[[directory.NAME.tier]]`.
@@ -210,6 +219,14 @@ pub struct Upstream {
     pub proxy_protocol: Option<Version>,
     /// The daemon's own bind to this server, where it differs from the directory's.
     pub bind: Option<Bind>,
+    /// Whether it is checked, and how.
+    pub check: Option<Arc<Check>>,
+    /// See `DirectoryLimits::slow_start`.
+    pub slow_start: Duration,
+    /// Where it is.
+    pub location: Option<String>,
+    /// Of connections to it, from the next one on.
+    pub tcp: TcpOptions,
 }
 
 /// What stands behind an upstream.
@@ -271,6 +288,8 @@ pub struct TlsClient {
     pub server_name: Option<String>,
     /// False only when the user wrote `verify = false` (warned about).
     pub verify: bool,
+    /// Lists of revoked certificates, in none of which the server's may be.
+    pub crl: Option<Crl>,
     /// Content hashes of the files, so that a reload notices changed files.
     pub stamp: u64,
 }
@@ -286,6 +305,8 @@ pub struct TlsServer {
     pub client_ca_file: Option<PathBuf>,
     /// What is asked of clients.
     pub client_cert: ClientCert,
+    /// Lists of revoked certificates, in none of which a client's may be.
+    pub client_crl: Option<Crl>,
     /// Content hash of the files.
     pub stamp: u64,
 }
@@ -332,6 +353,8 @@ pub struct Listener {
     pub audit: bool,
     /// Lockout after failed binds; none: there is none.
     pub lockout: Option<crate::lockouts::LockoutPlan>,
+    /// Of its connections, from the next one on.
+    pub tcp: TcpOptions,
 }
 
 /// Which PROXY headers a listener takes, and whose.

@@ -8,6 +8,8 @@ use engine::core::policy::Kind as Policy;
 use toml::de::DeTable;
 use wire::proxy_header::{Accepted, Version};
 
+use super::check_health;
+use super::check_tcp;
 use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
@@ -18,6 +20,7 @@ use super::raw_service;
 pub use super::raw_service::{Helper, Service};
 use super::reader::Section;
 use super::values::DURATION_MAX;
+use crate::net::crl::CrlCheck;
 
 /// A whole configuration as written.
 #[derive(Debug, Default)]
@@ -53,6 +56,8 @@ pub struct Server {
     pub clients_max: Option<At<usize>>,
     /// See `plan::Server`.
     pub outbox_bytes_total: Option<At<usize>>,
+    /// Where the daemon is.
+    pub location: Option<At<String>>,
     /// See `plan::Server`.
     pub drain_gentle: Option<At<Duration>>,
     /// See `plan::Server`.
@@ -91,6 +96,10 @@ pub struct Directory {
     pub session_tracking: Option<At<bool>>,
     /// Where operations may go.
     pub routing: super::routing::Raw,
+    /// `check`.
+    pub check: Option<check_health::Written>,
+    /// Of connections to servers.
+    pub tcp: check_tcp::Written,
     /// Defaults where nothing is written.
     pub limits: DirectoryLimits,
 }
@@ -167,6 +176,16 @@ pub struct Upstream {
     pub proxy_protocol: Option<At<Version>>,
     /// The daemon's own bind to this server.
     pub bind: Bind,
+    /// `check`, where it differs.
+    pub check: Option<check_health::Written>,
+    /// See `plan::Upstream`.
+    pub slow_start: Option<At<Duration>>,
+    /// Where it is.
+    pub location: Option<At<String>>,
+    /// Which tier it is of, where tiers are not written.
+    pub priority: Option<At<usize>>,
+    /// Of connections to it.
+    pub tcp: check_tcp::Written,
 }
 
 /// `tls` towards a server.
@@ -184,6 +203,10 @@ pub struct TlsClient {
     pub server_name: Option<At<String>>,
     /// Whether to verify at all.
     pub verify: Option<At<bool>>,
+    /// Lists of revoked certificates.
+    pub crl_file: Option<At<String>>,
+    /// What is looked for in them.
+    pub crl_check: Option<At<CrlCheck>>,
 }
 
 /// What a listener speaks.
@@ -260,6 +283,8 @@ pub struct Listen {
     pub audit: Option<At<bool>>,
     /// `[listen.lockout]`.
     pub lockout: Option<super::check_lockout::Lockout>,
+    /// Of its connections.
+    pub tcp: check_tcp::Written,
     /// What only RADIUS has.
     pub radius: Box<Radius>,
 }
@@ -294,6 +319,7 @@ impl Listen {
             password_prohibited: None,
             audit: None,
             lockout: None,
+            tcp: check_tcp::Written::default(),
             radius: Box::default(),
         }
     }
@@ -312,6 +338,10 @@ pub struct TlsServer {
     pub client_ca_file: Option<At<String>>,
     /// `never`, `request`, `require`.
     pub client_cert: Option<At<ClientCert>>,
+    /// Lists of revoked certificates.
+    pub client_crl_file: Option<At<String>>,
+    /// What is looked for in them.
+    pub client_crl_check: Option<At<CrlCheck>>,
 }
 
 /// The words of `policy`.
@@ -338,6 +368,9 @@ const PROXY_ACCEPTED: [(&str, Accepted); 3] = [
     ("v2", Accepted::Only(Version::V2)),
     ("any", Accepted::Any),
 ];
+
+/// The words of `crl_check`.
+const CRL_CHECKS: [(&str, CrlCheck); 2] = [("peer", CrlCheck::Peer), ("all", CrlCheck::All)];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -385,6 +418,7 @@ fn read_server(p: &mut Problems, mut section: Section<'_>) -> Server {
         admin: section.string(p, "admin"),
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         outbox_bytes_total: section.size(p, "outbox_bytes_total", 1 << 20, 64 * GIB),
+        location: section.string(p, "location"),
         drain_gentle: section.duration(p, "drain_gentle", Duration::ZERO, DURATION_MAX),
         drain_firm: section.duration(p, "drain_firm", Duration::ZERO, HOUR),
     };
@@ -407,13 +441,15 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         tls: tls.map(|section| read_tls_client(p, section)),
         session_tracking: section.boolean(p, "session_tracking"),
         routing: super::routing::read(p, &mut section),
+        check: check_health::read(p, &mut section),
+        tcp: check_tcp::read(p, &mut section),
         limits: limits::read(p, &mut section),
     };
     section.finish(p);
     directory
 }
 
-fn read_bind(p: &mut Problems, section: &mut Section<'_>) -> Bind {
+pub(super) fn read_bind(p: &mut Problems, section: &mut Section<'_>) -> Bind {
     Bind {
         dn: section.string(p, "bind_dn"),
         password_file: section.string(p, "bind_password_file"),
@@ -457,6 +493,11 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
         tls: tls.map(|section| read_tls_client(p, section)),
         proxy_protocol: section.choice(p, "proxy_protocol", &PROXY_VERSIONS, &[]),
         bind: read_bind(p, &mut section),
+        check: check_health::read(p, &mut section),
+        slow_start: section.duration(p, "slow_start", Duration::ZERO, HOUR),
+        location: section.string(p, "location"),
+        priority: section.count(p, "priority", 1, 65_535),
+        tcp: check_tcp::read(p, &mut section),
     };
     section.finish(p);
     upstream
@@ -471,6 +512,8 @@ pub(super) fn read_tls_client(p: &mut Problems, mut section: Section<'_>) -> Tls
         key_file: section.string(p, "key_file"),
         server_name: section.string(p, "server_name"),
         verify: section.boolean(p, "verify"),
+        crl_file: section.string(p, "crl_file"),
+        crl_check: section.choice(p, "crl_check", &CRL_CHECKS, &[]),
     };
     section.finish(p);
     tls
@@ -517,6 +560,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         password_prohibited: section.string(p, "password_prohibited"),
         audit: section.boolean(p, "audit"),
         lockout: lockout.map(|section| super::check_lockout::read(p, section)),
+        tcp: check_tcp::read(p, &mut section),
         radius: Box::new(raw_radius::read(p, &mut section)),
     };
     section.finish(p);
@@ -535,6 +579,8 @@ fn read_tls_server(p: &mut Problems, mut section: Section<'_>) -> TlsServer {
         key_file: section.string(p, "key_file"),
         client_ca_file: section.string(p, "client_ca_file"),
         client_cert: section.choice(p, "client_cert", &WORDS, &[]),
+        client_crl_file: section.string(p, "client_crl_file"),
+        client_crl_check: section.choice(p, "client_crl_check", &CRL_CHECKS, &[]),
     };
     section.finish(p);
     tls

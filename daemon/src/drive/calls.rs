@@ -193,7 +193,7 @@ impl Drive {
         match self.caller(caller).map(|conn| &conn.kind) {
             Some(Kind::Rpc(_)) => self.rpc_answer(at, caller.id.cast_unsigned(), answer),
             Some(Kind::Ask(_)) => self.question_answered(caller, answer),
-            Some(Kind::Ldap(_) | Kind::Upstream(_)) | None => Heard::Gone,
+            Some(Kind::Ldap(_) | Kind::Upstream(_) | Kind::Check(_)) | None => Heard::Gone,
         }
     }
 

@@ -47,6 +47,7 @@ impl Drive {
         match conn.kind {
             Kind::Upstream(_) if conn.is_connecting() => self.connected(at),
             Kind::Upstream(_) => self.upstream_readable(at),
+            Kind::Check(_) => self.check_readable(at),
             Kind::Ldap(_) => self.ldap_readable(at),
             Kind::Rpc(_) => self.rpc_readable(at),
             Kind::Ask(_) => self.ask_readable(at),
@@ -318,6 +319,7 @@ impl Drive {
     fn broken(&mut self, at: usize) {
         match self.conns.get(at).map(|conn| &conn.kind) {
             Some(Kind::Upstream(_)) => self.upstream_lost(at, "the connection broke"),
+            Some(Kind::Check(_)) => self.check_ends(at, Err("the connection broke".into())),
             Some(_) => self.close(at),
             None => {}
         }
@@ -400,6 +402,7 @@ impl Drive {
         };
         match conn.kind {
             Kind::Upstream(_) => return self.upstream_lost(at, "closed"),
+            Kind::Check(_) => return self.check_ends(at, Err("closed".into())),
             Kind::Ldap(_) => self.abandon_all(at, None),
             Kind::Rpc(_) => self.rpc_gone(at),
             Kind::Ask(_) => self.ask_gone(at),

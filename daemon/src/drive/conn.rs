@@ -9,6 +9,7 @@ use engine::session::ldap::Session;
 use engine::upstream::ldap::Connection;
 
 use super::ask::AskClient;
+use super::check::Checking;
 use super::lockout::Bid;
 use super::rpc::RpcClient;
 use crate::net::listen::Admission;
@@ -55,6 +56,8 @@ pub enum Kind {
     Ask(AskClient),
     /// A connection to an LDAP server.
     Upstream(LdapUpstream),
+    /// One on which a server is checked.
+    Check(Box<Checking>),
 }
 
 /// An LDAP client.
@@ -91,6 +94,8 @@ pub struct LdapUpstream {
     pub lane: u8,
     /// The TCP connect has not ended yet.
     pub connecting: bool,
+    /// Further addresses of the server, to be tried if this one fails before it is ready; the last one first.
+    pub others: Vec<SocketAddr>,
 }
 
 /// See the module.
@@ -188,13 +193,17 @@ impl Conn {
             Kind::Ldap(client) => Some(client.listener),
             Kind::Rpc(client) => Some(client.listener),
             Kind::Ask(client) => Some(client.listener),
-            Kind::Upstream(_) => None,
+            Kind::Upstream(_) | Kind::Check(_) => None,
         }
     }
 
     /// Whether its connect has not ended.
     pub fn is_connecting(&self) -> bool {
-        matches!(&self.kind, Kind::Upstream(upstream) if upstream.connecting)
+        match &self.kind {
+            Kind::Upstream(upstream) => upstream.connecting,
+            Kind::Check(checking) => checking.connecting,
+            _ => false,
+        }
     }
 
     /// The LDAP client that it is.

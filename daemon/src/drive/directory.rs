@@ -51,6 +51,10 @@ pub struct Server {
     pub next_address: usize,
     /// Why the last attempt at a connection failed.
     pub last_error: Option<String>,
+    /// Why the last check failed; none: it did not.
+    pub check_error: Option<String>,
+    /// Checks that failed.
+    pub checks_failed: u64,
 }
 
 impl Server {

@@ -75,6 +75,7 @@ impl Drive {
             Effect::Abandon { ticket, upstream } => self.abandon(index, ticket, upstream),
             Effect::Close { upstream } => self.close_upstream(index, upstream),
             Effect::Probe { upstream } => self.probe(index, upstream),
+            Effect::Check { server, number } => self.check_server(index, server, number),
             Effect::Interrupt { ticket, upstream } => self.stop(index, upstream, Some(ticket)),
             Effect::Kill { upstream } => self.stop(index, upstream, None),
         }

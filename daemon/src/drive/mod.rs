@@ -13,10 +13,12 @@ mod accept;
 pub mod ask;
 mod audit;
 mod calls;
+mod check;
 mod clients;
 pub mod conn;
 #[cfg(test)]
 mod contained_tests;
+mod dial;
 mod directory;
 mod effects;
 pub mod exec;
@@ -69,7 +71,7 @@ pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
 pub use radius::{RadiusReport, chance};
 pub use remote::{RemoteAnswer, RemoteCall};
-pub use report::{DirectoryReport, HelperLine, ServiceReport, WorkerReport};
+pub use report::{DirectoryReport, HelperLine, ServerLine, ServiceReport, WorkerReport};
 pub use timers::span;
 
 /// What a worker can be given to do.
@@ -87,6 +89,17 @@ pub enum Job {
         pool: usize,
         /// Which of its upstreams.
         upstream: UpstreamId,
+        /// What was found.
+        found: Result<Vec<SocketAddr>, String>,
+    },
+    /// The name of a server that is to be checked was looked up.
+    CheckResolved {
+        /// Which pool.
+        pool: usize,
+        /// Which of its servers.
+        key: u64,
+        /// Which check.
+        number: u32,
         /// What was found.
         found: Result<Vec<SocketAddr>, String>,
     },
@@ -358,6 +371,12 @@ impl Drive {
                 let _ = to.try_send(self.report());
             }
             Job::Resolved { pool, upstream, found } => self.resolved(pool, upstream, found),
+            Job::CheckResolved {
+                pool,
+                key,
+                number,
+                found,
+            } => self.check_resolved(pool, key, number, found),
             Job::Spawned(spawned) => self.spawned(spawned),
             Job::Started(started) => self.helper_started(started),
             Job::Alive {

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use engine::core::{CancelRule, CrashConfig, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
+use engine::core::time::Span;
+use engine::core::{
+    CancelRule, CheckConfig, CrashConfig, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig,
+};
 use engine::session::ldap::Settings;
 use rustls::ServerConfig as TlsConfig;
 use wire::ldap::grammar::Limits;
@@ -97,7 +100,7 @@ impl Drive {
         }
         for directory in plan.directories.values() {
             if let Some(share) = self.share(directory, plan.server.workers) {
-                self.apply_directory(directory, share);
+                self.apply_directory(directory, share, plan.server.location.as_deref());
             }
         }
         if self.number == SERVICES_HOME {
@@ -154,7 +157,7 @@ impl Drive {
         }
     }
 
-    fn apply_directory(&mut self, plan: &Arc<plan::Directory>, share: (usize, usize)) {
+    fn apply_directory(&mut self, plan: &Arc<plan::Directory>, share: (usize, usize), location: Option<&str>) {
         let now = self.now;
         let index = match self.find_directory(&plan.name) {
             Some(index) => index,
@@ -163,7 +166,7 @@ impl Drive {
         let Some(state) = self.pool(index) else { return };
         let Some(directory) = state.directory() else { return };
         directory.take_plan(plan);
-        let config = pool_config(directory, share);
+        let config = pool_config(directory, share, location);
         state.pool.configure(config, now, &mut state.effects);
     }
 
@@ -365,6 +368,8 @@ impl Server {
             alive: true,
             next_address: 0,
             last_error: None,
+            check_error: None,
+            checks_failed: 0,
         };
         if let Err(why) = server.load() {
             tracing::error!(server = server.plan.name, why, "a server cannot be used");
@@ -398,14 +403,19 @@ fn portion(total: usize, (place, count): (usize, usize)) -> u32 {
     u32::try_from(total / count + usize::from(place < total % count)).unwrap_or(u32::MAX)
 }
 
-fn pool_config(directory: &Directory, share: (usize, usize)) -> PoolConfig {
+/// Of a tier, servers at our own location are a tier of their own before the others.
+fn pool_config(directory: &Directory, share: (usize, usize), location: Option<&str>) -> PoolConfig {
     let plan = &directory.plan;
-    let tiers = plan.tiers.iter().enumerate().map(|(number, tier)| {
-        let servers = directory.servers.iter().filter(|found| found.tier == number);
-        (
-            affine(plan.routing.affinity, tier.policy),
-            servers.map(|server| server_config(server, plan, share)).collect(),
-        )
+    let is_near = |server: &Server| location.is_some() && server.plan.location.as_deref() == location;
+    let tiers = plan.tiers.iter().enumerate().flat_map(|(number, tier)| {
+        let of_tier = move |found: &&Server| found.tier == number;
+        let parts = [true, false].map(|near| {
+            let servers = directory.servers.iter().filter(of_tier);
+            let servers = servers.filter(|server| is_near(server) == near);
+            let servers: Vec<_> = servers.map(|server| server_config(server, plan, share)).collect();
+            (affine(plan.routing.affinity, tier.policy), servers)
+        });
+        parts.into_iter().filter(|(_, servers)| !servers.is_empty())
     });
     PoolConfig {
         lanes: lanes(),
@@ -432,7 +442,7 @@ fn lanes() -> Vec<LaneConfig> {
         cancel: CancelRule::Abandon,
         owned: false,
         probes: true,
-        idle_timeout: Some(engine::core::time::Span::from_secs(BIND_IDLE_SECS)),
+        idle_timeout: Some(Span::from_secs(BIND_IDLE_SECS)),
         spawn_rate_max: 0,
         opening_max: 0,
         lingers: None,
@@ -491,6 +501,13 @@ fn server_config(server: &Server, directory: &plan::Directory, share: (usize, us
                 ..lane(0, apart, 0)
             },
         ],
+        check: plan.check.as_deref().map(|check| CheckConfig {
+            interval: span(check.interval),
+            timeout: span(check.timeout),
+            rise: check.rise,
+            fall: check.fall,
+        }),
+        slow_start: span(plan.slow_start),
     }
 }
 
@@ -505,6 +522,7 @@ fn health(limits: &plan::DirectoryLimits) -> HealthConfig {
         retry_min: span(limits.retry_min),
         retry_max: span(limits.retry_max),
         crash: None,
+        slow_factor: limits.degraded_factor,
     }
 }
 
@@ -551,11 +569,13 @@ fn service_config(plan: &plan::Service) -> PoolConfig {
         pending_max: 0,
         marks: 0,
         lanes: vec![limits],
+        check: None,
+        slow_start: Span::ZERO,
     };
     let helpers = matches!(plan.kind, ServiceKind::Helper { .. });
     // A program that works for long owes nothing meanwhile: deadlines end it, not doubts.
     let health = HealthConfig {
-        suspect_after: engine::core::time::Span::from_secs(DAY_SECS),
+        suspect_after: Span::from_secs(DAY_SECS),
         probe_interval: None,
         eject_after: u32::MAX,
         crash: helpers.then(|| CrashConfig {

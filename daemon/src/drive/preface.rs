@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use engine::core::UpstreamId;
 use engine::core::time::{Instant, Span};
 use engine::session::ldap::lane;
-use wire::proxy_header::{self, Ends};
+use wire::proxy_header::{self, Ends, Version};
 
 use super::Drive;
 use super::accept::affinity;
@@ -148,6 +148,15 @@ impl Drive {
         } else {
             Ends::Local
         };
+        self.write_header(at, version, ends)
+    }
+
+    /// Says that a connection is our own, to a server that wants to be told. False: it does not take it.
+    pub(super) fn introduce_ourselves(&mut self, at: usize, version: Option<Version>) -> bool {
+        version.is_none_or(|version| self.write_header(at, version, Ends::Local))
+    }
+
+    fn write_header(&mut self, at: usize, version: Version, ends: Ends<'_>) -> bool {
         let mut header = Vec::new();
         proxy_header::write(&mut header, version, ends);
         // The socket is new and empty: it takes all of it at once.

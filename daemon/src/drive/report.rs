@@ -1,6 +1,6 @@
 //! How things stand on a worker, for whoever asks.
 
-use engine::core::{Health, Histogram, Pool, Stats};
+use engine::core::{Health, Histogram, Pool, Score, Stats};
 
 use super::Drive;
 use super::conn::Kind;
@@ -36,6 +36,12 @@ pub struct ServerLine {
     pub failures: u64,
     /// Moving estimate of its service time in microseconds.
     pub latency_us: u64,
+    /// The same in one word.
+    pub score: Score,
+    /// Checks that failed.
+    pub checks_failed: u64,
+    /// Why the last check failed; none: it did not.
+    pub check_error: Option<String>,
     /// Why the last attempt at a connection failed.
     pub last_error: Option<String>,
 }
@@ -224,14 +230,19 @@ impl Drive {
             };
             match &state.target {
                 Target::Directory(directory) => {
-                    let servers = state.pool.report().into_iter().filter_map(|line| {
-                        let server = directory.servers.iter().find(|server| server.key == line.key)?;
+                    let lines = state.pool.report(self.now);
+                    // In the order of the file, which may not be that in which they are tried.
+                    let servers = directory.servers.iter().filter_map(|server| {
+                        let line = lines.iter().find(|line| line.key == server.key)?;
                         let ready = |lane: usize| line.ready.get(lane).copied().unwrap_or(0);
                         Some(ServerLine {
                             name: server.plan.name.clone(),
-                            tier: line.tier,
+                            tier: server.tier,
                             weight: server.plan.weight,
                             health: line.health,
+                            score: line.score,
+                            checks_failed: server.checks_failed,
+                            check_error: server.check_error.clone(),
                             connections: ready(0),
                             bind_connections: ready(1),
                             pinned: ready(2),

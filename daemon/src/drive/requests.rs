@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use engine::core::{Request, Route, Ticket};
 use engine::core::time::Instant;
+use engine::core::{Request, Route, Ticket};
 use engine::session::ldap::{Next, Submit};
 use wire::ldap::envelope::{self, Envelope, tag};
 

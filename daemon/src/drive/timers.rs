@@ -118,7 +118,10 @@ impl Drive {
             Kind::Ldap(client) => client.bid.as_ref().and_then(|bid| bid.due()),
             _ => None,
         };
-        [partial, stalled, impatient, idle, rests, bid].into_iter().flatten().min()
+        [partial, stalled, impatient, idle, rests, bid]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether others wait while this client does not read: its answers come over shared connections, and its outbox is
@@ -150,6 +153,7 @@ impl Drive {
         let (listener, choking, pending) = match &conn.kind {
             Kind::Upstream(upstream) if upstream.machine.is_ready() => return self.feed_due(at),
             Kind::Upstream(_) => return self.upstream_lost(at, "it took too long to connect"),
+            Kind::Check(_) => return self.check_ends(at, Err("it took too long".into())),
             Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),
             Kind::Rpc(client) => (client.listener, false, client.session.pending()),
             Kind::Ask(client) => (client.listener, self.is_waited_for(conn), client.pending()),

@@ -1,7 +1,5 @@
 //! Connections to LDAP servers: dialled, made ready, read, lost.
 
-use std::net::SocketAddr;
-
 use engine::core::{Cause, Settlement, UpstreamId};
 use engine::session::ldap::{Bound, Ended, Next, lane};
 use engine::upstream::ldap::{Connection, Event, Step as Hello};
@@ -9,14 +7,11 @@ use wire::frame::Malformed;
 use wire::ldap::envelope::{self, Envelope, tag};
 use wire::ldap::result::{self, code};
 
-use super::conn::{Conn, ConnRef, Kind, LdapUpstream};
-use super::local::LocalUpstream;
-use super::pools::{Caller, Place, PoolState};
-use super::{Drive, Job};
+use super::Drive;
+use super::conn::{Conn, ConnRef, Kind};
+use super::pools::{Caller, PoolState};
 use crate::audit::record::End;
-use crate::config::plan::{ServiceKind, Target};
-use crate::net::resolve::Resolver;
-use crate::net::stream::{Flushed, Raw, Stream};
+use crate::net::stream::{Flushed, Stream};
 use engine::core::Ticket;
 
 /// What one message of a server leads to.
@@ -26,127 +21,6 @@ enum Flow {
 }
 
 impl Drive {
-    /// The pool wants an upstream.
-    pub(super) fn open(&mut self, index: usize, id: UpstreamId, key: u64, lane: u8) {
-        let resolver = self.resolver.clone();
-        let inbox = std::sync::Arc::clone(&self.inbox);
-        let now = self.now;
-        let Some(state) = self.pool(index) else { return };
-        let Some(directory) = state.directory() else {
-            if state
-                .service()
-                .is_some_and(|service| service.plan.kind != ServiceKind::Exec)
-            {
-                return self.open_helper(index, id);
-            }
-            state.set_place(id, Place::Runner(None));
-            return state.pool.upstream_up(id, now, &mut state.effects);
-        };
-        let Some(number) = directory.number(key) else {
-            return self.open_failed(index, id, "it is not configured any more");
-        };
-        let Some(server) = directory.servers.get_mut(number) else {
-            return;
-        };
-        let target = server.plan.target.clone();
-        match target {
-            Target::Local(_) => match server.local.clone().filter(|_| server.alive) {
-                Some(store) => {
-                    let session = engine::directory::LocalSession::default();
-                    let local = LocalUpstream {
-                        store,
-                        session,
-                        lane,
-                        server: number,
-                    };
-                    state.set_place(id, Place::Local(Box::new(local)));
-                    state.pool.upstream_up(id, now, &mut state.effects);
-                }
-                None => self.open_failed(index, id, "it has been taken away"),
-            },
-            Target::Unix(path) => self.dial(index, id, number, lane, Raw::connect_unix(&path)),
-            Target::Tcp { host, port, .. } => match Resolver::literal(&host, port) {
-                Some(address) => self.dial(index, id, number, lane, Raw::connect_tcp(address)),
-                None => {
-                    state.set_place(id, Place::Resolving { server: number, lane });
-                    let then = move |found| {
-                        let _ = inbox.push(Job::Resolved {
-                            pool: index,
-                            upstream: id,
-                            found,
-                        });
-                    };
-                    resolver.look_up(&host, port, Box::new(then));
-                }
-            },
-        }
-    }
-
-    pub(super) fn resolved(&mut self, index: usize, id: UpstreamId, found: Result<Vec<SocketAddr>, String>) {
-        let Some(state) = self.pool(index) else { return };
-        let Some(Place::Resolving { server, lane }) = state.place(id) else {
-            return;
-        };
-        let (number, lane) = (*server, *lane);
-        let next = state
-            .directory()
-            .and_then(|directory| directory.servers.get_mut(number))
-            .map(|server| {
-                server.next_address = server.next_address.wrapping_add(1);
-                server.next_address
-            });
-        match found {
-            Ok(addresses) => {
-                let at = next.unwrap_or(0) % addresses.len().max(1);
-                match addresses.get(at) {
-                    Some(address) => self.dial(index, id, number, lane, Raw::connect_tcp(*address)),
-                    None => self.open_failed(index, id, "it has no address"),
-                }
-            }
-            Err(error) => self.open_failed(index, id, &error),
-        }
-        self.carry_out(index, None);
-    }
-
-    fn dial(&mut self, index: usize, id: UpstreamId, server: usize, lane: u8, raw: std::io::Result<Raw>) {
-        let raw = match raw {
-            Ok(raw) => raw,
-            Err(error) => return self.open_failed(index, id, &error.to_string()),
-        };
-        let Some((security, timeout)) = self.pool(index).and_then(PoolState::directory).and_then(|directory| {
-            Some((
-                directory.servers.get(server)?.security(),
-                directory.plan.limits.connect_timeout,
-            ))
-        }) else {
-            return;
-        };
-        let machine = Connection::new(security);
-        let upstream = LdapUpstream {
-            machine,
-            pool: index,
-            id,
-            server,
-            lane,
-            connecting: true,
-        };
-        let Some(conn) = self.adopt(Stream::new(raw), Kind::Upstream(upstream)) else {
-            return self.open_failed(index, id, "it could not be registered");
-        };
-        self.arm(conn.at as usize, super::timers::span(timeout));
-        if let Some(state) = self.pool(index) {
-            state.set_place(id, Place::Conn(conn));
-        }
-    }
-
-    fn open_failed(&mut self, index: usize, id: UpstreamId, why: &str) {
-        let now = self.now;
-        let Some(state) = self.pool(index) else { return };
-        state.take_place(id);
-        state.pool.upstream_down(id, Cause::OpenFailed, now, &mut state.effects);
-        tracing::debug!(pool = index, why, "a connection could not be opened");
-    }
-
     /// The lane that a connection serves.
     pub(super) fn lane_of(&self, conn: ConnRef) -> Option<u8> {
         match &self
@@ -163,6 +37,9 @@ impl Drive {
     /// The connect has ended, one way or the other.
     pub(super) fn connected(&mut self, at: usize) {
         let Some(conn) = self.conns.get_mut(at) else { return };
+        if matches!(conn.kind, Kind::Check(_)) {
+            return self.check_connected(at);
+        }
         if let Some(error) = conn.stream.raw().take_error() {
             return self.upstream_lost(at, &error.to_string());
         }
@@ -530,6 +407,9 @@ impl Drive {
     /// A connection to a server is gone.
     pub(super) fn upstream_lost(&mut self, at: usize, why: &str) {
         let now = self.now;
+        if self.dial_another(at, why) {
+            return;
+        }
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Upstream(upstream) = &conn.kind else { return };
         let (index, id, number, ready) = (upstream.pool, upstream.id, upstream.server, upstream.machine.is_ready());

@@ -1,9 +1,11 @@
 //! Sockets: what is read, what is written, and who may come in.
 
+pub mod crl;
 pub mod datagram;
 pub mod listen;
 pub mod placing;
 pub mod preface;
 pub mod resolve;
 pub mod stream;
+pub mod tcp;
 pub mod tls;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -10,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
+use super::crl::{self, CrlCheck};
 use crate::config::plan::{ClientCert, TlsClient, TlsServer};
 
 /// The configuration of a listener.
@@ -18,7 +20,15 @@ pub fn server(plan: &TlsServer) -> Result<Arc<ServerConfig>, String> {
     let builder = match (plan.client_cert, &plan.client_ca_file) {
         (ClientCert::Never, _) | (_, None) => builder.with_no_client_auth(),
         (wanted, Some(ca)) => {
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
+            let mut verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?));
+            if let Some(crl) = &plan.client_crl {
+                verifier = verifier
+                    .with_crls(crl::lists(&crl.file)?)
+                    .enforce_revocation_expiration();
+                if crl.check == CrlCheck::Peer {
+                    verifier = verifier.only_check_end_entity_revocation();
+                }
+            }
             let verifier = if wanted == ClientCert::Request {
                 verifier.allow_unauthenticated()
             } else {
@@ -42,7 +52,21 @@ pub fn client(plan: &TlsClient) -> Result<Arc<ClientConfig>, String> {
             Some(ca) => roots(ca)?,
             None => system_roots()?,
         };
-        builder.with_root_certificates(roots)
+        match &plan.crl {
+            None => builder.with_root_certificates(roots),
+            Some(crl) => {
+                let mut verifier = WebPkiServerVerifier::builder(Arc::new(roots))
+                    .with_crls(crl::lists(&crl.file)?)
+                    .enforce_revocation_expiration();
+                if crl.check == CrlCheck::Peer {
+                    verifier = verifier.only_check_end_entity_revocation();
+                }
+                let verifier = verifier
+                    .build()
+                    .map_err(|error| format!("{}: {error}", crl.file.display()))?;
+                builder.with_webpki_verifier(verifier)
+            }
+        }
     } else {
         let provider = CryptoProvider::get_default()
             .cloned()

@@ -31,11 +31,56 @@ impl Certificates {
         self.pair("renewed")
     }
 
+    /// Lists of what the authority has revoked; empty at first.
+    pub(crate) fn lists(&self, name: &str) -> Lists<'_> {
+        let file = |kind: &str| path(self.folder.path(), name, kind);
+        std::fs::write(file("index"), "").expect("a file");
+        // With numbers they are of version 2, which rustls asks for.
+        std::fs::write(file("number"), "01\n").expect("a file");
+        let settings = format!(
+            "[ca]\ndefault_ca = own\n[own]\ndatabase = {}\ndefault_md = sha256\ndefault_crl_days = 2\ncrlnumber = {}\n",
+            file("index"),
+            file("number")
+        );
+        std::fs::write(file("cnf"), settings).expect("a file");
+        Lists {
+            folder: self.folder.path(),
+            name: name.to_owned(),
+        }
+    }
+
     fn pair(&self, name: &str) -> (PathBuf, PathBuf) {
         (
             self.folder.path().join(format!("{name}.crt")),
             self.folder.path().join(format!("{name}.key")),
         )
+    }
+}
+
+/// What an authority has revoked.
+pub(crate) struct Lists<'a> {
+    folder: &'a Path,
+    name: String,
+}
+
+impl Lists<'_> {
+    pub(crate) fn revoke(&mut self, certificate: &Path) {
+        let certificate = certificate.display().to_string();
+        self.authority(&["-revoke", &certificate]);
+    }
+
+    /// The list as PEM.
+    pub(crate) fn text(&self) -> String {
+        let out = path(self.folder, &self.name, "pem");
+        self.authority(&["-gencrl", "-out", &out]);
+        std::fs::read_to_string(out).expect("a list")
+    }
+
+    fn authority(&self, args: &[&str]) {
+        let settings = path(self.folder, &self.name, "cnf");
+        let (ca, key) = (path(self.folder, "ca", "crt"), path(self.folder, "ca", "key"));
+        let common = ["ca", "-config", &settings, "-keyfile", &key, "-cert", &ca];
+        openssl(&[&common[..], args].concat());
     }
 }
 

@@ -9,6 +9,7 @@
 pub(crate) mod arena;
 pub mod backoff;
 pub mod calendar;
+mod check;
 mod crash;
 pub mod erlang;
 mod histogram;
@@ -24,9 +25,10 @@ pub mod time;
 mod upstream;
 pub mod wheel;
 
+pub use check::CheckConfig;
 pub use crash::CrashConfig;
 pub use histogram::Histogram;
-pub use pool::{Census, Failures, Pool, PoolConfig, Stats};
+pub use pool::{Census, Failures, Pool, PoolConfig, Score, Stats};
 pub use request::{Class, Drain, Effect, Reason, Request, Route, Settlement, Ticket, Verdict};
 pub use server::{Health, HealthConfig, LaneLimits, ServerConfig, ServerReport};
 pub use upstream::{CancelRule, Cause, LaneConfig, UpstreamId};

@@ -166,6 +166,13 @@ pub enum Effect<T> {
         /// Through which upstream.
         upstream: UpstreamId,
     },
+    /// Check whether the server does its work; tell `check_ended`. Without it the check fails in time.
+    Check {
+        /// The configured key of the server.
+        server: u64,
+        /// Names this check.
+        number: u32,
+    },
     /// The final reply of a ticket, made by the pool.
     Failed {
         /// Which request; it has ended.

@@ -6,7 +6,9 @@
 
 use super::arena::Handle;
 use super::backoff::Backoff;
+use super::check::{CheckConfig, Checks};
 use super::crash::{CrashBudget, CrashConfig};
+use super::pool::Score;
 use super::service_time::ServiceTime;
 use super::sizing::{Census, Decision, Limits, Sizing};
 use super::time::{Instant, Span};
@@ -27,6 +29,10 @@ pub struct ServerConfig {
     pub marks: u8,
     /// One for each lane of the pool.
     pub lanes: Vec<LaneLimits>,
+    /// Whether it is checked, and how often.
+    pub check: Option<CheckConfig>,
+    /// How long its share takes to grow to the whole once it has come back; zero: it has it at once.
+    pub slow_start: Span,
 }
 
 /// Bounds of one server in one lane.
@@ -66,6 +72,8 @@ pub struct HealthConfig {
     /// For upstreams of our own making: how often they may crash, or fail to open, before a rest; in place of ejection and of
     /// the wait after a failure. None: they are dialled.
     pub crash: Option<CrashConfig>,
+    /// A server whose answers take so many times as long as those of the fastest of its tier is degraded (3); 0: none is.
+    pub slow_factor: u32,
 }
 
 impl Default for HealthConfig {
@@ -80,6 +88,7 @@ impl Default for HealthConfig {
             retry_min: Span::from_millis(500),
             retry_max: Span::from_secs(30),
             crash: None,
+            slow_factor: 3,
         }
     }
 }
@@ -108,6 +117,8 @@ pub struct ServerReport {
     pub tier: usize,
     /// See [`Health`].
     pub health: Health,
+    /// See [`Score`].
+    pub score: Score,
     /// Ready upstreams, by lane.
     pub ready: Vec<u32>,
     /// Upstreams by what they do, by lane; `queued` is 0.
@@ -218,6 +229,12 @@ pub(crate) struct Server {
     pub(crate) heard_at: Instant,
     /// An ejected server returns with the first answered probe at or after this.
     pub(crate) ejected_until: Instant,
+    /// What its checks say.
+    pub(crate) checks: Checks,
+    /// It has been used at some time.
+    pub(crate) was_up: bool,
+    /// Since when it has been back, while its share grows.
+    pub(crate) back_since: Option<Instant>,
     /// Removed from the configuration: finishes what it has.
     pub(crate) retiring: bool,
     /// It has neither minimum nor spares: nothing is open to it until it is asked for.
@@ -253,6 +270,9 @@ impl Server {
             check_at: None,
             heard_at: now,
             ejected_until: now,
+            checks: Checks::default(),
+            was_up: false,
+            back_since: None,
             retiring: false,
             on_demand: false,
         }

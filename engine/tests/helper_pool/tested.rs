@@ -67,6 +67,8 @@ impl Settings {
             pending_max: 0,
             marks: 0,
             lanes: vec![limits],
+            check: None,
+            slow_start: Span::ZERO,
         };
         let health = HealthConfig {
             suspect_after: Span::from_secs(1_000_000),
@@ -315,7 +317,9 @@ impl Tested {
                     self.live(upstream, Life::Ending);
                     self.killed.push(upstream);
                 }
-                Effect::Abandon { .. } | Effect::Probe { .. } => panic!("{effect:?} for a helper"),
+                Effect::Abandon { .. } | Effect::Probe { .. } | Effect::Check { .. } => {
+                    panic!("{effect:?} for a helper")
+                }
             }
         }
         self.pool.check_invariants().unwrap();

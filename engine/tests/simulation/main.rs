@@ -93,6 +93,7 @@ const EVERYTHING: &[&str] = &[
     "abandon",
     "answered",
     "at rest",
+    "check",
     "close",
     "crash",
     "ejection",

@@ -7,7 +7,7 @@ use engine::core::policy::Kind;
 use engine::core::rng::Rng;
 use engine::core::time::Span;
 use engine::core::{
-    CancelRule, CrashConfig, Drain, HealthConfig, LaneConfig, LaneLimits, PoolConfig, Route, ServerConfig,
+    CancelRule, CheckConfig, CrashConfig, Drain, HealthConfig, LaneConfig, LaneLimits, PoolConfig, Route, ServerConfig,
 };
 
 /// One run.
@@ -108,6 +108,7 @@ impl Scenario {
 /// A configuration for these lanes; the same number gives the same one.
 pub fn config(lanes: &[LaneConfig], number: u64) -> PoolConfig {
     let mut rng = Rng::new(number);
+    let mut rng_of_checks = Rng::new(number ^ 3);
     let keys = 1 + rng.below(4);
     let mut tiers = Vec::new();
     for key in 0..keys {
@@ -118,6 +119,8 @@ pub fn config(lanes: &[LaneConfig], number: u64) -> PoolConfig {
             // A server is what it is.
             marks: u8::try_from(key % 4).unwrap(),
             lanes: lanes.iter().map(|_| limits(&mut rng)).collect(),
+            check: check(&mut rng_of_checks),
+            slow_start: Span::from_secs(rng_of_checks.below(3)),
         };
         if tiers.is_empty() || rng.chance(1, 3) {
             tiers.push((kind(&mut rng), Vec::new()));
@@ -139,6 +142,15 @@ pub fn config(lanes: &[LaneConfig], number: u64) -> PoolConfig {
         queue_max: 1 + u32::try_from(Rng::new(number ^ 1).below(8)).unwrap(),
         health: health(&mut Rng::new(number ^ 2)),
     }
+}
+
+fn check(rng: &mut Rng) -> Option<CheckConfig> {
+    rng.chance(1, 2).then(|| CheckConfig {
+        interval: Span::from_secs(1 + rng.below(10)),
+        timeout: Span::from_millis(200 + rng.below(20_000)),
+        rise: u32::try_from(rng.below(4)).unwrap(),
+        fall: u32::try_from(rng.below(4)).unwrap(),
+    })
 }
 
 fn health(rng: &mut Rng) -> HealthConfig {

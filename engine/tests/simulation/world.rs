@@ -75,6 +75,8 @@ pub struct World {
     live: BTreeSet<usize>,
     lines: BTreeMap<UpstreamId, Line>,
     stalled: BTreeSet<u64>,
+    /// Checks that have not been answered.
+    checks: Vec<(u64, u32)>,
     drain: Option<Drain>,
     pub seen: Seen,
     /// What happened, in words, if somebody wants to read it.
@@ -104,6 +106,7 @@ impl World {
             live: BTreeSet::new(),
             lines: BTreeMap::new(),
             stalled: BTreeSet::new(),
+            checks: Vec::new(),
             drain: None,
             seen: Seen::new(),
             log: None,
@@ -466,6 +469,11 @@ impl World {
     }
 
     fn probe_answered(&mut self, n: usize) -> Judgement {
+        if let Some((server, number)) = self.checks.pop() {
+            self.pool
+                .check_ended(server, number, n.is_multiple_of(2), self.now, &mut self.effects);
+            self.carry_out()?;
+        }
         let Some(id) = self.nth_line(n, |line| line.probed && !self.stalled.contains(&line.server)) else {
             return Ok(());
         };

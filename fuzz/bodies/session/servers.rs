@@ -399,6 +399,8 @@ pub(crate) fn config() -> PoolConfig {
             limits(0, 1, 0),
             limits(0, 2, 1),
         ],
+        check: None,
+        slow_start: Span::ZERO,
     };
     PoolConfig {
         lanes: vec![shared, bind, own, own, own],

@@ -508,6 +508,7 @@ impl World {
                 ticket, user, reason, ..
             } => self.failed(ticket, user, reason),
             Effect::Interrupt { .. } | Effect::Kill { .. } => panic!("{effect:?}: connections are no programs"),
+            Effect::Check { .. } => panic!("{effect:?}: no server is checked"),
         }
     }
 

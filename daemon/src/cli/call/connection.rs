@@ -40,6 +40,7 @@ pub fn connect(address: &str, ca_file: Option<&PathBuf>, until: Option<Instant>)
         identity: None,
         server_name: None,
         verify: true,
+        crl: None,
         stamp: 0,
     };
     let host = place.rsplit_once(':').map_or(place, |(host, _)| host);

@@ -57,7 +57,7 @@ fn refuse_others(p: &mut Problems, listen: &Listen) {
         ("turn_messages_max", at(&listen.turn_messages_max)),
         ("clients_max", at(&listen.clients_max)),
     ];
-    for (key, place) in written {
+    for (key, place) in written.into_iter().chain(listen.tcp.places()) {
         let Some(place) = place else { continue };
         let problem = p.error(place, format!("`{key}` is not for radius listeners"));
         problem.help(match key {

@@ -79,8 +79,15 @@ impl<T: Copy> Pool<T> {
         if let Some(index) = known
             && let Some(Some(server)) = self.servers.get_mut(index)
         {
+            let checked = server.config.check.is_some();
             server.config = config;
             server.tier = tier;
+            match server.config.check {
+                Some(_) if !checked && server.ready() > 0 => server.checks.connected(now),
+                Some(_) => {}
+                // What was put aside by its checks alone comes back with its next probe.
+                None => server.checks.forget(),
+            }
             return index;
         }
         let server = Server::new(config, tier, &self.health, now);

@@ -111,8 +111,11 @@ impl<T: Copy> Pool<T> {
             to.quiet_since = Some(now);
         }
         let (server, lane) = (to.server, to.lane);
+        let mut bounded = false;
         if let Some(Some(server)) = self.servers.get_mut(server) {
             server.in_flight += 1;
+            let limits = server.config.lanes.get(lane as usize);
+            bounded = limits.is_some_and(|limits| limits.upstream_pending_max > 0);
             let check = now + self.health.suspect_after;
             if is_owed && server.check_at.is_none_or(|at| at > check) {
                 server.check_at = Some(check);
@@ -127,6 +130,9 @@ impl<T: Copy> Pool<T> {
         });
         if idle_before {
             self.size(server, lane, now, effects);
+        }
+        if bounded {
+            self.grow(upstream, now, effects);
         }
     }
 
@@ -401,10 +407,14 @@ impl<T: Copy> Pool<T> {
 
     /// Asks the tier's policy; the answer is an index into `servers`.
     fn pick(&mut self, tier: usize, affinity: Option<u64>, now: Instant) -> Option<usize> {
-        let tier = self.tiers.get_mut(tier)?;
-        let chosen = tier.policy.choose(&self.candidates, affinity, now, &mut self.rng)?;
+        let chosen = if self.slow_starts {
+            self.pick_slowly(tier, affinity, now)?
+        } else {
+            let policy = &mut self.tiers.get_mut(tier)?.policy;
+            policy.choose(&self.candidates, affinity, now, &mut self.rng)?
+        };
         let position = self.candidates.get(chosen)?.index;
-        tier.servers.get(position).copied()
+        self.tiers.get(tier)?.servers.get(position).copied()
     }
 
     /// Where one request fills an upstream: the one that became free last, if that is known. Many need not be looked through.

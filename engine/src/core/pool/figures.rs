@@ -78,13 +78,15 @@ impl<T: Copy> Pool<T> {
     }
 
     /// What can be said of each server.
-    pub fn report(&self) -> Vec<ServerReport> {
-        let servers = self.servers.iter().flatten().filter(|server| !server.retiring);
+    pub fn report(&self, now: Instant) -> Vec<ServerReport> {
+        let servers = self.servers.iter().enumerate();
         servers
-            .map(|server| ServerReport {
+            .filter_map(|(index, server)| Some((index, server.as_ref().filter(|server| !server.retiring)?)))
+            .map(|(index, server)| ServerReport {
                 key: server.config.key,
                 tier: server.tier,
                 health: server.health,
+                score: self.score(index, now),
                 ready: server.fleets.iter().map(|fleet| fleet.ready).collect(),
                 upstreams: server.fleets.iter().map(|fleet| fleet.census(0)).collect(),
                 retry_at: server.retry_at,

@@ -24,6 +24,7 @@ impl<T: Copy> Pool<T> {
         upstream.slots = if owned { u32::MAX } else { slots.max(1) };
         let mut promised = std::mem::take(&mut upstream.tickets);
         self.set_state(id.0, UpstreamState::Ready);
+        let warm = self.is_warm(id.0);
         if let Some(server) = self.server_of(id.0) {
             if slots != u32::MAX
                 && let Some(fleet) = server.fleets.get_mut(lane as usize)
@@ -36,10 +37,14 @@ impl<T: Copy> Pool<T> {
             }
             server.note_populated();
             server.heard_at = now;
-            if matches!(server.health, Health::Starting | Health::Down) {
-                server.health = Health::Up;
-                server.failures_in_a_row = 0;
+            if matches!(server.health, Health::Starting | Health::Down) && warm {
+                server.returns(now);
+                if server.config.check.is_some() {
+                    server.checks.connected(now);
+                }
             }
+            let grows = server.back_since.is_some();
+            self.slow_starts |= grows;
         }
         self.schedule_check(id.0, now);
         while let Some(ticket) = promised.pop_front(&mut self.tickets) {
@@ -85,8 +90,43 @@ impl<T: Copy> Pool<T> {
             if failures >= self.health.eject_after && !last && !ours {
                 self.eject(server_index, true, now, effects);
             }
+            self.use_what_is_warm(server_index, now);
         }
         self.rehouse(orphans, server_index, now, effects);
+    }
+
+    /// Whether a server that comes back may be used: as many upstreams as it is to have are there, or no more are coming. Where
+    /// nobody else is usable, the first is enough.
+    fn is_warm(&self, upstream: Handle) -> bool {
+        let Some(index) = self.upstreams.get(upstream).map(|upstream| upstream.server) else {
+            return true;
+        };
+        let Some(Some(server)) = self.servers.get(index) else {
+            return true;
+        };
+        let (fleets, limits) = (server.fleets.first(), server.config.lanes.first());
+        let filled = fleets.zip(limits).is_none_or(|(fleet, limits)| {
+            fleet.sizing.is_none() || fleet.ready >= limits.min.min(limits.max) || fleet.opening == 0
+        });
+        filled || server.crashes.is_some() || !self.another_usable(index)
+    }
+
+    /// The last one that was waited for has failed: those that are there are used.
+    fn use_what_is_warm(&mut self, index: usize, now: Instant) {
+        let Some(Some(server)) = self.servers.get_mut(index) else {
+            return;
+        };
+        let coming = server.fleets.first().is_some_and(|fleet| fleet.opening > 0);
+        let cold = matches!(server.health, Health::Starting | Health::Down);
+        if !cold || coming || server.ready() == 0 || server.crashes.is_some() {
+            return;
+        }
+        server.returns(now);
+        if server.config.check.is_some() {
+            server.checks.connected(now);
+        }
+        let grows = server.back_since.is_some();
+        self.slow_starts |= grows;
     }
 
     /// One of those that are dialled is gone: when the next may be tried, and how the server is. Whether it was the last.
@@ -416,8 +456,7 @@ impl<T: Copy> Pool<T> {
             && let Some(server) = self.server_of(handle)
             && matches!(server.health, Health::Starting | Health::Down)
         {
-            server.health = Health::Up;
-            server.failures_in_a_row = 0;
+            server.returns(now);
         }
         self.upstream_freed(handle, now, effects);
     }

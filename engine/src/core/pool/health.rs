@@ -37,19 +37,18 @@ impl<T: Copy> Pool<T> {
         }
         match server.health {
             Health::Suspect => server.health = Health::Up,
-            Health::Ejected if now >= server.ejected_until => {
-                server.health = Health::Up;
-                server.failures_in_a_row = 0;
-            }
+            Health::Ejected if now >= server.ejected_until => server.returns(now),
             _ => {}
         }
         let up = server.health == Health::Up;
+        let grows = server.back_since.is_some();
         server.check_at = Some(now + probe_interval);
         if let Some(upstream) = self.upstreams.get_mut(id.0)
             && upstream.quiet_since.is_some()
         {
             upstream.quiet_since = Some(now);
         }
+        self.slow_starts |= grows;
         if up {
             self.schedule_check(id.0, now);
             self.pump_all(now, effects);
@@ -134,6 +133,7 @@ impl<T: Copy> Pool<T> {
             {
                 self.check(index, now, effects);
             }
+            self.tick_checks(index, now, effects);
             self.tick_sizes(index, now, effects);
         }
     }

@@ -40,6 +40,8 @@ impl Helpers {
             pending_max: 0,
             marks: 0,
             lanes: vec![limits],
+            check: None,
+            slow_start: Span::ZERO,
         };
         let config = PoolConfig {
             lanes: vec![lane],

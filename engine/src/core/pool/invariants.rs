@@ -150,6 +150,12 @@ impl<T: Copy> Pool<T> {
                 ));
             }
         }
+        if server.checks.is_fallen() && matches!(server.health, Health::Up | Health::Suspect) {
+            return Err(format!(
+                "server {} is used, and its checks have failed",
+                server.config.key
+            ));
+        }
         if in_flight != server.in_flight {
             return Err(format!(
                 "server {}: {in_flight} in flight, {} kept",

@@ -6,9 +6,12 @@
 //! [`Effect::Failed`], never by both, never twice: both go through `settle`, which removes it from the arena.
 //!
 //! Calling order: `turn` once per turn of the loop, then any of `submit`, `reply`, `signal`, `upstream_up`,
-//! `upstream_down`, `probe_answered`, and `tick` when `wake_at` has come. The effects of a call are carried out before
+//! `upstream_down`, `probe_answered`, `check_ended`, and `tick` when `wake_at` has come. The effects of a call are carried out before
 //! the next call.
 
+#[cfg(test)]
+mod check_tests;
+mod checks;
 mod configure;
 mod dispatch;
 mod figures;
@@ -22,6 +25,7 @@ pub(crate) mod list;
 mod recycle;
 mod route;
 mod size;
+mod slow_start;
 
 use super::arena::{Arena, Handle};
 use super::histogram::Histogram;
@@ -33,6 +37,7 @@ pub use super::sizing::Census;
 use super::time::{Instant, Span};
 use super::upstream::{CancelRule, LaneConfig, Upstream, UpstreamId, UpstreamState};
 use super::wheel::{TimerId, Wheel};
+pub use checks::Score;
 use list::{Links, List};
 
 /// How coarse deadlines are; an end made by a deadline comes at most this much after it.
@@ -169,6 +174,8 @@ pub struct Pool<T> {
     /// What a lowered `queue_max` found waiting, which may go on waiting.
     queue_before: u32,
     health: HealthConfig,
+    /// Some server may be in its slow start.
+    slow_starts: bool,
     draining: Option<Drain>,
     /// Interrupted, or closing: killed when their time has come.
     interrupted: Vec<Handle>,
@@ -194,6 +201,7 @@ impl<T: Copy> Pool<T> {
             queue_max: 0,
             queue_before: 0,
             health: HealthConfig::default(),
+            slow_starts: false,
             draining: None,
             interrupted: Vec::new(),
             candidates: Vec::new(),
@@ -353,6 +361,7 @@ impl<T: Copy> Pool<T> {
             sooner(server.check_at);
             if self.draining.is_none() && !server.retiring {
                 sooner(server.retry_at);
+                sooner(server.checks.wake_at());
             }
             for fleet in &server.fleets {
                 sooner(fleet.size_at);

@@ -8,6 +8,11 @@
 use super::*;
 use crate::core::sizing::Decision;
 
+/// Whether three quarters are taken.
+fn is_nearly_full(has: u32, of: u32) -> bool {
+    u64::from(has) * 4 >= u64::from(of) * 3
+}
+
 impl<T: Copy> Pool<T> {
     /// A number of the fleet has changed.
     #[inline]
@@ -74,6 +79,41 @@ impl<T: Copy> Pool<T> {
             fleet.open_at = decision.wake_at;
         }
         self.resize(server, lane, decision, now, effects);
+    }
+
+    /// Opens one more where those that are there are full to three quarters, before anybody has to wait. Where one request
+    /// fills an upstream that is what spares are for.
+    #[inline]
+    pub(super) fn grow(&mut self, to: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        let Some(upstream) = self.upstreams.get(to) else { return };
+        let (index, lane) = (upstream.server, upstream.lane);
+        let (Some(Some(server)), Some(config)) = (self.servers.get(index), self.lane_config(lane)) else {
+            return;
+        };
+        let slots = server.slots(lane, &config).min(upstream.slots);
+        if slots == u32::MAX || slots < 2 || config.owned {
+            return;
+        }
+        let Some(fleet) = server.fleets.get(lane as usize) else {
+            return;
+        };
+        let ready = fleet.all.iter().filter_map(|handle| self.upstreams.get(*handle));
+        let ready = ready.filter(|upstream| upstream.state == UpstreamState::Ready);
+        let (has, may) = ready.fold((0_u32, 0_u32), |(has, may), upstream| {
+            (
+                has.saturating_add(upstream.tickets.len()),
+                may.saturating_add(slots.min(upstream.slots)),
+            )
+        });
+        let opening = fleet.opening;
+        if opening > 0 || !is_nearly_full(has, may) || server.crashes.is_some() {
+            return;
+        }
+        let idle = fleet.census(0).idle;
+        if let Some(Some(server)) = self.servers.get_mut(index).filter(|_| self.draining.is_none()) {
+            let decision = server.want(lane, idle.saturating_add(1), now);
+            self.resize(index, lane, decision, now, effects);
+        }
     }
 
     /// Sizes whose time has come.

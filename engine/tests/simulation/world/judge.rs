@@ -38,6 +38,11 @@ impl World {
                 let may = line.up && self.lanes[line.lane as usize].probes;
                 ensure(may, || format!("{upstream:?} cannot carry a probe"))
             }
+            Effect::Check { server, number } => {
+                self.see("check", 1);
+                self.checks.push((server, number));
+                Ok(())
+            }
             Effect::Failed {
                 ticket,
                 user,

@@ -28,7 +28,7 @@ impl World {
             format!("{left:?} is left of a server that was removed")
         })?;
         let aside = |health| health == Health::Ejected;
-        if self.pool.report().iter().any(|server| aside(server.health)) {
+        if self.pool.report(self.now).iter().any(|server| aside(server.health)) {
             // Nothing that it has can carry a probe, so it is looked at again and again.
             return Ok(());
         }
@@ -41,11 +41,16 @@ impl World {
             "at rest, but short of something".into()
         })?;
         let wake_ups = self.wake_ups(WHILE)?;
-        let servers = self.pool.report().len() as u64;
+        let servers = self.pool.report(self.now).len() as u64;
         let most = match self.config.health.probe_interval {
             None => 0,
             Some(interval) => servers * (WHILE.as_micros() / interval.as_micros() + 1),
         };
+        let servers = self.config.tiers.iter().flat_map(|tier| &tier.1);
+        let checks = servers
+            .filter_map(|server| server.check)
+            .map(|check| WHILE.as_micros() / check.interval.as_micros() + 1);
+        let most = most + checks.sum::<u64>();
         self.see("at rest", 1);
         ensure(wake_ups <= most, || {
             format!("a pool at rest is woken {wake_ups} times in {WHILE:?}, of {most}")
@@ -54,7 +59,7 @@ impl World {
 
     /// Each server has what is to be kept.
     fn check_sizes(&self) -> Judgement {
-        for report in self.pool.report() {
+        for report in self.pool.report(self.now) {
             let mut servers = self.config.tiers.iter().flat_map(|tier| &tier.1);
             let server = servers
                 .find(|server| server.key == report.key)
@@ -95,6 +100,9 @@ impl World {
                 self.down(id, Cause::Ended)?;
             } else if self.nth_line(0, |line| !line.up).is_some() {
                 self.up(0, None)?;
+            } else if let Some((server, number)) = self.checks.pop() {
+                self.pool.check_ended(server, number, true, self.now, &mut self.effects);
+                self.carry_out()?;
             } else if self.nth_line(0, |line| line.probed).is_some() {
                 self.probe_answered(0)?;
             } else if self.nth_line(0, |line| self.lanes[line.lane as usize].owned).is_some() {

@@ -51,16 +51,37 @@ fn pair(model: &mut Model, line: &Line, word: &Word, key: &str, value: &str, tol
                     .text("connect_timeout", &length, format!("{at} network-timeout"));
             }
         }
-        "keepalive" | "tcp-user-timeout" => told.notice(
-            &at,
-            &format!("{key} is left out"),
-            "a server that owes an answer is asked whether it lives after half a second, one at rest every 10 s \
-             (probe_suspect_interval, probe_interval)",
-        ),
+        "keepalive" => keepalive(model, &at, value, told),
+        "tcp-user-timeout" => match value.parse::<u64>() {
+            Ok(0) => {}
+            Ok(length) => {
+                let length = show_duration(Duration::from_millis(length.min(3_600_000)));
+                model
+                    .directory
+                    .text("tcp_user_timeout", &length, format!("{at} tcp-user-timeout"));
+            }
+            Err(_) => told.fault(&at, &format!("{key}={value}"), "a number of milliseconds"),
+        },
         key if key.starts_with("tls_") => tls(model, &at, key, value, told),
         // It may be a part of a password with a blank in it: it is not shown.
         _ => told.fault(&at, "an argument that bindconf does not have", "it is left out"),
     }
+}
+
+/// `IDLE:PROBES:INTERVAL`, in seconds; 0 is the system's default.
+fn keepalive(model: &mut Model, at: &At, value: &str, told: &mut Told) {
+    let parts: Vec<Option<u64>> = value.split(':').map(|part| part.parse().ok()).collect();
+    let [Some(idle), Some(count), Some(interval)] = parts[..] else {
+        return told.fault(at, &format!("keepalive={value}"), "IDLE:PROBES:INTERVAL, as in 60:3:10");
+    };
+    // What Linux has where nothing is set.
+    let or = |part: u64, system: u64, most: u64| if part == 0 { system } else { part.min(most) };
+    let (idle, interval) = (or(idle, 7200, 32_767), or(interval, 75, 32_767));
+    let table = format!(
+        "{{ idle = \"{idle}s\", interval = \"{interval}s\", count = {} }}",
+        or(count, 9, 127)
+    );
+    model.directory.plain("keepalive", table, format!("{at} keepalive"));
 }
 
 fn seconds(at: &At, key: &str, value: &str, told: &mut Told) -> Option<u64> {
@@ -146,7 +167,7 @@ pub fn revoked(at: &At, key: &str, value: &str, told: &mut Told) {
         "peer" | "all" => told.fault(
             at,
             &format!("{key} {value} has no counterpart"),
-            "lists of revoked certificates are not looked at: a revoked one would be believed",
+            "the lists are in files that must be named: crl_file in `tls` of servers, client_crl_file in that of listeners",
         ),
         _ => told.fault(at, &format!("{key} {value}"), "none, peer or all"),
     }

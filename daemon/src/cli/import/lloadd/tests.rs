@@ -255,7 +255,6 @@ fn what_nobody_misses_is_a_notice_with_its_line() {
         ("restrict_exop 1.1 ignore", "restrict_exop 1.1 ignore is left out"),
         ("feature vc", "binds as Verify Credentials operations"),
         ("disable read_pause", "read_pause is off"),
-        ("bindconf keepalive=1:2:3", "keepalive is left out"),
         ("bindconf tls_reqsan=never", "tls_reqsan=never is left out"),
         (
             "sockbuf_max_pending_client 0",

@@ -65,6 +65,7 @@ impl Papers {
             identity: shows.then(|| (self.file("client.crt"), self.file("client.key"))),
             server_name: None,
             verify: true,
+            crl: None,
             stamp: 0,
         }
     }
@@ -75,6 +76,7 @@ impl Papers {
             key_file: self.file("server.key"),
             client_ca_file: Some(self.file("ca.crt")),
             client_cert,
+            client_crl: None,
             stamp: 0,
         };
         TlsAcceptor::from(tls::server(&plan).unwrap())
