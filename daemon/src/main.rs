@@ -18,6 +18,7 @@ mod shared;
 mod spawner;
 mod traces;
 mod trampoline;
+mod upgrade;
 mod worker;
 
 fn main() -> std::process::ExitCode {

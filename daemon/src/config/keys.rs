@@ -234,6 +234,8 @@ const SERVER: &[&str] = &[
     "outbox_bytes_total",
     "drain_gentle",
     "drain_firm",
+    "upgrade_timeout",
+    "upgrade_linger",
 ];
 const DIRECTORY: &[&str] = &[
     "base",

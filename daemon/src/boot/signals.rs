@@ -1,0 +1,40 @@
+//! The two ways in which the main loop is told something: signals and commands.
+
+use std::sync::mpsc::{Sender, sync_channel};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+
+use super::Event;
+use crate::admin::Command;
+use crate::config::plan::UPGRADE_TIMEOUT_MAX;
+
+/// How long a command waits for its reload.
+const RELOAD_WAIT: Duration = Duration::from_secs(30);
+
+pub(super) fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
+    let (answer, answered) = sync_channel(1);
+    let wait = match command {
+        Command::Upgrade(_) => RELOAD_WAIT + UPGRADE_TIMEOUT_MAX,
+        _ => RELOAD_WAIT,
+    };
+    to_main
+        .send(Event::Command(command, answer))
+        .map_err(|_| "the daemon is ending".to_owned())?;
+    answered
+        .recv_timeout(wait)
+        .unwrap_or_else(|_| Err("the daemon did not answer".to_owned()))
+}
+
+/// From here on no signal is lost: what comes before the main loop waits for it.
+pub(super) fn watch_signals(to_main: Sender<Event>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if to_main.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
