@@ -43,11 +43,12 @@ use crate::traces;
 use crate::upgrade::giving::Step;
 use crate::upgrade::notify;
 use crate::upgrade::taking::Taken;
-use crate::worker::{Kill, Worker};
+use crate::worker::{Inbox, Kill, Worker};
 use feeds::Followed;
 use files::verify;
 use limits::{clients_max, raise_descriptor_limit};
 use records::Records;
+pub use signals::{Early, early};
 use sockets::{Giving, Opened, bind_all};
 use successor::Place;
 use upgrade::Underway;
@@ -112,19 +113,19 @@ struct Daemon {
     handed_over: Option<Instant>,
 }
 
-/// Runs a plan until it is told to stop; `source` is the file that a reload reads again.
-pub fn run(plan: Plan, source: Option<PathBuf>) -> ExitCode {
-    run_with(plan, source, |_| {}, |_| None)
+/// Runs a plan until it is told to stop; `source` is the file that a reload reads again, `early` the watch kept until here.
+pub fn run(plan: Plan, source: Option<PathBuf>, early: Early) -> ExitCode {
+    run_with(plan, source, Some(early), |_| {}, |_| None)
 }
 
 /// As `run`, without a file; `tell` is given the listeners' real addresses, as one writes them, once it listens.
 pub fn run_and_tell(plan: Plan, tell: impl FnOnce(&[String])) -> ExitCode {
-    run_with(plan, None, |daemon| tell(&daemon.addresses()), |_| None)
+    run_with(plan, None, None, |daemon| tell(&daemon.addresses()), |_| None)
 }
 
 /// As `run`, without a file; `watch` is given the feeds, to tell how they come along.
 pub fn run_feeds(plan: Plan, watch: impl FnOnce(Vec<feed::Line>)) -> ExitCode {
-    run_with(plan, None, |daemon| watch(daemon.feeds.lines()), |_| None)
+    run_with(plan, None, None, |daemon| watch(daemon.feeds.lines()), |_| None)
 }
 
 /// As `run`; `tell` as in `run_and_tell`; `between` is called whenever nothing else happens, and says after how long it
@@ -132,6 +133,7 @@ pub fn run_feeds(plan: Plan, watch: impl FnOnce(Vec<feed::Line>)) -> ExitCode {
 fn run_with(
     plan: Plan,
     source: Option<PathBuf>,
+    early: Option<Early>,
     tell: impl FnOnce(&Daemon),
     between: impl FnMut(&[Worker]) -> Option<Duration>,
 ) -> ExitCode {
@@ -142,7 +144,10 @@ fn run_with(
     let (to_main, events) = channel();
     let result = signals::watch_signals(to_main.clone())
         .map_err(|error| vec![format!("signals cannot be watched: {error}")])
-        .and_then(|()| start(plan, source, to_main))
+        .and_then(|()| {
+            drop(early);
+            start(plan, source, to_main)
+        })
         .map(|daemon| {
             tell(&daemon);
             daemon.serve(events, between)
@@ -192,24 +197,8 @@ fn build(
     let acceptor = Acceptor::start(inboxes.clone(), Arc::clone(&shared), clients_max(&plan))
         .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
     let mut records = Records::none(inboxes.clone());
-    let state = State {
-        plan: Arc::clone(&plan),
-        lifecycle: Lifecycle::Running,
-        bound: sockets.iter().map(|(id, bound)| (*id, bound.address())).collect(),
-        reloads: 0,
-        reloads_failed: 0,
-    };
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let reporter = Arc::new(snapshot::Reporter {
-        inboxes,
-        state: Arc::new(Mutex::new(state)),
-        shared: Arc::clone(&shared),
-        pauses: Arc::clone(&acceptor.pauses),
-        accepted: Arc::clone(&acceptor.accepted),
-        silent: AtomicU64::new(0),
-        feeds: Arc::clone(&lines),
-        records: records.writers(),
-    });
+    let bound = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
+    let reporter = Arc::new(reporter(&plan, bound, inboxes, &shared, &acceptor, &records));
     place.take(&mut plan, source.as_deref(), &reporter)?;
     if locks.is_none() {
         locks = Some(successor::patiently(|| feed::lock(&plan))?);
@@ -217,7 +206,7 @@ fn build(
     successor::patiently(|| records.begin(&plan))?;
     let ended = feeds::when_ended(&to_main, source.is_none() && plan.listeners.is_empty());
     let inboxes = reporter.inboxes.clone();
-    let feeds = Followed::begin(&plan, locks.unwrap_or_default(), inboxes, ended, &lines)?;
+    let feeds = Followed::begin(&plan, locks.unwrap_or_default(), inboxes, ended, &reporter.feeds)?;
     let giving = Giving {
         plan: &plan,
         acceptor: &acceptor,
@@ -225,19 +214,13 @@ fn build(
         inboxes: &reporter.inboxes,
         records: &records,
     };
-    for (listener, (id, socket)) in plan.listeners.iter().zip(sockets) {
-        giving.give(listener, id, socket);
-    }
+    giving.give_all(sockets);
     let control = admin.take_over().map_err(|why| vec![why])?;
     let admin = admin
-        .start(handle(&reporter, to_main.clone(), &lines))
+        .start(handle(&reporter, to_main.clone(), &reporter.feeds))
         .map_err(|error| vec![format!("the admin thread cannot start: {error}")])?;
     place.ready(control).map_err(|why| vec![why])?;
-    if let Some(address) = admin.http_address {
-        tracing::info!(%address, "admin");
-    }
-    tracing::info!(control = %admin.control.display(), workers = workers.len(), "started");
-    notify::ready();
+    started(&admin, workers.len());
     let mut daemon = Daemon {
         workers,
         acceptor,
@@ -253,12 +236,49 @@ fn build(
         late: false,
         admin,
         to_main,
-        program: std::env::current_exe().ok(),
+        program: upgrade::own_path(),
         upgrade: None,
         handed_over: None,
     };
     daemon.offer_dbus(&plan);
     Ok(daemon)
+}
+
+/// Tells whoever wants to know.
+fn started(admin: &admin::Running, workers: usize) {
+    if let Some(address) = admin.http_address {
+        tracing::info!(%address, "admin");
+    }
+    tracing::info!(control = %admin.control.display(), workers, "started");
+    notify::ready();
+}
+
+/// Who is asked how things stand, with the state of a daemon that begins.
+fn reporter(
+    plan: &Arc<Plan>,
+    bound: HashMap<u64, Address>,
+    inboxes: Vec<Arc<Inbox>>,
+    shared: &Arc<Shared>,
+    acceptor: &Acceptor,
+    records: &Records,
+) -> snapshot::Reporter {
+    let state = State {
+        plan: Arc::clone(plan),
+        lifecycle: Lifecycle::Running,
+        bound,
+        reloads: 0,
+        reloads_failed: 0,
+    };
+    snapshot::Reporter {
+        inboxes,
+        state: Arc::new(Mutex::new(state)),
+        shared: Arc::clone(shared),
+        pauses: Arc::clone(&acceptor.pauses),
+        accepted: Arc::clone(&acceptor.accepted),
+        silent: AtomicU64::new(0),
+        feeds: Arc::default(),
+        records: records.writers(),
+    }
 }
 
 /// The workers' threads, without anything to do yet.

@@ -1,11 +1,13 @@
 //! The two ways in which the main loop is told something: signals and commands.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, sync_channel};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 
-use super::Event;
+use super::{CLEAN, Event};
 use crate::admin::Command;
 use crate::config::plan::UPGRADE_TIMEOUT_MAX;
 
@@ -24,6 +26,26 @@ pub(super) fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(),
     answered
         .recv_timeout(wait)
         .unwrap_or_else(|_| Err("the daemon did not answer".to_owned()))
+}
+
+/// While it lives, SIGTERM and SIGINT end the process at once.
+pub struct Early(Arc<AtomicBool>);
+
+/// To be called before anything else. Without it a signal that comes while the configuration is being read is lost where its
+/// default is to do nothing: for the first process of a container, and for one whose parent ignores it.
+pub fn early() -> Early {
+    let early = Early(Arc::new(AtomicBool::new(true)));
+    for signal in [SIGTERM, SIGINT] {
+        // Where it cannot be, it is as it would be without.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, CLEAN.into(), Arc::clone(&early.0));
+    }
+    early
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// From here on no signal is lost: what comes before the main loop waits for it.

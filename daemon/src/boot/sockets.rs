@@ -115,6 +115,13 @@ pub(super) struct Giving<'a> {
 }
 
 impl Giving<'_> {
+    /// As [`Giving::give`], for all listeners of the plan, in their order.
+    pub(super) fn give_all(&self, sockets: Vec<(u64, Opened)>) {
+        for (listener, (id, socket)) in self.plan.listeners.iter().zip(sockets) {
+            self.give(listener, id, socket);
+        }
+    }
+
     /// The workers have been told of the listener before.
     pub(super) fn give(&self, listener: &Arc<Listener>, id: u64, socket: Opened) {
         tracing::info!(address = %show(&socket.address()), protocol = protocol(listener), "listening");

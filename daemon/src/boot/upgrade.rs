@@ -137,7 +137,7 @@ impl Daemon {
                     let _ = rustix::process::kill_process(new, rustix::process::Signal::TERM);
                 }
             }
-            Step::Failed(why) => self.resume(why),
+            Step::Failed(why) => self.resume(&why),
         }
     }
 
@@ -181,7 +181,7 @@ impl Daemon {
     }
 
     /// The other process is gone; this one goes on as before.
-    fn resume(&mut self, why: String) {
+    fn resume(&mut self, why: &str) {
         let Some(upgrade) = self.upgrade.take() else { return };
         let mut told = format!("not upgraded, this process goes on: {why}");
         self.admin.stay();
@@ -212,6 +212,15 @@ impl Daemon {
         if since.elapsed() >= self.plan().server.upgrade_linger {
             self.stop();
         }
+    }
+}
+
+/// Where this program lies, by the name it was started with: behind a link there may be another file the next time.
+pub(super) fn own_path() -> Option<PathBuf> {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    match name.filter(|name| name.components().count() > 1) {
+        Some(name) => std::path::absolute(name).ok(),
+        None => std::env::current_exe().ok(),
     }
 }
 

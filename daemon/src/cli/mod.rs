@@ -312,10 +312,11 @@ fn feed(command: &feed::Feed) -> Result<ExitCode, String> {
 }
 
 fn run(file: PathBuf) -> ExitCode {
+    let early = boot::early();
     match config::load(&file) {
         Ok((plan, warnings)) => {
             show(&warnings);
-            boot::run(plan, Some(file))
+            boot::run(plan, Some(file), early)
         }
         Err(found) => {
             show(&found);

@@ -106,37 +106,51 @@ fn visit(targets: &[Target], stop: &AtomicBool, visits: &AtomicU64) -> Vec<Strin
     troubles
 }
 
+/// The configuration of odd and of even reloads: servers, limits and listeners' settings differ.
+fn alternating(odd: bool, slapds: &[&Slapd; 2], port: u16, tls_port: u16) -> String {
+    let limit = if odd {
+        "search_timeout = \"20s\""
+    } else {
+        "operation_timeout = \"40s\""
+    };
+    let mut servers = vec![server(&slapds[0].url(), "")];
+    if odd {
+        servers.push(server(&slapds[1].url(), "weight = 2"));
+    }
+    let listen = |protocol: &str, port: u16, lines: &str| {
+        format!(
+            "[[listen]]\nprotocol = \"{protocol}\"\naddress = \"127.0.0.1:{port}\"\ndirectory = \"corp\"\n{lines}\n"
+        )
+    };
+    format!(
+        "[directory.corp]\nidentity = \"proxied\"\nbind_dn = \"{}\"\nbind_password_file = \"usherd.secret\"\n{limit}\n\
+         server = [{}]\n{}{}[[listen]]\nprotocol = \"ldap\"\naddress = \"unix:ldapi\"\ndirectory = \"corp\"\n",
+        crate::slapd::USHERD.0,
+        servers.join(", "),
+        listen("ldap", port, if odd { "idle_timeout = \"1h\"" } else { "" }),
+        listen("ldaps", tls_port, &tls(odd)),
+    )
+}
+
+/// One certificate and another.
+fn tls(odd: bool) -> String {
+    if !odd {
+        return listener_tls();
+    }
+    let (certificate, key) = crate::certificates::certificates().renewed();
+    format!(
+        "tls = {{ cert_file = \"{}\", key_file = \"{}\" }}",
+        certificate.display(),
+        key.display()
+    )
+}
+
 #[test]
 fn a_hundred_reloads_and_twenty_upgrades_under_load_lose_no_connection_and_no_operation() {
     let _machine = alone();
     let (first, second) = (Slapd::start(), Slapd::start());
-    let port = crate::proc::free_port();
-    let tls_port = crate::proc::free_port();
-    let text = |odd: bool| {
-        let limit = if odd {
-            "search_timeout = \"20s\""
-        } else {
-            "operation_timeout = \"40s\""
-        };
-        let mut servers = vec![server(&first.url(), "")];
-        if odd {
-            servers.push(server(&second.url(), "weight = 2"));
-        }
-        let tls = listener_tls();
-        let listen = |protocol: &str, port: u16, lines: &str| {
-            format!(
-                "[[listen]]\nprotocol = \"{protocol}\"\naddress = \"127.0.0.1:{port}\"\ndirectory = \"corp\"\n{lines}\n"
-            )
-        };
-        format!(
-            "[directory.corp]\nidentity = \"proxied\"\nbind_dn = \"{}\"\nbind_password_file = \"usherd.secret\"\n{limit}\n\
-             server = [{}]\n{}{}[[listen]]\nprotocol = \"ldap\"\naddress = \"unix:ldapi\"\ndirectory = \"corp\"\n",
-            crate::slapd::USHERD.0,
-            servers.join(", "),
-            listen("ldap", port, if odd { "idle_timeout = \"1h\"" } else { "" }),
-            listen("ldaps", tls_port, &tls),
-        )
-    };
+    let (port, tls_port) = (crate::proc::free_port(), crate::proc::free_port());
+    let text = |odd| alternating(odd, &[&first, &second], port, tls_port);
     let mut usherd = Setup::new().section(&text(false)).start();
     usherd.expect_end();
     let targets = [Target::plain(port), Target::Unix(usherd.unix("ldapi")), usherd.ldaps(1)];
@@ -386,17 +400,22 @@ fn radius_requests_pass_through_upgrades() {
         .listen(
             "radius",
             "127.0.0.1:0",
-            "clients_file = \"clients.conf\"\nreject_delay = \"0s\"\nauthenticate = { directory = \"corp\" }",
+            "clients_file = \"clients.conf\"\nreject_delay = \"0s\"\nauthenticate = { directory = \"corp\" }\naccounting = { file = \"records\" }",
         )
         .start();
     usherd.expect_end();
     let _successor = Successor(&usherd);
     let turns = setting("USHERD_TEST_UPGRADES", 8).to_string();
-    python.run(&[&usherd.port(0).to_string(), &usherd.folder.file("control"), &turns]);
+    python.run(&[
+        &usherd.port(0).to_string(),
+        &usherd.folder.file("control"),
+        &turns,
+        &usherd.folder.file("records"),
+    ]);
 }
 
 #[test]
-fn a_written_local_directory_goes_over_with_what_was_written_last() {
+fn a_written_local_directory_and_its_feed_go_over_with_what_was_written_last() {
     let setup = Setup::new();
     setup.folder.write(
         "people.ldif",
@@ -405,8 +424,9 @@ fn a_written_local_directory_goes_over_with_what_was_written_last() {
     );
     let mut usherd = setup
         .section(
-            "[directory.here]\nserver = [{ ldif = \"people.ldif\", writable = true, write_back = true, admins = \
-             [\"uid=admin,dc=example,dc=com\"] }]\n",
+            "[directory.here]\nbase = \"dc=example,dc=com\"\nserver = [{ ldif = \"people.ldif\", writable = true, write_back = true, admins = \
+             [\"uid=admin,dc=example,dc=com\"] }]\n[feed.here]\ndirectory = \"here\"\nstate = \"state\"\n\
+             sink = { type = \"file\", path = \"out\" }\n",
         )
         .listen("ldap", "127.0.0.1:0", "directory = \"here\"")
         .start();
@@ -427,12 +447,45 @@ fn a_written_local_directory_goes_over_with_what_was_written_last() {
         let found = client.call(&ops::search(&dn, ops::BASE, &ops::present("objectClass"), &["1.1"]));
         assert_eq!(found.last().map(Message::code), Some(0), "{found:?}");
         assert_eq!(client.receive(Duration::from_millis(50)).err(), Some(Gone::Timeout));
+        wait_for("the feed goes on", Duration::from_secs(20), || {
+            let events = std::fs::read_to_string(usherd.unix("out")).unwrap_or_default();
+            events.contains(&format!("{dn:?}")).then_some(())
+        });
     }
     assert!(
         !usherd.unix("people.ldif.unsaved").exists(),
         "{}",
         usherd.process.output()
     );
+}
+
+/// The first process of a container has no default action for it, nor has one whose parent ignores it.
+#[test]
+fn sigterm_is_not_lost_while_the_configuration_is_read() {
+    let slapd = Slapd::start();
+    let setup = Setup::corp("", &[server(&slapd.url(), "")]);
+    let (folder, file) = setup.written();
+    let secret = folder.file("usherd.secret");
+    std::fs::remove_file(&secret).expect("our own file");
+    let made = std::process::Command::new("/usr/bin/mkfifo")
+        .args(["-m", "600", &secret])
+        .status();
+    assert!(made.is_ok_and(|made| made.success()), "mkfifo, of coreutils");
+    let log = folder.path().join("log");
+    let args = ["--ignore-signal=TERM", BINARY, "run", "-c", &file, "--log", "human"];
+    let mut process = crate::proc::Process::start("/usr/bin/env", &args, &log);
+    // It is opened for writing once somebody reads.
+    let writer = wait_for("the secret is being read", Duration::from_secs(10), || {
+        let nonblocking = 0o4000;
+        let mut options = std::fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options.write(true), nonblocking)
+            .open(&secret)
+            .ok()
+    });
+    process.signal("TERM");
+    let status = process.wait(Duration::from_secs(5));
+    assert_eq!(status.code(), Some(0), "{}", process.output());
+    drop(writer);
 }
 
 /// Whenever it comes: between the start of the program and the moment in which it serves nothing swallows it.
