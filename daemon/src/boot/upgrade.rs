@@ -19,6 +19,10 @@ use crate::upgrade::taking::purpose;
 /// How long a worker may take to do as it was told.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// The old process stays for so long at least: whoever asked for the upgrade is to have the answer, and who asks by its control
+/// socket or over a bus has his.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// An upgrade that has been begun.
 pub(super) struct Underway {
     upgrade: Upgrade,
@@ -205,7 +209,8 @@ impl Daemon {
         let (Some(since), Lifecycle::HandedOver) = (self.handed_over, self.lifecycle()) else {
             return;
         };
-        if self.shared.clients_total() == 0 && self.shared.sockets() == 0 {
+        let is_told = since.elapsed() >= LAST_WORDS;
+        if is_told && self.shared.clients_total() == 0 && self.shared.sockets() == 0 {
             self.stopping = true;
             return self.set_lifecycle(Lifecycle::Drained);
         }
