@@ -116,6 +116,25 @@ pub fn identity(file: &Path, stamp: Stamp) -> Stamp {
     own.map_or(stamp, |store| store.target().stamp)
 }
 
+/// Another process is to have the files: what was changed is in them when this returns, and nothing more is taken, until
+/// [`resume`].
+pub fn hold() {
+    for store in kept() {
+        store.hold();
+    }
+}
+
+/// The files are this process's again.
+pub fn resume() {
+    for store in kept() {
+        store.resume();
+    }
+}
+
+fn kept() -> Vec<Arc<Store>> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).kept.clone()
+}
+
 /// The last writes, before the daemon ends. All workers have ended.
 pub fn finish() {
     let kept = std::mem::take(&mut REGISTRY.lock().unwrap_or_else(PoisonError::into_inner).kept);

@@ -20,6 +20,7 @@ mod shared;
 mod spawner;
 mod traces;
 mod trampoline;
+mod upgrade;
 mod worker;
 
 fn main() -> std::process::ExitCode {

@@ -1,7 +1,7 @@
 //! The control socket: one JSON object per line in, one per line out.
 //!
 //! `{"command":"status"}`, `{"command":"reload"}`, `{"command":"drain","level":"gentle|firm|now"}`,
-//! `{"command":"stop"}`. The answer has `"ok"`, and `"error"` when it is false. Only root and the daemon's own user are
+//! `{"command":"upgrade"}` (and `"program"`), `{"command":"stop"}`. The answer has `"ok"`, and `"error"` when it is false. Only root and the daemon's own user are
 //! answered, whatever the mode of the socket.
 
 use std::fs::DirBuilder;
@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -33,15 +33,20 @@ const CONNECTIONS_MAX: usize = 16;
 /// A connection that says nothing for so long, or does not take its answer, is closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
+/// Where the socket's file is: another process may take the place.
+pub(super) type Path = Arc<Mutex<PathBuf>>;
+
 /// A bound control socket; its file goes when this is dropped.
 pub(super) struct Socket {
     listener: Option<StdListener>,
-    path: PathBuf,
+    path: Path,
+    /// The path that is to be taken from another process.
+    wanted: Option<PathBuf>,
 }
 
 impl Socket {
     /// See [`super::Bound::bind`].
-    pub(super) fn bind(path: &Path) -> Result<Socket, String> {
+    pub(super) fn bind(path: &std::path::Path) -> Result<Socket, String> {
         let shown = path.display();
         let cannot = |error: io::Error| format!("the control socket {shown} cannot be made: {error}");
         if let Some(folder) = path
@@ -58,7 +63,8 @@ impl Socket {
         let listener = StdListener::bind(path).map_err(cannot)?;
         let socket = Socket {
             listener: Some(listener),
-            path: path.to_owned(),
+            path: Arc::new(Mutex::new(path.to_owned())),
+            wanted: None,
         };
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(cannot)?;
         if let Some(listener) = &socket.listener {
@@ -67,20 +73,51 @@ impl Socket {
         Ok(socket)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// See [`super::Bound::beside`].
+    pub(super) fn bind_beside(path: &std::path::Path) -> Result<Socket, String> {
+        let mut name = path.as_os_str().to_owned();
+        name.push("~");
+        let mut socket = Self::bind(name.as_ref())?;
+        socket.wanted = Some(path.to_owned());
+        Ok(socket)
+    }
+
+    /// See [`super::Bound::take_over`].
+    pub(super) fn take_over(&self) -> Result<Option<PathBuf>, String> {
+        let Some(wanted) = &self.wanted else { return Ok(None) };
+        let mut path = self.path.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::os::unix::process::parent_id();
+        let kept = kept(wanted, old);
+        let _ = std::fs::remove_file(&kept);
+        // Under one of its names it is always there.
+        std::fs::hard_link(wanted, &kept)
+            .and_then(|()| std::fs::rename(&*path, wanted))
+            .map_err(|error| format!("the control socket {} cannot be taken over: {error}", wanted.display()))?;
+        path.clone_from(wanted);
+        Ok(Some(kept))
+    }
+
+    pub(super) fn path(&self) -> Path {
+        Arc::clone(&self.path)
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // It may be gone already, with its folder.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&*self.path.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
+/// Where the control socket of process `pid` is found once another has taken its path.
+pub(super) fn kept(path: &std::path::Path, pid: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{pid}"));
+    PathBuf::from(name)
+}
+
 /// Removes the socket of a daemon that is gone; refuses when one answers, or when it is no socket.
-fn remove_dead(path: &Path) -> Result<(), String> {
+fn remove_dead(path: &std::path::Path) -> Result<(), String> {
     let Ok(found) = std::fs::symlink_metadata(path) else {
         return Ok(());
     };
@@ -175,6 +212,10 @@ enum Request {
         #[serde(default)]
         clear: Option<String>,
     },
+    Upgrade {
+        #[serde(default)]
+        program: Option<PathBuf>,
+    },
     Feed {
         #[serde(default)]
         name: Option<String>,
@@ -238,6 +279,7 @@ async fn answer(line: &[u8], handle: &Arc<Handle>) -> Value {
         Request::Drain { level: Level::Now } => Command::Drain(Drain::Now),
         Request::Stop => Command::Stop,
         Request::Lockout { clear } => return json!({ "ok": true, "answer": (handle.lockout)(clear.as_deref()) }),
+        Request::Upgrade { program } => Command::Upgrade(program),
         Request::Feed {
             name,
             verb,

@@ -35,6 +35,7 @@ pub(super) async fn serve(listener: TcpListener, handle: Arc<Handle>, stopped: w
         .with_state(handle);
     let listener = Bounded {
         listener,
+        ended: stopped.clone(),
         permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
     };
     let served = axum::serve(listener, routes);
@@ -103,6 +104,7 @@ async fn ready(State(handle): State<Arc<Handle>>) -> (StatusCode, String) {
 /// A listener that accepts no more connections than there are permits.
 struct Bounded {
     listener: TcpListener,
+    ended: watch::Receiver<bool>,
     permits: Arc<Semaphore>,
 }
 
@@ -122,6 +124,7 @@ impl axum::serve::Listener for Bounded {
                     return (
                         Watched {
                             stream,
+                            ended: self.ended.clone(),
                             idle,
                             _permit: permit,
                         },
@@ -142,6 +145,8 @@ impl axum::serve::Listener for Bounded {
 /// A connection that ends when nothing moves on it for [`IDLE_MAX`], and gives its permit back.
 struct Watched {
     stream: TcpStream,
+    /// Whoever asks again is to ask another process.
+    ended: watch::Receiver<bool>,
     idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -161,6 +166,9 @@ impl Watched {
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() && *self.ended.borrow() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if let Err(error) = self.seen(polled.is_ready(), cx) {
             return Poll::Ready(Err(error));
         }

@@ -1,4 +1,4 @@
-//! The side doors: the control socket (`usherd status`, `reload`, `drain`, `stop`) and HTTP (`/metrics`, `/healthz`,
+//! The side doors: the control socket (`usherd status`, `reload`, `drain`, `upgrade`, `stop`) and HTTP (`/metrics`, `/healthz`,
 //! `/readyz`), on one thread of their own, so that nothing asked here ever waits behind a client, nor a client behind it.
 //!
 //! It knows the daemon only by a [`Handle`]. It has no timer while nobody is connected, and both doors bound what they
@@ -13,8 +13,9 @@ mod tests;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
@@ -24,9 +25,10 @@ pub use snapshot::Snapshot;
 
 use crate::feed::command::Verb;
 use crate::traces;
+use crate::upgrade::taking::Taken;
 
 /// What can be told to the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Read the configuration again and apply what differs.
     Reload,
@@ -34,6 +36,8 @@ pub enum Command {
     Drain(Drain),
     /// Drain gently, then end.
     Stop,
+    /// Hand over to a new process, of this program or of the one at this process's own path. Done once that one serves.
+    Upgrade(Option<PathBuf>),
 }
 
 /// What this thread knows of the daemon. Both may block for up to two seconds (they ask the workers).
@@ -73,6 +77,10 @@ pub struct Running {
     pub http_address: Option<SocketAddr>,
     /// Path of the control socket.
     pub control: PathBuf,
+    http: Option<OwnedFd>,
+    /// No HTTP any more.
+    left: watch::Sender<bool>,
+    file: control::Path,
 }
 
 impl Bound {
@@ -88,6 +96,33 @@ impl Bound {
             Some(address) => Some(bind_http(address)?),
         };
         Ok(Bound { control, http })
+    }
+
+    /// As [`Bound::bind`], beside a process whose place this one is going to take.
+    ///
+    /// # Errors
+    /// What is in the way and what to do.
+    pub fn beside(control: &Path, http: Option<SocketAddr>, taken: &mut Taken) -> Result<Bound, String> {
+        let control = if taken.control() == control {
+            control::Socket::bind_beside(control)?
+        } else {
+            control::Socket::bind(control)?
+        };
+        let handed = http.map(|address| taken.http(address)).transpose()?.flatten();
+        let http = match (http, handed) {
+            (None, _) => None,
+            (Some(_), Some(socket)) => Some(TcpListener::from(socket)),
+            (Some(address), None) => Some(bind_http(address)?),
+        };
+        Ok(Bound { control, http })
+    }
+
+    /// The control socket takes its path from the process that has it, whose own is then found under the path that is given.
+    ///
+    /// # Errors
+    /// The path cannot be taken.
+    pub fn take_over(&self) -> Result<Option<PathBuf>, String> {
+        self.control.take_over()
     }
 
     /// Address of HTTP, the port chosen by the kernel where 0 was asked for.
@@ -108,23 +143,58 @@ impl Bound {
             .thread_name("admin-ask")
             .build()?;
         let http_address = self.http_address();
-        let control = self.control.path().to_owned();
+        let file = self.control.path();
+        let control = file.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let http = self
+            .http
+            .as_ref()
+            .map(|http| http.as_fd().try_clone_to_owned())
+            .transpose()?;
         let (stop, stopped) = watch::channel(false);
+        let (left, leaving) = watch::channel(false);
         let handle = Arc::new(handle);
         let thread = std::thread::Builder::new()
             .name("admin".into())
-            .spawn(move || runtime.block_on(serve(self, handle, stopped)))?;
+            .spawn(move || runtime.block_on(serve(self, handle, stopped, leaving)))?;
         Ok(Running {
             stop,
             thread: Some(thread),
             http_address,
             control,
+            http,
+            left,
+            file,
         })
+    }
+}
+
+impl Running {
+    /// HTTP's socket once more, for another process.
+    pub fn lend(&self) -> Option<OwnedFd> {
+        self.http.as_ref().and_then(|http| http.try_clone().ok())
+    }
+
+    /// Another process had been about to take the control socket's path, and is gone.
+    pub fn stay(&self) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = control::kept(&file, std::process::id());
+        // There is none unless it came so far.
+        let _ = std::fs::rename(kept, &*file);
+    }
+
+    /// Another process answers HTTP, and has taken the path of the control socket if this one's is found under another now.
+    pub fn leave(&mut self, control: Option<PathBuf>) {
+        if let Some(control) = control {
+            *self.file.lock().unwrap_or_else(PoisonError::into_inner) = control;
+        }
+        self.http = None;
+        let _ = self.left.send(true);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let _ = self.left.send(true);
         let _ = self.stop.send(true);
         if let Some(thread) = self.thread.take() {
             // A panic of the admin thread has been printed by then; there is nothing left to do about it here.
@@ -143,10 +213,10 @@ fn bind_http(address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-async fn serve(bound: Bound, handle: Arc<Handle>, stopped: watch::Receiver<bool>) {
+async fn serve(bound: Bound, handle: Arc<Handle>, stopped: watch::Receiver<bool>, left: watch::Receiver<bool>) {
     let http = async {
         match bound.http.map(tokio::net::TcpListener::from_std) {
-            Some(Ok(listener)) => http::serve(listener, handle.clone(), stopped.clone()).await,
+            Some(Ok(listener)) => http::serve(listener, handle.clone(), left).await,
             Some(Err(error)) => tracing::error!(%error, "HTTP cannot be served"),
             None => {}
         }

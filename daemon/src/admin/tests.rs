@@ -116,7 +116,7 @@ impl Daemon {
             trace: Box::new(|verb| Ok(serde_json::json!({ "done": format!("{verb:?}") }))),
             snapshot: Box::new(move || show.lock().unwrap().clone()),
             command: Box::new(move |command| {
-                record.lock().unwrap().push(command);
+                record.lock().unwrap().push(command.clone());
                 if command == Command::Reload {
                     Err("usherd.toml:1:1: wrong".into())
                 } else {

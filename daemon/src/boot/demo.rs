@@ -54,7 +54,7 @@ pub fn demo(args: &Demo) -> ExitCode {
                 // Whoever started it into a closed pipe does not read it.
                 let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             };
-            super::run_with(plan, None, tell, move |workers| play.act(workers))
+            super::run_with(plan, None, None, tell, move |workers| play.act(workers))
         }
         Err(why) => {
             tracing::error!("{why}");

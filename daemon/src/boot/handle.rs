@@ -3,7 +3,8 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Event, snapshot, tell_main};
+use super::signals::tell_main;
+use super::{Event, snapshot};
 use crate::drive::Job;
 use crate::lockouts::Waiter;
 use crate::shared::Shared;

@@ -5,6 +5,7 @@
 //! way: everything that could fail is done first, then the difference is applied.
 
 pub mod demo;
+mod draining;
 mod feeds;
 mod files;
 mod handle;
@@ -12,20 +13,23 @@ mod limits;
 mod radius;
 pub mod radius_test;
 mod records;
+mod signals;
 mod snapshot;
 mod sockets;
+mod successor;
+mod upgrade;
 pub mod verify;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::core::Drain;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGUSR2};
 
 use crate::admin::{self, Command};
 use crate::config::plan::{Address, Behind, Face, Listener, Plan};
@@ -36,18 +40,22 @@ use crate::feed;
 use crate::net::listen::Acceptor;
 use crate::net::resolve::Resolver;
 use crate::shared::Shared;
-use crate::worker::{Kill, Signal, Worker};
+use crate::upgrade::giving::Step;
+use crate::upgrade::notify;
+use crate::upgrade::taking::Taken;
+use crate::worker::{Inbox, Kill, Worker};
 use feeds::Followed;
 use files::verify;
 use handle::{handle, wake_bids};
 use limits::{clients_max, raise_descriptor_limit};
 use records::Records;
+pub use signals::{Early, early};
 use sockets::{Giving, Opened, bind_all};
+use successor::Place;
+use upgrade::Underway;
 
 /// Jobs that wait for one worker: clients being handed over, mostly.
 const INBOX_MAX: usize = 65_536;
-/// How long a command waits for its reload.
-const RELOAD_WAIT: Duration = Duration::from_secs(30);
 /// Between two looks at how a drain goes.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -60,12 +68,15 @@ const DRAIN_LATE: u8 = 3;
 enum Event {
     Signal(i32),
     Command(Command, SyncSender<Result<(), String>>),
+    Upgrade(Step),
 }
 
 /// How far the daemon is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifecycle {
     Running,
+    /// Another process serves; this one, whom it has.
+    HandedOver,
     Draining(Drain),
     Drained,
 }
@@ -94,21 +105,28 @@ struct Daemon {
     drain_started: Option<Instant>,
     stopping: bool,
     late: bool,
+    admin: admin::Running,
+    to_main: Sender<Event>,
+    /// Where this program lay when it was started: another may lie there now.
+    program: Option<PathBuf>,
+    upgrade: Option<Underway>,
+    /// When another process took this one's place.
+    handed_over: Option<Instant>,
 }
 
-/// Runs a plan until it is told to stop; `source` is the file that a reload reads again.
-pub fn run(plan: Plan, source: Option<PathBuf>) -> ExitCode {
-    run_with(plan, source, |_| {}, |_| None)
+/// Runs a plan until it is told to stop; `source` is the file that a reload reads again, `early` the watch kept until here.
+pub fn run(plan: Plan, source: Option<PathBuf>, early: Early) -> ExitCode {
+    run_with(plan, source, Some(early), |_| {}, |_| None)
 }
 
 /// As `run`, without a file; `tell` is given the listeners' real addresses, as one writes them, once it listens.
 pub fn run_and_tell(plan: Plan, tell: impl FnOnce(&[String])) -> ExitCode {
-    run_with(plan, None, |daemon| tell(&daemon.addresses()), |_| None)
+    run_with(plan, None, None, |daemon| tell(&daemon.addresses()), |_| None)
 }
 
 /// As `run`, without a file; `watch` is given the feeds, to tell how they come along.
 pub fn run_feeds(plan: Plan, watch: impl FnOnce(Vec<feed::Line>)) -> ExitCode {
-    run_with(plan, None, |daemon| watch(daemon.feeds.lines()), |_| None)
+    run_with(plan, None, None, |daemon| watch(daemon.feeds.lines()), |_| None)
 }
 
 /// As `run`; `tell` as in `run_and_tell`; `between` is called whenever nothing else happens, and says after how long it
@@ -116,6 +134,7 @@ pub fn run_feeds(plan: Plan, watch: impl FnOnce(Vec<feed::Line>)) -> ExitCode {
 fn run_with(
     plan: Plan,
     source: Option<PathBuf>,
+    early: Option<Early>,
     tell: impl FnOnce(&Daemon),
     between: impl FnMut(&[Worker]) -> Option<Duration>,
 ) -> ExitCode {
@@ -123,12 +142,17 @@ fn run_with(
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     raise_descriptor_limit();
     let control = plan.server.control.clone();
-    let result = start(plan, source).map(|(daemon, events, admin)| {
-        tell(&daemon);
-        let code = daemon.serve(&events, between);
-        drop(admin);
-        code
-    });
+    let (to_main, events) = channel();
+    let result = signals::watch_signals(to_main.clone())
+        .map_err(|error| vec![format!("signals cannot be watched: {error}")])
+        .and_then(|()| {
+            drop(early);
+            start(plan, source, to_main)
+        })
+        .map(|daemon| {
+            tell(&daemon);
+            daemon.serve(events, between)
+        });
     config::run_dir::remove(&control);
     match result {
         Ok(code) => ExitCode::from(code),
@@ -141,72 +165,68 @@ fn run_with(
     }
 }
 
-type Started = (Daemon, Receiver<Event>, admin::Running);
+fn start(plan: Plan, source: Option<PathBuf>, to_main: Sender<Event>) -> Result<Daemon, Vec<String>> {
+    let before = Taken::receive().map_err(|why| vec![why])?;
+    let Some(taken) = before else {
+        return build(plan, source, to_main, &mut Place::Free);
+    };
+    let mut place = Place::Taken(taken);
+    let built = build(plan, source, to_main, &mut place);
+    if let (Err(why), Place::Taken(taken)) = (&built, &place) {
+        taken.failed(&why.join("; "));
+    }
+    built
+}
 
-fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
-    let plan = Arc::new(plan);
+/// All parts, in their order: what can fail first, then what only one process can have, then the clients.
+fn build(
+    mut plan: Plan,
+    source: Option<PathBuf>,
+    to_main: Sender<Event>,
+    place: &mut Place,
+) -> Result<Daemon, Vec<String>> {
+    place.fit(&mut plan);
     verify(&plan)?;
-    let locks = feed::lock(&plan)?;
-    let admin = admin::Bound::bind(&plan.server.control, plan.server.admin).map_err(|why| vec![why])?;
-    let sockets = bind_all(&plan.listeners, plan.server.workers)?;
+    let mut locks = place.is_free().then(|| feed::lock(&plan)).transpose()?;
+    let admin = place.admin(&plan).map_err(|why| vec![why])?;
+    let sockets = bind_all(&plan.listeners, plan.server.workers, place.taken())?;
+    let mut plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
     let workers = create_workers(plan.server.workers, &shared)?;
     let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
     guard(&shared, &plan)?;
     shared.introduce(inboxes.clone());
-    for inbox in &inboxes {
-        inbox.push_always(Job::Plan(Arc::clone(&plan)));
-    }
     let acceptor = Acceptor::start(inboxes.clone(), Arc::clone(&shared), clients_max(&plan))
         .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
-    let bound: HashMap<u64, Address> = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
-    let records = Records::begin(&plan, inboxes.clone())?;
+    let mut records = Records::none(inboxes.clone());
+    let bound = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
+    let reporter = Arc::new(reporter(&plan, bound, inboxes, &shared, &acceptor, &records));
+    place.take(&mut plan, source.as_deref(), &reporter)?;
+    if locks.is_none() {
+        locks = Some(successor::patiently(|| feed::lock(&plan))?);
+    }
+    successor::patiently(|| records.begin(&plan))?;
+    let ended = feeds::when_ended(&to_main, source.is_none() && plan.listeners.is_empty());
+    let inboxes = reporter.inboxes.clone();
+    let feeds = Followed::begin(&plan, locks.unwrap_or_default(), inboxes, ended, &reporter.feeds)?;
     let giving = Giving {
         plan: &plan,
         acceptor: &acceptor,
         shared: &shared,
-        inboxes: &inboxes,
+        inboxes: &reporter.inboxes,
         records: &records,
     };
-    for (listener, (id, socket)) in plan.listeners.iter().zip(sockets) {
-        giving.give(listener, id, socket);
-    }
-    let wanted = Arc::clone(&plan);
-    let state = State {
-        plan,
-        lifecycle: Lifecycle::Running,
-        bound,
-        reloads: 0,
-        reloads_failed: 0,
-    };
-    let state = Arc::new(Mutex::new(state));
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let (to_main, events) = channel();
-    watch_signals(to_main.clone()).map_err(|error| vec![format!("signals cannot be watched: {error}")])?;
-    let reporter = Arc::new(snapshot::Reporter {
-        inboxes,
-        state: Arc::clone(&state),
-        shared: Arc::clone(&shared),
-        pauses: Arc::clone(&acceptor.pauses),
-        accepted: Arc::clone(&acceptor.accepted),
-        silent: AtomicU64::new(0),
-        feeds: Arc::clone(&lines),
-        records: records.writers(),
-    });
-    let ended = feeds::when_ended(&to_main, source.is_none() && wanted.listeners.is_empty());
-    let feeds = Followed::begin(&wanted, locks, reporter.inboxes.clone(), ended, &lines)?;
-    let handle = handle(&reporter, to_main, &lines);
+    giving.give_all(sockets);
+    let control = admin.take_over().map_err(|why| vec![why])?;
     let admin = admin
-        .start(handle)
+        .start(handle(&reporter, to_main.clone(), &reporter.feeds))
         .map_err(|error| vec![format!("the admin thread cannot start: {error}")])?;
-    if let Some(address) = admin.http_address {
-        tracing::info!(%address, "admin");
-    }
-    tracing::info!(control = %admin.control.display(), workers = workers.len(), "started");
+    place.ready(control).map_err(|why| vec![why])?;
+    started(&admin, workers.len());
     let mut daemon = Daemon {
         workers,
         acceptor,
-        state,
+        state: Arc::clone(&reporter.state),
         shared,
         source,
         dbus: None,
@@ -216,9 +236,51 @@ fn start(plan: Plan, source: Option<PathBuf>) -> Result<Started, Vec<String>> {
         drain_started: None,
         stopping: false,
         late: false,
+        admin,
+        to_main,
+        program: upgrade::own_path(),
+        upgrade: None,
+        handed_over: None,
     };
-    daemon.offer_dbus(&wanted);
-    Ok((daemon, events, admin))
+    daemon.offer_dbus(&plan);
+    Ok(daemon)
+}
+
+/// Tells whoever wants to know.
+fn started(admin: &admin::Running, workers: usize) {
+    if let Some(address) = admin.http_address {
+        tracing::info!(%address, "admin");
+    }
+    tracing::info!(control = %admin.control.display(), workers, "started");
+    notify::ready();
+}
+
+/// Who is asked how things stand, with the state of a daemon that begins.
+fn reporter(
+    plan: &Arc<Plan>,
+    bound: HashMap<u64, Address>,
+    inboxes: Vec<Arc<Inbox>>,
+    shared: &Arc<Shared>,
+    acceptor: &Acceptor,
+    records: &Records,
+) -> snapshot::Reporter {
+    let state = State {
+        plan: Arc::clone(plan),
+        lifecycle: Lifecycle::Running,
+        bound,
+        reloads: 0,
+        reloads_failed: 0,
+    };
+    snapshot::Reporter {
+        inboxes,
+        state: Arc::new(Mutex::new(state)),
+        shared: Arc::clone(shared),
+        pauses: Arc::clone(&acceptor.pauses),
+        accepted: Arc::clone(&acceptor.accepted),
+        silent: AtomicU64::new(0),
+        feeds: Arc::default(),
+        records: records.writers(),
+    }
 }
 
 /// What all workers share to watch over clients.
@@ -240,28 +302,6 @@ fn create_workers(count: usize, shared: &Arc<Shared>) -> Result<Vec<Worker>, Vec
         workers.push(worker.map_err(|error| vec![format!("worker {number} cannot start: {error}")])?);
     }
     Ok(workers)
-}
-
-fn tell_main(to_main: &Sender<Event>, command: Command) -> Result<(), String> {
-    let (answer, answered) = sync_channel(1);
-    to_main
-        .send(Event::Command(command, answer))
-        .map_err(|_| "the daemon is ending".to_owned())?;
-    answered
-        .recv_timeout(RELOAD_WAIT)
-        .unwrap_or_else(|_| Err("the daemon did not answer".to_owned()))
-}
-
-fn watch_signals(to_main: Sender<Event>) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            if to_main.send(Event::Signal(signal)).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(())
 }
 
 impl Daemon {
@@ -302,11 +342,11 @@ impl Daemon {
     }
 
     /// Until the end; the exit code.
-    fn serve(mut self, events: &Receiver<Event>, mut between: impl FnMut(&[Worker]) -> Option<Duration>) -> u8 {
+    fn serve(mut self, events: Receiver<Event>, mut between: impl FnMut(&[Worker]) -> Option<Duration>) -> u8 {
         let mut again = between(&self.workers);
         let mut called = Instant::now();
         while !self.is_over() {
-            let timeout = if self.drain_started.is_some() {
+            let timeout = if self.drain_started.is_some() || self.handed_over.is_some() {
                 Some(DRAIN_LOOK)
             } else {
                 again
@@ -319,19 +359,25 @@ impl Daemon {
                 Ok(Event::Signal(SIGHUP)) => {
                     let _ = self.reload();
                 }
+                Ok(Event::Signal(SIGUSR2)) => self.begin_upgrade(None, None),
                 Ok(Event::Signal(_)) => self.stop(),
+                Ok(Event::Command(Command::Upgrade(program), answer)) => self.begin_upgrade(program, Some(answer)),
                 Ok(Event::Command(command, answer)) => {
-                    let _ = answer.send(self.command(command));
+                    let _ = answer.send(self.command(&command));
                 }
+                Ok(Event::Upgrade(step)) => self.go_on_upgrading(step),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.look_at_those_left();
             self.look_at_drain();
             if again.is_some_and(|wait| called.elapsed() >= wait) {
                 called = Instant::now();
                 again = between(&self.workers);
             }
         }
+        // Who still waits for an answer is not to be waited for.
+        drop(events);
         self.acceptor.stop();
         self.feeds.stop();
         self.records.stop();
@@ -340,34 +386,27 @@ impl Daemon {
             worker.kill(if self.late { Kill::Now } else { Kill::Graceful });
         }
         self.shared.audit.stop();
-        crate::local_files::finish();
+        if self.handed_over.is_none() {
+            crate::local_files::finish();
+        }
         tracing::info!("ended");
         if self.late { DRAIN_LATE } else { CLEAN }
     }
 
-    fn command(&mut self, command: Command) -> Result<(), String> {
+    fn command(&mut self, command: &Command) -> Result<(), String> {
         match command {
             Command::Reload => self.reload(),
             Command::Drain(level) => {
-                self.drain(level);
+                self.drain(*level);
                 Ok(())
             }
             Command::Stop => {
                 self.stop();
                 Ok(())
             }
+            // Answered when it is done.
+            Command::Upgrade(_) => Ok(()),
         }
-    }
-
-    /// Drains gently, then ends; told again, harder.
-    fn stop(&mut self) {
-        let level = match (self.lifecycle(), self.stopping) {
-            (Lifecycle::Running | Lifecycle::Drained, _) | (_, false) => Drain::Gentle,
-            (Lifecycle::Draining(Drain::Gentle), true) => Drain::Firm,
-            (Lifecycle::Draining(_), true) => Drain::Now,
-        };
-        self.stopping = true;
-        self.drain(level);
     }
 
     fn lifecycle(&self) -> Lifecycle {
@@ -378,65 +417,14 @@ impl Daemon {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).lifecycle = lifecycle;
     }
 
-    fn drain(&mut self, level: Drain) {
-        let level = match self.lifecycle() {
-            Lifecycle::Draining(before) if before >= level => return,
-            Lifecycle::Drained => return,
-            _ => level,
-        };
-        tracing::info!(?level, clients = self.shared.clients_total(), "draining");
-        if self.drain_started.is_none() {
-            let plan = Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).plan);
-            for listener in &plan.listeners {
-                self.acceptor.remove(listener_id(listener));
-            }
-        }
-        if let Some(dbus) = &self.dbus {
-            dbus.drain();
-        }
-        self.drain_started = Some(Instant::now());
-        self.set_lifecycle(Lifecycle::Draining(level));
-        for worker in &self.workers {
-            worker.signal(Signal::Drain(level));
-        }
-    }
-
-    /// Raises the level of a drain that takes too long; notes one that is done.
-    fn look_at_drain(&mut self) {
-        let (Some(started), Lifecycle::Draining(level)) = (self.drain_started, self.lifecycle()) else {
-            return;
-        };
-        if self.shared.clients_total() == 0 && self.shared.sockets() == 0 {
-            tracing::info!("drained");
-            self.drain_started = None;
-            return self.set_lifecycle(Lifecycle::Drained);
-        }
-        let server = self
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .plan
-            .server
-            .clone();
-        match level {
-            Drain::Gentle if started.elapsed() >= server.drain_gentle => {
-                self.late = self.stopping;
-                self.drain(Drain::Firm);
-            }
-            Drain::Firm if started.elapsed() >= server.drain_firm => {
-                self.late = self.stopping;
-                self.drain(Drain::Now);
-            }
-            _ => {}
-        }
-    }
-
     fn is_over(&self) -> bool {
         self.stopping && self.lifecycle() == Lifecycle::Drained
     }
 
     fn reload(&mut self) -> Result<(), String> {
+        notify::reloading();
         let result = self.try_reload();
+        notify::ready();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(Ok(())) => {
@@ -459,9 +447,7 @@ impl Daemon {
 
     /// Everything that can fail comes first; then the difference is applied. What fails even so, is in the second result.
     fn try_reload(&mut self) -> Result<Result<(), String>, String> {
-        if self.lifecycle() != Lifecycle::Running {
-            return Err("the daemon is draining".to_owned());
-        }
+        self.is_changeable()?;
         let source = self.source.clone().ok_or("this daemon was not started from a file")?;
         let (new, warnings) = config::load(&source).map_err(|found| render(&found, false))?;
         for warning in render(&warnings, false).lines() {
@@ -494,7 +480,7 @@ impl Daemon {
             .filter(|listener| !known(listener))
             .cloned()
             .collect();
-        let sockets = bind_all(&fresh, new.server.workers).map_err(|why| why.join("; "))?;
+        let sockets = bind_all(&fresh, new.server.workers, None).map_err(|why| why.join("; "))?;
         let locks = self.feeds.prepare(&new)?;
         let writers = self.records.prepare(&new).map_err(|why| why.join("; "))?;
         self.records.apply(&new, &writers);

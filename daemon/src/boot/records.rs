@@ -38,19 +38,33 @@ pub(super) struct Keeping {
 }
 
 impl Records {
+    /// None yet.
+    pub(super) fn none(inboxes: Vec<Arc<Inbox>>) -> Records {
+        Records {
+            writers: Writers::default(),
+            inboxes,
+        }
+    }
+
     /// Opens what the plan names.
     ///
     /// # Errors
     /// Which spool cannot be used.
-    pub(super) fn begin(plan: &Plan, inboxes: Vec<Arc<Inbox>>) -> Result<Records, Vec<String>> {
-        let records = Records {
-            writers: Writers::default(),
-            inboxes,
-        };
-        let kept = records.prepare(plan)?;
-        *records.all() = kept;
+    pub(super) fn begin(&mut self, plan: &Plan) -> Result<(), Vec<String>> {
+        let kept = self.prepare(plan)?;
+        *self.all() = kept;
         tell_of_others(plan);
-        Ok(records)
+        Ok(())
+    }
+
+    /// As [`Records::begin`], after [`Records::stop`].
+    ///
+    /// # Errors
+    /// Which spool cannot be used.
+    pub(super) fn resume(&mut self, plan: &Plan) -> Result<(), Vec<String>> {
+        let kept = self.prepare(plan)?;
+        self.apply(plan, &kept);
+        Ok(())
     }
 
     fn all(&self) -> MutexGuard<'_, Kept> {
@@ -143,7 +157,8 @@ impl Records {
 
     /// Ends all, once what waits is written or in a spool.
     pub(super) fn stop(&self) {
-        for keeping in self.all().values().filter(|keeping| keeping.tells) {
+        let kept = std::mem::take(&mut *self.all());
+        for keeping in kept.values().filter(|keeping| keeping.tells) {
             if !keeping.writer.stop(END_MAX) {
                 tracing::error!(
                     "accounting records that were not acknowledged are given up: their clients send them again"

@@ -118,18 +118,11 @@ impl Reporter {
                 .chain(report.services.iter().map(|s| s.stats))
         });
         let stats = stats.fold(Stats::default(), add);
-        let ready = reports
-            .iter()
-            .flat_map(|report| &report.directories)
-            .all(|directory| directory.ready)
-            && reports
-                .iter()
-                .flat_map(|report| &report.services)
-                .all(|service| service.populated)
-            && feeds.iter().all(|feed| feed.ready);
+        let ready = can_answer(&reports) && feeds.iter().all(|feed| feed.ready);
         let lifecycle = match state.lifecycle {
             Lifecycle::Running if ready && silent == 0 => "ready",
             Lifecycle::Running => "starting",
+            Lifecycle::HandedOver => "handed over",
             Lifecycle::Draining(_) => "draining",
             Lifecycle::Drained => "drained",
         };
@@ -168,6 +161,12 @@ impl Reporter {
         }
     }
 
+    /// Whether every worker has what it answers with.
+    pub(super) fn can_answer(&self) -> bool {
+        let reports = self.reports();
+        reports.len() == self.inboxes.len() && can_answer(&reports)
+    }
+
     fn reports(&self) -> Vec<WorkerReport> {
         let (to, from) = sync_channel(self.inboxes.len().max(1));
         for inbox in &self.inboxes {
@@ -184,6 +183,13 @@ impl Reporter {
         reports.sort_by_key(|report| report.worker);
         reports
     }
+}
+
+/// Each directory has a server, each service its helpers.
+fn can_answer(reports: &[WorkerReport]) -> bool {
+    let mut directories = reports.iter().flat_map(|report| &report.directories);
+    let mut services = reports.iter().flat_map(|report| &report.services);
+    directories.all(|directory| directory.ready) && services.all(|service| service.populated)
 }
 
 pub(super) fn count(label: &str, count: u64) -> Count {
@@ -232,6 +238,7 @@ fn listener(plan: &plan::Listener, state: &State, reports: &[WorkerReport]) -> L
     let word = match state.lifecycle {
         Lifecycle::Running if ready || directory.is_empty() => "ready",
         Lifecycle::Running => "starting",
+        Lifecycle::HandedOver => "handed over",
         Lifecycle::Draining(_) => "draining",
         Lifecycle::Drained => "closed",
     };

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::records::Records;
 use super::snapshot::{protocol, show};
 use super::workers_of;
-use crate::config::plan::{Address, Face, Listener, Plan};
+use crate::config::plan::{Address, Face, Listener, Plan, Radius};
 use crate::drive::{Job, listener_id};
 use crate::net::datagram::{self, Socket};
 use crate::net::listen::{self, Acceptor, Bound};
 use crate::shared::Shared;
+use crate::upgrade::taking::Taken;
 use crate::worker::Inbox;
 
 /// A listener's socket, or one for each worker.
@@ -31,11 +32,20 @@ impl Opened {
     }
 }
 
-/// Binds all, or says of each that cannot be bound why.
-pub(super) fn bind_all(listeners: &[Arc<Listener>], workers: usize) -> Result<Vec<(u64, Opened)>, Vec<String>> {
+/// Binds all that another process has not handed over, or says of each that cannot be bound why.
+pub(super) fn bind_all(
+    listeners: &[Arc<Listener>],
+    workers: usize,
+    mut taken: Option<&mut Taken>,
+) -> Result<Vec<(u64, Opened)>, Vec<String>> {
     let (mut bound, mut wrong) = (Vec::new(), Vec::new());
     for listener in listeners {
-        match bind(listener, workers) {
+        let opened = match taken.as_deref_mut().map(|taken| adopt(listener, taken)) {
+            None | Some(Ok(None)) => bind(listener, workers),
+            Some(Ok(Some(adopted))) => Ok(adopted),
+            Some(Err(why)) => Err(why),
+        };
+        match opened {
             Ok(socket) => bound.push((listener_id(listener), socket)),
             Err(why) => wrong.push(why),
         }
@@ -43,15 +53,41 @@ pub(super) fn bind_all(listeners: &[Arc<Listener>], workers: usize) -> Result<Ve
     if wrong.is_empty() { Ok(bound) } else { Err(wrong) }
 }
 
+/// What another process has handed over for a listener, if it has.
+fn adopt(listener: &Listener, taken: &mut Taken) -> Result<Option<Opened>, String> {
+    let Some(mut sockets) = taken.listener(listener)? else {
+        return Ok(None);
+    };
+    let wrong = |error| format!("{}: what was handed over: {error}", show(&listener.address));
+    match &listener.face {
+        Face::Radius(radius) => {
+            let sockets = datagram::adopt(sockets, settings(radius)).map_err(wrong)?;
+            let Some(at) = sockets.first().map(Socket::local_addr) else {
+                return Ok(None);
+            };
+            Ok(Some(Opened::Datagrams(at, sockets)))
+        }
+        _ => match sockets.pop() {
+            Some(socket) => {
+                listen::adopt(&listener.address, socket, taken.ours()).map(|bound| Some(Opened::Stream(bound)))
+            }
+            None => Ok(None),
+        },
+    }
+}
+
+fn settings(radius: &Radius) -> datagram::Settings {
+    datagram::Settings {
+        receive_buffer_bytes: radius.receive_buffer_bytes,
+        together: true,
+    }
+}
+
 fn bind(listener: &Listener, workers: usize) -> Result<Opened, String> {
     match (&listener.address, &listener.face) {
         (Address::Udp(at), Face::Radius(radius)) => {
-            let settings = datagram::Settings {
-                receive_buffer_bytes: radius.receive_buffer_bytes,
-                together: true,
-            };
             let explain = |error| listen::explain(&at.to_string(), &error);
-            let sockets = datagram::bind(*at, workers, settings).map_err(explain)?;
+            let sockets = datagram::bind(*at, workers, settings(radius)).map_err(explain)?;
             let bound = sockets.first().map_or(*at, Socket::local_addr);
             if let Some(Ok(granted)) = sockets.first().map(Socket::receive_buffer_bytes)
                 && granted < radius.receive_buffer_bytes
@@ -79,6 +115,13 @@ pub(super) struct Giving<'a> {
 }
 
 impl Giving<'_> {
+    /// As [`Giving::give`], for all listeners of the plan, in their order.
+    pub(super) fn give_all(&self, sockets: Vec<(u64, Opened)>) {
+        for (listener, (id, socket)) in self.plan.listeners.iter().zip(sockets) {
+            self.give(listener, id, socket);
+        }
+    }
+
     /// The workers have been told of the listener before.
     pub(super) fn give(&self, listener: &Arc<Listener>, id: u64, socket: Opened) {
         tracing::info!(address = %show(&socket.address()), protocol = protocol(listener), "listening");

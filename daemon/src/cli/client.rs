@@ -19,6 +19,9 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// How long an answer may take; the daemon asks its workers for at most two seconds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long an upgrade may take: the daemon gives it up sooner.
+pub(super) const UPGRADE_PATIENCE: Duration = Duration::from_secs(660);
+
 /// Which daemon is meant.
 #[derive(Args, Clone, Debug)]
 pub struct Target {

@@ -83,7 +83,7 @@ pub(super) fn run(args: &Run) -> ExitCode {
     match one_line::ldap(&flags) {
         Ok((plan, warnings)) => {
             super::show(&warnings);
-            boot::run(plan, None)
+            boot::run(plan, None, boot::early())
         }
         Err(found) => {
             super::show(&found);

@@ -121,6 +121,8 @@ pub enum Command {
     Reload(client::Target),
     /// Let clients finish and take no new ones
     Drain(Drain),
+    /// Let a new process take the daemon's place, without a loss for clients
+    Upgrade(Upgrade),
     /// Drain, then end the daemon
     Stop(client::Target),
     /// Show who is locked out after failed binds, or let somebody in again
@@ -187,6 +189,29 @@ pub struct Drain {
     /// The daemon.
     #[command(flatten)]
     pub target: client::Target,
+}
+
+/// `usherd upgrade`.
+#[derive(Args, Debug)]
+pub struct Upgrade {
+    /// The new program [default: what lies now where the daemon's own program was started from]
+    #[arg(long, value_name = "PATH")]
+    pub program: Option<PathBuf>,
+    /// The daemon.
+    #[command(flatten)]
+    pub target: client::Target,
+}
+
+impl Upgrade {
+    fn run(&self) -> Result<ExitCode, String> {
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()));
+        let program = self.program.as_ref().map(absolute).transpose()?;
+        let request = serde_json::json!({ "command": "upgrade", "program": program });
+        client::ask_for(&self.target, &request, client::UPGRADE_PATIENCE)?;
+        print(b"upgraded\n")?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// How hard to drain.
@@ -263,6 +288,7 @@ pub fn main() -> ExitCode {
             let request = serde_json::json!({ "command": "drain", "level": drain.level.word() });
             client::tell(&drain.target, &request, "draining")
         }
+        Command::Upgrade(upgrade) => upgrade.run(),
         Command::Stop(target) => client::tell(&target, &serde_json::json!({ "command": "stop" }), "stopping"),
     };
     match result {
@@ -291,10 +317,11 @@ fn feed(command: &feed::Feed) -> Result<ExitCode, String> {
 }
 
 fn run(file: PathBuf) -> ExitCode {
+    let early = boot::early();
     match config::load(&file) {
         Ok((plan, warnings)) => {
             show(&warnings);
-            boot::run(plan, Some(file))
+            boot::run(plan, Some(file), early)
         }
         Err(found) => {
             show(&found);
@@ -385,6 +412,8 @@ mod tests {
             "usherd drain firm",
             "usherd drain",
             "usherd reload",
+            "usherd upgrade",
+            "usherd upgrade --program /usr/bin/usherd.new",
             "usherd stop",
             "usherd import freeradius --clients clients.conf --users users --out out --force",
             "usherd import lloadd lloadd.conf --listen ldap:/// --out usherd.toml --control control --force",

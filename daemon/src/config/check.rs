@@ -85,6 +85,14 @@ fn check_server(p: &mut Problems, raw: &super::raw::Server, folder: &Folder) -> 
         location: raw.location.as_ref().map(|at| at.value.clone()),
         drain_gentle: raw.drain_gentle.as_ref().map_or(Duration::from_secs(30), |at| at.value),
         drain_firm: raw.drain_firm.as_ref().map_or(Duration::from_secs(5), |at| at.value),
+        upgrade_timeout: raw
+            .upgrade_timeout
+            .as_ref()
+            .map_or(Duration::from_secs(30), |at| at.value),
+        upgrade_linger: raw
+            .upgrade_linger
+            .as_ref()
+            .map_or(Duration::from_secs(3600), |at| at.value),
     };
     Some((server, control))
 }

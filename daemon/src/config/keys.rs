@@ -260,6 +260,8 @@ const SERVER: &[&str] = &[
     "location",
     "drain_gentle",
     "drain_firm",
+    "upgrade_timeout",
+    "upgrade_linger",
 ];
 const DIRECTORY: &[&str] = &[
     "base",

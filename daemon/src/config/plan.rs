@@ -63,7 +63,14 @@ pub struct Server {
     pub drain_gentle: Duration,
     /// See `drain_gentle`.
     pub drain_firm: Duration,
+    /// How long the new process of an upgrade may take until it is ready.
+    pub upgrade_timeout: Duration,
+    /// How long the old process serves the clients it has, before it drains.
+    pub upgrade_linger: Duration,
 }
+
+/// The longest `upgrade_timeout`.
+pub const UPGRADE_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 /// `[directory.NAME]`: servers that hold the same data, in tiers.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,7 +13,7 @@ use super::check_tcp;
 use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
-use super::plan::{ClientCert, DirectoryLimits, Identity};
+use super::plan::{ClientCert, DirectoryLimits, Identity, UPGRADE_TIMEOUT_MAX};
 use super::radius::raw::{self as raw_radius, Radius};
 use super::raw_feed;
 use super::raw_service;
@@ -62,6 +62,10 @@ pub struct Server {
     pub drain_gentle: Option<At<Duration>>,
     /// See `plan::Server`.
     pub drain_firm: Option<At<Duration>>,
+    /// See `plan::Server`.
+    pub upgrade_timeout: Option<At<Duration>>,
+    /// See `plan::Server`.
+    pub upgrade_linger: Option<At<Duration>>,
 }
 
 /// A DN and the file of its password.
@@ -421,6 +425,8 @@ fn read_server(p: &mut Problems, mut section: Section<'_>) -> Server {
         location: section.string(p, "location"),
         drain_gentle: section.duration(p, "drain_gentle", Duration::ZERO, DURATION_MAX),
         drain_firm: section.duration(p, "drain_firm", Duration::ZERO, HOUR),
+        upgrade_timeout: section.duration(p, "upgrade_timeout", Duration::from_secs(1), UPGRADE_TIMEOUT_MAX),
+        upgrade_linger: section.duration(p, "upgrade_linger", Duration::ZERO, DURATION_MAX),
     };
     section.finish(p);
     server

@@ -308,6 +308,8 @@ async fn join_bus(state: &Arc<State>, bus: &Bus, wanted: &watch::Receiver<Wanted
         .max_queued(QUEUED_MAX)
         .serve_at(PATH, calls)?
         .name(NAME)?
+        // By the process of an upgrade, and by nobody who may not have the name.
+        .allow_name_replacements(true)
         .build();
     let connection = tokio::time::timeout(HANDSHAKE, building)
         .await

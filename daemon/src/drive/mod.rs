@@ -23,6 +23,7 @@ mod directory;
 mod effects;
 pub mod exec;
 pub mod feed;
+mod handover;
 pub mod helper;
 mod local;
 mod lockout;
@@ -178,6 +179,17 @@ pub enum Job {
     RadiusCancel(radius::CanceledRequest),
     /// A bind that was held back by a lockout may try again.
     BidWoken(conn::ConnRef),
+    /// Another process is to have the RADIUS sockets, too.
+    Lend(SyncSender<handover::Lent>),
+    /// RADIUS requests whose accounting is kept are left where they wait, or read again; says when it is so.
+    Hold {
+        /// Which of the two.
+        hold: bool,
+        /// Whom it is said.
+        to: SyncSender<()>,
+    },
+    /// Another process serves from now on, this one only whom it has.
+    Leave,
     /// Drain at this level.
     Drain(Drain),
     /// End the thread.
@@ -406,6 +418,9 @@ impl Drive {
             } => self.radius_compared(listener, request, verdict),
             Job::RadiusCancel(canceled) => self.radius_hears_cancel(canceled),
             Job::BidWoken(who) => self.bid_woken(who),
+            Job::Lend(to) => self.lend(&to),
+            Job::Hold { hold, to } => self.hold(hold, &to),
+            Job::Leave => self.leave_to_another(),
             Job::Drain(level) => self.drain(level),
             Job::Exit(how) => self.exiting = Some(how),
         }

@@ -36,7 +36,7 @@ struct Watcher {
 pub struct Store {
     target: LocalFile,
     current: ArcSwap<Directory>,
-    /// Held by who writes; true once another store serves the file.
+    /// Held by who writes; true once another store, or process, serves the file.
     writing: Mutex<bool>,
     retired: AtomicBool,
     watchers: Mutex<Vec<Watcher>>,
@@ -148,6 +148,26 @@ impl Store {
                 watcher.inbox.push_always(Job::Changed(Arc::clone(&watcher.told)));
             }
         }
+    }
+
+    /// Takes no writes for now, and has written what there was.
+    pub(super) fn hold(&self) {
+        *self.writing.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        if let Some(write_back) = &self.write_back {
+            write_back.hold(&self.current.load_full());
+        }
+    }
+
+    /// Takes writes again.
+    pub(super) fn resume(&self) {
+        let mut held = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_retired() {
+            return;
+        }
+        if let Some(write_back) = &self.write_back {
+            write_back.resume(&self.current.load_full());
+        }
+        *held = false;
     }
 
     /// Another store serves the file from now on. `replaced`: with what a person put into the file, so that what is not saved

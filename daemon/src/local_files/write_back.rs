@@ -54,6 +54,8 @@ struct State {
     own: VecDeque<Stamp>,
     running: bool,
     ended: bool,
+    /// The file is another process's for now.
+    held: bool,
     /// Somebody else has changed the file; this was said.
     foreign: bool,
 }
@@ -191,6 +193,9 @@ impl WriteBack {
 
     fn write(&self, directory: &Directory, last: bool) -> Result<(), Trouble> {
         let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if !last && self.lock().held {
+            return Ok(());
+        }
         let there = std::fs::metadata(&self.file);
         let is_own = there.as_ref().is_ok_and(|there| self.wrote(files::stamp_of(there)));
         if !is_own {
@@ -280,6 +285,24 @@ impl WriteBack {
         if changed && let Err(trouble) = self.write(directory, true) {
             self.failed(&trouble, directory);
         }
+    }
+
+    /// Everything is written, the file says that nothing is missing, and it is let alone until [`Self::resume`].
+    pub(super) fn hold(&self, directory: &Directory) {
+        let mut state = self.lock();
+        state.held = true;
+        state.newest = None;
+        let changed = state.changes > 0 || self.writes.load(Ordering::Relaxed) > 0;
+        drop(state);
+        if changed && let Err(trouble) = self.write(directory, true) {
+            self.failed(&trouble, directory);
+        }
+    }
+
+    /// The file is this process's again.
+    pub(super) fn resume(&self, directory: &Directory) {
+        self.lock().held = false;
+        self.begin(directory);
     }
 
     /// Whether the file with this stamp is of our own making, or the one that was loaded.

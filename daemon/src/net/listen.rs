@@ -7,9 +7,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,6 +32,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Clients taken from one listener before the others are looked at.
 const AT_ONCE: usize = 64;
 const BACKLOG: i32 = 4096;
+/// How long the thread may take to do as it was told.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Sockets that wait to be lent.
+const LENT_AT_ONCE: usize = 64;
 
 /// A client that has been let in.
 #[derive(Debug)]
@@ -81,18 +87,48 @@ enum Sock {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        /// Held for its drop: the file goes with the listener.
-        _cleanup: Cleanup,
+        /// The file goes with the listener.
+        cleanup: Cleanup,
     },
 }
 
-/// Removes a unix socket's file.
+impl Sock {
+    fn source(&mut self) -> &mut dyn mio::event::Source {
+        match self {
+            Sock::Tcp(listener) => listener,
+            Sock::Unix { listener, .. } => listener,
+        }
+    }
+
+    fn again(&self) -> io::Result<OwnedFd> {
+        match self {
+            Sock::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Sock::Unix { listener, .. } => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// Its file, if it is among these, is another's.
+    fn leave(&self, files: &[PathBuf]) {
+        if let Sock::Unix { cleanup, .. } = self
+            && files.contains(&cleanup.file)
+        {
+            cleanup.ours.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Removes a unix socket's file, where that is this process's.
 #[derive(Debug)]
-struct Cleanup(PathBuf);
+struct Cleanup {
+    file: PathBuf,
+    ours: Arc<AtomicBool>,
+}
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.ours.load(Ordering::Acquire) {
+            let _ = std::fs::remove_file(&self.file);
+        }
     }
 }
 
@@ -113,7 +149,39 @@ pub fn bind(address: &Address) -> Result<Bound, String> {
             Ok(Bound {
                 socket: Sock::Unix {
                     listener,
-                    _cleanup: Cleanup(path.clone()),
+                    cleanup: Cleanup {
+                        file: path.clone(),
+                        ours: Arc::new(AtomicBool::new(true)),
+                    },
+                },
+                address: address.clone(),
+            })
+        }
+    }
+}
+
+/// A socket that another process has made and listens on; its file, if it has one, is this process's once `ours` says so.
+pub fn adopt(address: &Address, socket: OwnedFd, ours: Arc<AtomicBool>) -> Result<Bound, String> {
+    let wrong = |error: io::Error| format!("a socket that was handed over cannot be used: {error}");
+    rustix::io::ioctl_fionbio(&socket, true).map_err(|error| wrong(error.into()))?;
+    match address {
+        Address::Tcp(_) => {
+            let listener = TcpListener::from_std(std::net::TcpListener::from(socket));
+            let at = listener.local_addr().map_err(wrong)?;
+            Ok(Bound {
+                socket: Sock::Tcp(listener),
+                address: Address::Tcp(at),
+            })
+        }
+        Address::Udp(at) => Err(format!("{at} is for datagrams, which are not accepted")),
+        Address::Unix(path, mode) => {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode)).map_err(wrong)?;
+            let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket));
+            let file = path.clone();
+            Ok(Bound {
+                socket: Sock::Unix {
+                    listener,
+                    cleanup: Cleanup { file, ours },
                 },
                 address: address.clone(),
             })
@@ -180,6 +248,13 @@ enum Command {
     },
     Remove {
         id: u64,
+    },
+    Lend {
+        to: SyncSender<(u64, OwnedFd)>,
+    },
+    Leave {
+        files: Vec<PathBuf>,
+        to: SyncSender<()>,
     },
     Stop,
 }
@@ -253,6 +328,27 @@ impl Acceptor {
     /// Closes a listener's socket.
     pub fn remove(&self, id: u64) {
         self.tell(Command::Remove { id });
+    }
+
+    /// The listeners' sockets once more, for another process; this one goes on accepting.
+    pub fn lend(&self) -> Vec<(u64, OwnedFd)> {
+        let (to, from) = sync_channel(LENT_AT_ONCE);
+        self.tell(Command::Lend { to });
+        let mut lent = Vec::new();
+        while let Ok(one) = from.recv_timeout(ANSWER) {
+            lent.push(one);
+        }
+        lent
+    }
+
+    /// Accepts no more: another process does, which has the files of these unix sockets. Whoever was accepted by then has been
+    /// given to a worker.
+    pub fn leave(&self, files: Vec<PathBuf>) {
+        let (to, from) = sync_channel(1);
+        self.tell(Command::Leave { files, to });
+        if from.recv_timeout(ANSWER).is_err() {
+            tracing::error!("the acceptor does not answer");
+        }
     }
 
     /// Closes all sockets and ends the thread.
@@ -347,7 +443,15 @@ impl Accepting {
             match command {
                 None => return true,
                 Some(Command::Stop) => return false,
-                Some(Command::Remove { id }) => self.listeners.retain(|_, open| open.id != id),
+                Some(Command::Remove { id }) => self.close(|open| open.id == id),
+                Some(Command::Lend { to }) => self.lend(&to),
+                Some(Command::Leave { files, to }) => {
+                    for open in self.listeners.values() {
+                        open.bound.socket.leave(&files);
+                    }
+                    self.close(|_| true);
+                    let _ = to.try_send(());
+                }
                 Some(Command::Change { id, plan, workers }) => {
                     if let Some(open) = self.listeners.values_mut().find(|open| open.id == id) {
                         open.plan = plan;
@@ -362,13 +466,8 @@ impl Accepting {
                 }) => {
                     self.tokens += 1;
                     let token = Token(self.tokens);
-                    let registered = match &mut bound.socket {
-                        Sock::Tcp(listener) => self.poll.registry().register(listener, token, Interest::READABLE),
-                        Sock::Unix { listener, .. } => {
-                            self.poll.registry().register(listener, token, Interest::READABLE)
-                        }
-                    };
-                    match registered {
+                    let source = bound.socket.source();
+                    match self.poll.registry().register(source, token, Interest::READABLE) {
                         Ok(()) => {
                             self.listeners.insert(
                                 token.0,
@@ -386,6 +485,28 @@ impl Accepting {
                         Err(error) => tracing::error!(%error, "a listener cannot accept"),
                     }
                 }
+            }
+        }
+    }
+
+    /// Closes sockets. Said to the poll, which otherwise goes on to watch those that another process has, too.
+    fn close(&mut self, which: impl Fn(&Open) -> bool) {
+        let registry = self.poll.registry();
+        self.listeners.retain(|_, open| {
+            let goes = which(open);
+            if goes {
+                let _ = registry.deregister(open.bound.socket.source());
+            }
+            !goes
+        });
+    }
+
+    fn lend(&self, to: &SyncSender<(u64, OwnedFd)>) {
+        for open in self.listeners.values() {
+            match open.bound.socket.again() {
+                // Whoever asked may have gone.
+                Ok(socket) => _ = to.send((open.id, socket)),
+                Err(error) => tracing::error!(%error, address = ?open.bound.address, "a socket cannot be handed over"),
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
 //! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`,
-//! `USHERD_TEST_READERS`, `USHERD_TEST_TAKEOVERS`, `USHERD_TEST_FEED_RUNS`;
+//! `USHERD_TEST_READERS`, `USHERD_TEST_TAKEOVERS`, `USHERD_TEST_FEED_RUNS`, `USHERD_TEST_RELOADS`, `USHERD_TEST_UPGRADES`;
 //! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
 
 #![cfg(test)]
@@ -17,6 +17,7 @@ mod client;
 mod commands;
 mod dbus;
 mod deaths;
+mod drain;
 mod fake;
 mod feed;
 mod feed_churn;
@@ -83,6 +84,7 @@ mod services;
 mod slapd;
 mod sql;
 mod tools;
+mod upgrade;
 mod upstreams;
 mod usherd;
 mod winbind;

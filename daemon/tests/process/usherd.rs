@@ -126,6 +126,12 @@ impl Setup {
         usherd
     }
 
+    /// The configuration in its file, not started: the folder and the file.
+    pub(crate) fn written(self) -> (Folder, String) {
+        let file = self.folder.write("usherd.toml", self.text());
+        (self.folder, file)
+    }
+
     /// Starts the daemon and waits only until its control socket answers.
     pub(crate) fn launch(self) -> Usherd {
         let configuration = self.folder.write("usherd.toml", self.text());

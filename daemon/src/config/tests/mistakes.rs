@@ -47,6 +47,14 @@ fn mistakes_of_the_server_section() {
             ),
             ("admin = \"127.0.0.1:1389\"", "5:11 127.0.0.1:1389 is listened on twice"),
             ("drain_firm = \"2h\"", "8:14 `drain_firm` is out of bounds in [server]"),
+            (
+                "upgrade_timeout = \"0s\"",
+                "8:19 `upgrade_timeout` is out of bounds in [server]",
+            ),
+            (
+                "upgrade_linger = true",
+                "8:18 `upgrade_linger` in [server] must be a duration",
+            ),
             ("drain_firm = \"2\"", "8:14 `drain_firm` cannot be read in [server]"),
             ("drain_firm = true", "8:14 `drain_firm` in [server] must be a duration"),
             (

@@ -10,7 +10,9 @@ mod asking;
 mod drops;
 mod report;
 
+use std::io;
 use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -59,6 +61,8 @@ struct Listener {
     /// There may be more to read.
     readable: bool,
     leaving: bool,
+    /// What waits is not read for now.
+    held: bool,
 }
 
 /// See the module.
@@ -145,6 +149,7 @@ impl Drive {
             timed_at: Instant::ZERO,
             readable: true,
             leaving: self.draining.is_some(),
+            held: false,
         };
         if let Some(place) = self.radius.listeners.get_mut(index) {
             *place = Some(listener);
@@ -190,7 +195,7 @@ impl Drive {
         self.radius.touched = true;
         for _ in 0..TURN_BATCHES {
             let Some(listener) = self.radius.at(index) else { break };
-            if listener.leaving || !listener.readable {
+            if listener.leaving || listener.held || !listener.readable {
                 break;
             }
             match listener.socket.receive(&mut batch) {
@@ -384,7 +389,7 @@ impl Drive {
                 listener.answers.clear();
                 listener.out.clear();
             }
-            let restless = listener.readable && !listener.leaving;
+            let restless = listener.readable && !listener.leaving && !listener.held;
             if listener.leaving && (listener.front.waiting() == 0 || self.draining >= Some(Drain::Firm)) {
                 self.radius_close(index);
             }
@@ -408,6 +413,21 @@ impl Drive {
     pub(super) fn drain_radius(&mut self) {
         for listener in self.radius.listeners.iter_mut().flatten() {
             listener.leaving = true;
+            self.radius.touched = true;
+        }
+    }
+
+    /// The sockets once more, for another process.
+    pub(super) fn lend_radius(&self) -> impl Iterator<Item = (u64, io::Result<OwnedFd>)> {
+        let all = self.radius.listeners.iter().flatten();
+        all.map(|listener| (listener.id, listener.socket.as_fd().try_clone_to_owned()))
+    }
+
+    /// Requests whose accounting is kept are left where they wait, or read again.
+    pub(super) fn hold_radius(&mut self, hold: bool) {
+        for listener in self.radius.listeners.iter_mut().flatten() {
+            listener.held = hold && listener.records.is_some();
+            listener.readable |= !hold;
             self.radius.touched = true;
         }
     }

@@ -23,7 +23,7 @@ mod tests;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use engine::radius::Path;
@@ -118,6 +118,29 @@ pub fn bind(address: SocketAddr, count: usize, settings: Settings) -> io::Result
     if let (Some(first), Ok(many @ 2..)) = (all.first(), u16::try_from(all.len())) {
         ffi::attach(first.as_fd(), &steer::program(many))?;
     }
+    Ok(sockets(all, local, settings))
+}
+
+/// Sockets that another process has bound, all of one address: with what waits in them, and still chosen among as there.
+///
+/// # Errors
+/// They are not what they should be.
+pub fn adopt(handed: Vec<OwnedFd>, settings: Settings) -> io::Result<Vec<Socket>> {
+    let all: Vec<socket2::Socket> = handed.into_iter().map(socket2::Socket::from).collect();
+    let mut local = None;
+    for socket in &all {
+        let at = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        if *local.get_or_insert(at) != at {
+            return Err(io::Error::other("they are bound to several addresses"));
+        }
+        set_receive_buffer(socket, settings)?;
+        socket.set_nonblocking(true)?;
+    }
+    let local = local.ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(sockets(all, local, settings))
+}
+
+fn sockets(all: Vec<socket2::Socket>, local: SocketAddr, settings: Settings) -> Vec<Socket> {
     #[cfg(target_os = "linux")]
     let together = settings.together && all.iter().all(|socket| ffi::knows_segments(socket.as_fd()));
     #[cfg(not(target_os = "linux"))]
@@ -128,7 +151,7 @@ pub fn bind(address: SocketAddr, count: usize, settings: Settings) -> io::Result
         own: Some(local.ip().to_canonical()).filter(|own| !own.is_unspecified()),
         out: Outgoing::new(SENT_AT_ONCE, local, together),
     };
-    Ok(all.into_iter().map(socket).collect())
+    all.into_iter().map(socket).collect()
 }
 
 fn open(address: SocketAddr, settings: Settings) -> io::Result<socket2::Socket> {
@@ -137,17 +160,19 @@ fn open(address: SocketAddr, settings: Settings) -> io::Result<socket2::Socket> 
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
+    set_receive_buffer(&socket, settings)?;
     #[cfg(target_os = "linux")]
-    {
-        let bytes = settings.receive_buffer_bytes;
-        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, bytes).is_err() {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        ffi::announce(socket.as_fd(), address.ip())?;
-    }
-    #[cfg(not(target_os = "linux"))]
-    socket.set_recv_buffer_size(settings.receive_buffer_bytes)?;
+    ffi::announce(socket.as_fd(), address.ip())?;
     Ok(socket)
+}
+
+fn set_receive_buffer(socket: &socket2::Socket, settings: Settings) -> io::Result<()> {
+    let bytes = settings.receive_buffer_bytes;
+    #[cfg(target_os = "linux")]
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, bytes).is_ok() {
+        return Ok(());
+    }
+    socket.set_recv_buffer_size(bytes)
 }
 
 impl Socket {
