@@ -92,6 +92,7 @@ fn check_directory(
         identity,
         bind: bind?,
         session_tracking: tracking.then(super::check_nss::hostname),
+        sasl: raw.sasl,
         limits: raw.limits.clone(),
         tiers: tiers?,
     })

@@ -261,6 +261,9 @@ const DIRECTORY: &[&str] = &[
     "whoami_cache",
     "allow_unauthenticated_bind",
     "session_tracking",
+    "sasl",
+    "sasl_timeout",
+    "root_dse",
     "pinned_max",
 ];
 const TIER: &[&str] = &["policy", "server"];

@@ -33,6 +33,7 @@ mod raw_service;
 mod raw_sink;
 mod reader;
 pub mod run_dir;
+pub mod sasl;
 mod sql;
 pub mod suggest;
 #[cfg(test)]

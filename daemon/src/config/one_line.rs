@@ -390,6 +390,7 @@ fn directory(args: &Ldap) -> raw::Directory {
         servers: args.server.iter().map(server).collect(),
         tiers: Vec::new(),
         session_tracking: None,
+        sasl: super::sasl::Sasl::default(),
         limits: limits::defaults(),
     }
 }

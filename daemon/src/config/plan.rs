@@ -71,6 +71,8 @@ pub struct Directory {
     pub bind: Option<Bind>,
     /// Our name in the session tracking control that each operation of a client carries; none: there is no such control.
     pub session_tracking: Option<String>,
+    /// What clients may use of SASL.
+    pub sasl: super::sasl::Sasl,
     /// How the shared connections grow and queue, and how long things may take.
     pub limits: DirectoryLimits,
     /// Tried in order: a tier is used while one of its servers is up.

@@ -88,6 +88,8 @@ pub struct Directory {
     /// Whether servers are told of clients by a control.
     pub session_tracking: Option<At<bool>>,
     /// Defaults where nothing is written.
+    pub sasl: super::sasl::Sasl,
+    /// Defaults where nothing is written.
     pub limits: DirectoryLimits,
 }
 
@@ -392,6 +394,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
         tls: tls.map(|section| read_tls_client(p, section)),
         session_tracking: section.boolean(p, "session_tracking"),
+        sasl: super::sasl::read(p, &mut section),
         limits: limits::read(p, &mut section),
     };
     section.finish(p);

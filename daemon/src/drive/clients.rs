@@ -118,7 +118,9 @@ impl Drive {
         if !conn.stream.is_handshaking() {
             if let Some(client) = conn.ldap() {
                 client.session.tls_started();
+                self.know_externally(at);
             }
+            let Some(conn) = self.conns.get_mut(at) else { return };
             if !matches!(&conn.kind, Kind::Rpc(client) if client.session.is_stranger()) {
                 conn.partial_since = None;
             }
@@ -271,6 +273,11 @@ impl Drive {
                 } else {
                     Flow::Stop
                 }
+            }
+            Next::Step(ticket) => {
+                self.sasl_step(at, index, ticket, &env);
+                self.secret_read = true;
+                Flow::Go
             }
             Next::Abandon(ticket) => {
                 state.pool.cancel(ticket, now, &mut state.effects);

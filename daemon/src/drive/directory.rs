@@ -154,6 +154,9 @@ impl Drive {
         else {
             return false;
         };
+        if client.session.is_sasl() {
+            return true;
+        }
         // The name is empty where the client stays anonymous.
         let name = client.session.bind_name();
         if name.is_empty() {
@@ -175,5 +178,25 @@ impl Drive {
             flight.identify(identity);
         }
         false
+    }
+
+    /// An operation of this caller was answered.
+    pub(super) fn count_answer(
+        &mut self,
+        index: usize,
+        ticket: Ticket,
+        caller: Caller,
+        env: &wire::ldap::envelope::Envelope<'_>,
+    ) {
+        let now = self.now;
+        let Some(state) = self.pool(index) else { return };
+        let since = state.flight(ticket).map_or(now, |flight| flight.since);
+        if let Some(directory) = state.directory() {
+            directory.count_answer(
+                caller.tag,
+                wire::ldap::result::result_code(env.op).unwrap_or(wire::ldap::result::code::OTHER),
+                now.since(since),
+            );
+        }
     }
 }

@@ -31,6 +31,7 @@ mod radius;
 mod remote;
 mod report;
 mod rpc;
+mod sasl;
 pub mod service;
 mod slow;
 mod timers;

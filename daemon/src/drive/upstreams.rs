@@ -8,6 +8,7 @@ use engine::upstream::ldap::{Connection, Event, Step as Hello};
 use wire::frame::Malformed;
 use wire::ldap::envelope::{self, Envelope, tag};
 use wire::ldap::result::{self, code};
+use wire::ldap::root_dse::is_root_dse;
 
 use super::conn::{Conn, ConnRef, Kind, LdapUpstream};
 use super::local::LocalUpstream;
@@ -370,6 +371,7 @@ impl Drive {
                     self.deliver(index, ticket, caller, env, settlement);
                 }
             }
+            Event::BindStep { ticket } => self.bind_step(index, id, ticket, env),
             Event::BindHeld { ticket } => {
                 if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
                     flight.answer.clear();
@@ -397,6 +399,10 @@ impl Drive {
     /// The server has said who the client is that bound: the answer to the bind goes out.
     fn bind_identity(&mut self, index: usize, id: UpstreamId, ticket: Ticket, known: bool, env: &Envelope<'_>) {
         let now = self.now;
+        let sasl = self.is_sasl_bind(index, ticket);
+        if sasl && !known {
+            return self.bind_is_nameless(index, id, ticket);
+        }
         let Some(state) = self.pool(index) else { return };
         let answer = state
             .flight(ticket)
@@ -413,6 +419,7 @@ impl Drive {
             let name = self
                 .conns
                 .get(caller.conn.at as usize)
+                .filter(|_| !sasl)
                 .and_then(|conn| match &conn.kind {
                     Kind::Ldap(client) if conn.generation == caller.conn.generation => {
                         Some(client.session.bind_name().to_vec())
@@ -454,6 +461,8 @@ impl Drive {
         let last = matches!(settlement, Settlement::Done(_));
         if last {
             self.count_answer(index, ticket, caller, env);
+        } else if is_root_dse(env) && self.deliver_root_dse(index, ticket, caller, env) {
+            return;
         }
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return;
@@ -509,19 +518,6 @@ impl Drive {
             self.after(at, next);
         }
         self.resume(at);
-    }
-
-    fn count_answer(&mut self, index: usize, ticket: Ticket, caller: Caller, env: &Envelope<'_>) {
-        let now = self.now;
-        let Some(state) = self.pool(index) else { return };
-        let since = state.flight(ticket).map_or(now, |flight| flight.since);
-        if let Some(directory) = state.directory() {
-            directory.count_answer(
-                caller.tag,
-                result::result_code(env.op).unwrap_or(code::OTHER),
-                now.since(since),
-            );
-        }
     }
 
     /// A connection to a server is gone.

@@ -72,6 +72,7 @@ mod remote;
 mod resources;
 mod same_answers;
 mod sasl;
+mod sasl_ldap;
 mod sdk;
 mod services;
 mod slapd;

@@ -51,6 +51,11 @@ pub enum Event {
         /// Part or end.
         settlement: Settlement,
     },
+    /// A client's SASL bind wants another step: the answer goes to the client, and the connection waits.
+    BindStep {
+        /// Whose bind.
+        ticket: Ticket,
+    },
     /// A client's bind succeeded and the server has been asked who that is; the answer to the bind is to be kept.
     BindHeld {
         /// Whose bind.
@@ -298,6 +303,9 @@ impl Connection {
         }
         self.ids.remove(env.id);
         let code = result::result_code(env.op).ok_or(Malformed::BadValue("a result code"))?;
+        if ask && code == code::SASL_BIND_IN_PROGRESS {
+            return Ok(Event::BindStep { ticket });
+        }
         if ask && code == code::SUCCESS {
             let id = self.ids.allocate(What::WhoAmI { ticket });
             message::write_extended_request(out, id, oid::WHO_AM_I, None);

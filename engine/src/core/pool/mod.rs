@@ -14,6 +14,7 @@ mod dispatch;
 mod figures;
 mod fleet;
 mod health;
+mod hold;
 #[cfg(test)]
 mod interrupt_tests;
 mod invariants;
