@@ -227,7 +227,7 @@ impl Session {
         if request.oid == oid::CANCEL.as_bytes() {
             return self.cancel(env.id, &request, is_sent, out);
         }
-        if request.oid == oid::WHO_AM_I.as_bytes() && self.pin.is_none() {
+        if request.oid == oid::WHO_AM_I.as_bytes() && self.pin.is_none() && !self.is_external() {
             let (code, why, value) = match request.value {
                 None => (code::SUCCESS, "", Some(&*self.authzid)),
                 Some(_) => (code::PROTOCOL_ERROR, "Who am I? takes no value", None),

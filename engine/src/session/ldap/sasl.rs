@@ -85,6 +85,11 @@ impl Session {
         self.pending.get(id).is_some_and(|pending| pending.ticket != ticket)
     }
 
+    /// Whether the client is who its connection says: whom servers take that for is theirs to say.
+    pub(super) fn is_external(&self) -> bool {
+        !self.authzid.is_empty() && self.exchange.external.as_deref() == Some(&*self.authzid)
+    }
+
     pub(super) fn sasl_bind(
         &mut self,
         env: &Envelope<'_>,

@@ -135,4 +135,9 @@ fn external_is_who_the_connection_says() {
         assert_eq!(client.session.authzid(), who);
     }
     assert!(client.session.offers_external(&client.settings));
+    // Whom the servers take that for, they say.
+    assert!(matches!(
+        client.says(&extended(5, oid::WHO_AM_I, None)),
+        Next::Submit(_)
+    ));
 }
