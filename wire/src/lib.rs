@@ -17,3 +17,4 @@ pub mod radius;
 pub mod rpc;
 pub mod saslauthd;
 pub mod wipe;
+pub mod x509;

@@ -100,6 +100,7 @@ fn check_directory(
         bind: bind?,
         session_tracking: tracking.then(super::check_nss::hostname),
         routing,
+        sasl: raw.sasl,
         limits: raw.limits.clone(),
         tiers: tiers?,
     })

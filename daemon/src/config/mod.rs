@@ -39,6 +39,7 @@ mod raw_sink;
 mod reader;
 pub mod routing;
 pub mod run_dir;
+pub mod sasl;
 mod sql;
 pub mod suggest;
 #[cfg(test)]

@@ -403,6 +403,7 @@ fn directory(args: &Ldap) -> raw::Directory {
         routing: super::routing::Raw::default(),
         check: None,
         tcp: Default::default(),
+        sasl: super::sasl::Sasl::default(),
         limits: limits::defaults(),
     }
 }

@@ -87,6 +87,8 @@ pub struct Directory {
     pub session_tracking: Option<String>,
     /// Where its clients' operations may go.
     pub routing: Routing,
+    /// What clients may use of SASL.
+    pub sasl: super::sasl::Sasl,
     /// How the shared connections grow and queue, and how long things may take.
     pub limits: DirectoryLimits,
     /// Tried in order: a tier is used while one of its servers is up.

@@ -104,6 +104,8 @@ pub struct Directory {
     pub check: Option<check_health::Written>,
     /// Of connections to servers.
     pub tcp: check_tcp::Written,
+    /// What clients may use of SASL.
+    pub sasl: super::sasl::Sasl,
     /// Defaults where nothing is written.
     pub limits: DirectoryLimits,
 }
@@ -449,6 +451,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         routing: super::routing::read(p, &mut section),
         check: check_health::read(p, &mut section),
         tcp: check_tcp::read(p, &mut section),
+        sasl: super::sasl::read(p, &mut section),
         limits: limits::read(p, &mut section),
     };
     section.finish(p);

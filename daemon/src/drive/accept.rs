@@ -43,11 +43,15 @@ impl Drive {
         let at = conn.at as usize;
         if let Some(found) = self.conns.get_mut(at) {
             found.peer = peer;
+            let direct = preface.is_none() && matches!(found.stream.raw(), Raw::Unix(_));
             found.preface = preface;
             found.admitted(admission);
             if owes {
                 found.partial_since = Some(self.now);
                 self.arm_client(at);
+            }
+            if direct {
+                self.know_externally(at);
             }
         }
         if let Some(idle) = idles {

@@ -116,7 +116,9 @@ impl Drive {
         if !conn.stream.is_handshaking() {
             if let Some(client) = conn.ldap() {
                 client.session.tls_started();
+                self.know_externally(at);
             }
+            let Some(conn) = self.conns.get_mut(at) else { return };
             if !matches!(&conn.kind, Kind::Rpc(client) if client.session.is_stranger()) {
                 conn.partial_since = None;
             }

@@ -178,6 +178,9 @@ impl Drive {
         else {
             return false;
         };
+        if client.session.is_sasl() {
+            return true;
+        }
         // The name is empty where the client stays anonymous.
         let name = client.session.bind_name();
         if name.is_empty() {

@@ -195,7 +195,7 @@ impl Drive {
 
     /// Adds the session tracking control to `self.control`, where the directory has it: the client's address, our name, and
     /// who the client is.
-    fn add_tracking(&mut self, index: usize, caller: Caller) {
+    pub(super) fn add_tracking(&mut self, index: usize, caller: Caller) {
         let directory = self.pools.get_mut(index).and_then(Option::as_mut);
         let plan = directory
             .and_then(PoolState::directory)
@@ -258,7 +258,9 @@ impl Drive {
                 let pinned_bind = caller.tag == tag::BIND_REQUEST && client.session.pin().is_some();
                 let out = conn.stream.outbox(&mut self.spares);
                 let before = out.len();
-                client.session.failed(caller.id, caller.tag, reason, out);
+                if !client.session.held_failed(caller.id, ticket) {
+                    client.session.failed(caller.id, caller.tag, reason, out);
+                }
                 if entry.is_some()
                     && let Some(code) = audit::answered(out, before)
                 {

@@ -37,6 +37,7 @@ mod remote;
 mod report;
 mod requests;
 mod rpc;
+mod sasl;
 pub mod service;
 mod slow;
 mod stay;

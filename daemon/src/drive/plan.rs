@@ -602,6 +602,8 @@ fn settings(directory: Option<&plan::Directory>, starttls: bool) -> Settings {
     Settings {
         proxied: plan.identity == Identity::Proxied,
         allow_unauthenticated_bind: limits.allow_unauthenticated_bind,
+        sasl: plan.sasl.mechanisms,
+        sasl_timeout: span(plan.sasl.timeout),
         starttls,
         pending_max: limits.client_pending_max,
         search_timeout: span(limits.search_timeout),

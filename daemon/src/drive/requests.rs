@@ -101,14 +101,14 @@ impl Drive {
             None => client.session.receive(env, settings, is_sent, out),
             Some((code, why)) => client.session.refuse(env, code, why, out),
         };
-        if env.tag == tag::BIND_REQUEST && !matches!(next, Next::Submit(_) | Next::Later) {
+        if env.tag == tag::BIND_REQUEST && !matches!(next, Next::Submit(_) | Next::Step(_) | Next::Later) {
             // It was not passed on.
             self.bid_ended(at, None);
         }
         let entry = match next {
             Next::Submit(_) => entry,
-            // It will come again.
-            Next::Later => None,
+            // It will come again, or its bind has an entry already.
+            Next::Later | Next::Step(_) => None,
             _ => {
                 self.audit_refused(at, entry, before);
                 None
@@ -141,6 +141,11 @@ impl Drive {
                 } else {
                     Flow::Stop
                 }
+            }
+            Next::Step(ticket) => {
+                self.sasl_step(at, index, ticket, env);
+                self.secret_read = true;
+                Flow::Go
             }
             Next::Abandon(ticket) => {
                 if let Some(state) = self.pool(index) {

@@ -6,6 +6,7 @@ use engine::upstream::ldap::{Connection, Event, Step as Hello};
 use wire::frame::Malformed;
 use wire::ldap::envelope::{self, Envelope, tag};
 use wire::ldap::result::{self, code};
+use wire::ldap::root_dse::is_root_dse;
 
 use super::Drive;
 use super::conn::{Conn, ConnRef, Kind};
@@ -248,6 +249,7 @@ impl Drive {
                     self.deliver(index, ticket, caller, env, settlement);
                 }
             }
+            Event::BindStep { ticket } => self.bind_step(index, id, ticket, env),
             Event::BindHeld { ticket } => {
                 if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
                     flight.answer.clear();
@@ -275,6 +277,10 @@ impl Drive {
     /// The server has said who the client is that bound: the answer to the bind goes out.
     fn bind_identity(&mut self, index: usize, id: UpstreamId, ticket: Ticket, known: bool, env: &Envelope<'_>) {
         let now = self.now;
+        let sasl = self.is_sasl_bind(index, ticket);
+        if sasl && !known {
+            return self.bind_is_nameless(index, id, ticket);
+        }
         let Some(state) = self.pool(index) else { return };
         let answer = state
             .flight(ticket)
@@ -291,6 +297,7 @@ impl Drive {
             let name = self
                 .conns
                 .get(caller.conn.at as usize)
+                .filter(|_| !sasl)
                 .and_then(|conn| match &conn.kind {
                     Kind::Ldap(client) if conn.generation == caller.conn.generation => {
                         Some(client.session.bind_name().to_vec())
@@ -333,6 +340,8 @@ impl Drive {
         let minds = last && self.note_answer(index, caller, env);
         if last {
             self.count_answer(index, ticket, caller, env);
+        } else if is_root_dse(env) && self.deliver_root_dse(index, ticket, caller, env) {
+            return;
         }
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return;

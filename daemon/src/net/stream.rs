@@ -297,6 +297,12 @@ impl Stream {
         self.fault.as_deref()
     }
 
+    /// The certificate that the other side has shown and TLS has verified, in DER.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let chain = self.tls.as_ref()?.peer_certificates()?;
+        chain.first().map(|certificate| &**certificate)
+    }
+
     /// Whether a TLS handshake is under way.
     pub fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())

@@ -79,6 +79,7 @@ mod rules;
 mod rules_route;
 mod same_answers;
 mod sasl;
+mod sasl_ldap;
 mod sdk;
 mod services;
 mod slapd;

@@ -9,7 +9,7 @@ use super::ids::Ids;
 use crate::core::{Settlement, Ticket, Verdict};
 use wire::frame::Malformed;
 use wire::ldap::envelope::{self, Envelope, tag};
-use wire::ldap::grammar::Scope;
+use wire::ldap::grammar::{self, Auth, Scope};
 use wire::ldap::message::{self, SearchSpec, oid};
 use wire::ldap::result::{self, code};
 
@@ -51,6 +51,11 @@ pub enum Event {
         /// Part or end.
         settlement: Settlement,
     },
+    /// A client's SASL bind wants another step: the answer goes to the client, and the connection waits.
+    BindStep {
+        /// Whose bind.
+        ticket: Ticket,
+    },
     /// A client's bind succeeded and the server has been asked who that is; the answer to the bind is to be kept.
     BindHeld {
         /// Whose bind.
@@ -83,7 +88,7 @@ enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum What {
     Ticket { ticket: Ticket, response: u8 },
-    Bind { ticket: Ticket, ask: bool },
+    Bind { ticket: Ticket, ask: bool, steps: bool },
     WhoAmI { ticket: Ticket },
     Probe,
     Own,
@@ -178,9 +183,10 @@ impl Connection {
         id
     }
 
-    /// Writes a client's bind, with further controls in `extra`. `ask`: the server is to say who that is.
+    /// Writes a client's bind, or a step of it, with further controls in `extra`. `ask`: the server is to say who that is.
     pub fn send_bind(&mut self, ticket: Ticket, env: &Envelope<'_>, ask: bool, extra: &[u8], out: &mut Vec<u8>) -> i32 {
-        let id = self.ids.allocate(What::Bind { ticket, ask });
+        let steps = ask && matches!(grammar::bind(env.op), Ok(bind) if matches!(bind.auth, Auth::Sasl { .. }));
+        let id = self.ids.allocate(What::Bind { ticket, ask, steps });
         envelope::write(out, id, env.op, env.controls, extra);
         id
     }
@@ -240,7 +246,7 @@ impl Connection {
         };
         match what {
             What::Ticket { ticket, response } => self.reply(env, ticket, response),
-            What::Bind { ticket, ask } => self.bind_answered(env, ticket, ask, out),
+            What::Bind { ticket, ask, steps } => self.bind_answered(env, ticket, (ask, steps), out),
             What::WhoAmI { ticket } => {
                 if !envelope::is_final_response(env.tag) {
                     return Ok(Event::Nothing);
@@ -284,7 +290,7 @@ impl Connection {
         &mut self,
         env: &Envelope<'_>,
         ticket: Ticket,
-        ask: bool,
+        (ask, steps): (bool, bool),
         out: &mut Vec<u8>,
     ) -> Result<Event, Malformed> {
         if env.tag == tag::INTERMEDIATE_RESPONSE {
@@ -298,6 +304,9 @@ impl Connection {
         }
         self.ids.remove(env.id);
         let code = result::result_code(env.op).ok_or(Malformed::BadValue("a result code"))?;
+        if steps && code == code::SASL_BIND_IN_PROGRESS {
+            return Ok(Event::BindStep { ticket });
+        }
         if ask && code == code::SUCCESS {
             let id = self.ids.allocate(What::WhoAmI { ticket });
             message::write_extended_request(out, id, oid::WHO_AM_I, None);

@@ -288,6 +288,7 @@ impl World {
                     envelope::write(&mut flight.answer, 0, env.op, env.controls, b"");
                 }
             }
+            Ok((_, Event::BindStep { .. })) => panic!("no mechanism is offered"),
             Ok((env, Event::BindIdentity { ticket, known })) => self.bind_identity(upstream, ticket, known, &env),
             Ok((_, Event::Probe)) => self.pool.probe_answered(upstream, self.now, &mut self.effects),
             Ok((_, Event::Disconnection)) => self.pool.upstream_draining(upstream, self.now, &mut self.effects),

@@ -13,6 +13,7 @@ use servers::{Line, config};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use wire::frame::Step;
 use wire::ldap::envelope::{self, Envelope, peek, tag};
+use wire::ldap::sasl::Mechanisms;
 use wire::ldap::{grammar, result};
 
 pub(crate) use servers::Reply;
@@ -73,6 +74,8 @@ impl World {
         let settings = Settings {
             proxied: flags & 1 == 0,
             allow_unauthenticated_bind: flags & 2 != 0,
+            // The model knows simple binds; whose a SASL bind is, and its steps, are the session's own tests.
+            sasl: Mechanisms::NONE,
             starttls: flags & 4 == 0,
             pending_max: if flags & 8 == 0 { 4 } else { 0 },
             ..Settings::default()
@@ -294,6 +297,7 @@ impl World {
         match next {
             Next::Done | Next::Later => {}
             Next::Submit(submit) => self.submit(client, submit, frame, env),
+            Next::Step(_) => panic!("no mechanism is offered"),
             Next::Abandon(ticket) => {
                 self.pool.cancel(ticket, self.now, &mut self.effects);
                 self.carry_out();

@@ -11,5 +11,7 @@ pub mod filter;
 pub mod grammar;
 pub mod message;
 pub mod result;
+pub mod root_dse;
+pub mod sasl;
 pub mod sync;
 pub mod url;

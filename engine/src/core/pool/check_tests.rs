@@ -77,12 +77,12 @@ impl Tested {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Open { upstream, server, .. } => {
-                        self.upstreams.push((upstream, server as usize));
+                        self.upstreams.push((upstream, usize::try_from(server).unwrap()));
                         self.pool.upstream_up(upstream, now, &mut self.effects);
                     }
                     Effect::Check { server, number } => {
-                        self.checks[server as usize] += 1;
-                        if let Some(well) = self.well[server as usize] {
+                        self.checks[usize::try_from(server).unwrap()] += 1;
+                        if let Some(well) = self.well[usize::try_from(server).unwrap()] {
                             self.pool.check_ended(server, number, well, now, &mut self.effects);
                         }
                     }

@@ -17,6 +17,7 @@ mod dispatch;
 mod figures;
 mod fleet;
 mod health;
+mod hold;
 #[cfg(test)]
 mod interrupt_tests;
 mod invariants;

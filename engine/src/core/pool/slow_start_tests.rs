@@ -81,7 +81,7 @@ impl Tested {
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Open { upstream, server, .. } => {
-                        self.upstreams.push((upstream, server as usize));
+                        self.upstreams.push((upstream, usize::try_from(server).unwrap()));
                         self.pool.upstream_up(upstream, self.now, &mut self.effects);
                     }
                     Effect::Send { ticket, upstream } => {

@@ -8,6 +8,7 @@
 mod pending;
 mod receive;
 pub mod rules;
+mod sasl;
 mod settle;
 mod stay;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use crate::core::{Class, Drain, Route, Ticket, UpstreamId};
 use wire::ldap::control;
 use wire::ldap::grammar::Limits;
+use wire::ldap::sasl::Mechanisms;
 
 use pending::{Pending, PendingList};
 use rules::Rules;
@@ -57,6 +59,10 @@ pub struct Settings {
     pub proxied: bool,
     /// Whether a DN with an empty password is passed on (RFC 4513 5.1.2).
     pub allow_unauthenticated_bind: bool,
+    /// SASL mechanisms that clients may use.
+    pub sasl: Mechanisms,
+    /// Deadline of a SASL bind, all of its steps together.
+    pub sasl_timeout: Span,
     /// Whether StartTLS is offered here.
     pub starttls: bool,
     /// Operations pending per client, beyond which nothing is taken from it that would add another; 0: no limit.
@@ -83,6 +89,8 @@ impl Default for Settings {
         Settings {
             proxied: true,
             allow_unauthenticated_bind: false,
+            sasl: Mechanisms::USUAL,
+            sasl_timeout: Span::from_secs(10),
             starttls: false,
             pending_max: 100,
             search_timeout: Span::from_secs(60),
@@ -105,7 +113,9 @@ pub enum Next {
     Submit(Submit),
     /// Cancel this ticket; its client hears nothing more of it.
     Abandon(Ticket),
-    /// A bind was refused here, and the answer is in the outbox: the client is anonymous and nothing that it asked before goes
+    /// The next step of a SASL bind: send the frame on the connection that has this ticket, then say `submitted`.
+    Step(Ticket),
+    /// A bind was refused here, or was EXTERNAL, and the answer is in the outbox: the client is anonymous and nothing that it asked before goes
     /// on. Cancel everything it has (`forget_others`) and release the upstream that was its own.
     StartOver(Option<UpstreamId>),
     /// The client leaves: cancel everything it has and close.
@@ -159,6 +169,7 @@ pub struct Session {
     /// The client's own upstream is gone, or bound as nobody knows whom.
     pin_gone: bool,
     stay: Stay,
+    exchange: sasl::Exchange,
 }
 
 /// The encoded control of an anonymous client, the same for all.
@@ -182,6 +193,7 @@ impl Session {
             pin: None,
             pin_gone: false,
             stay: Stay::default(),
+            exchange: sasl::Exchange::default(),
         }
     }
 

@@ -56,6 +56,11 @@ impl Session {
             result::write_result(out, env.id, response, code::UNAVAILABLE, b"", "shutting down");
             return Next::Done;
         }
+        if self.is_out_of_step(env.tag) {
+            let why = "a SASL bind is under way";
+            result::write_result(out, env.id, response, code::OPERATIONS_ERROR, b"", why);
+            return Next::Done;
+        }
         let (controls, asked) = inspect(env.controls, &settings.rules);
         let refusal = match controls {
             _ if malformed => Some((code::PROTOCOL_ERROR, "malformed or too many controls")),
@@ -154,9 +159,10 @@ impl Session {
 
     /// A bind that goes no further. Nothing of the old identity may run on, be sent late under another one, or find a
     /// connection that is still bound.
-    fn bind_refused(&mut self) -> Next {
+    pub(super) fn bind_refused(&mut self) -> Next {
         self.anonymous();
-        if self.pending.is_empty() && self.pin.is_none() {
+        self.exchange.over();
+        if self.pending.is_empty() && self.pin.is_none() && !self.exchange.is_held() {
             return Next::Done;
         }
         self.pin_gone = false;
@@ -214,13 +220,17 @@ impl Session {
             // RFC 4513 5.1.2: whatever DN it shows, such a client stays anonymous.
             Auth::Simple([]) => name = b"",
             Auth::Simple(_) => {}
-            // The place of SASL (multi-step binds, EXTERNAL).
-            Auth::Sasl { .. } | Auth::Other(_) => {
-                let why = "only simple binds are offered here";
+            Auth::Sasl { mechanism, credentials } => {
+                self.bind_name.clear();
+                return self.sasl_bind(env, (mechanism, credentials), settings, out);
+            }
+            Auth::Other(_) => {
+                let why = "only simple and SASL binds are known here";
                 result::write_bind(out, env.id, code::AUTH_METHOD_NOT_SUPPORTED, why, None);
                 return self.bind_refused();
             }
         }
+        self.exchange.over();
         self.state = State::Binding { id: env.id };
         self.bind_name.clear();
         self.bind_name.extend_from_slice(name);
@@ -267,7 +277,7 @@ impl Session {
         if request.oid == oid::CANCEL.as_bytes() {
             return self.cancel(env.id, &request, is_sent, out);
         }
-        if request.oid == oid::WHO_AM_I.as_bytes() && self.pin.is_none() {
+        if request.oid == oid::WHO_AM_I.as_bytes() && self.pin.is_none() && !self.is_external() {
             let (code, why, value) = match request.value {
                 None => (code::SUCCESS, "", Some(&*self.authzid)),
                 Some(_) => (code::PROTOCOL_ERROR, "Who am I? takes no value", None),

@@ -119,12 +119,14 @@ impl Session {
     /// Forgets all that is pending but this id; hands back the tickets.
     pub fn forget_others(&mut self, id: i32, tickets: &mut Vec<crate::core::Ticket>) {
         self.stay.keep_only(id);
+        tickets.extend(self.exchange.hand_out());
         self.pending.keep_only(id, tickets);
     }
 
     fn bind_ended(&mut self, id: i32) {
         if self.state == (State::Binding { id }) {
             self.state = State::Open;
+            self.exchange.over();
         }
     }
 }
@@ -143,6 +145,10 @@ fn words(reason: Reason, request_tag: u8) -> Option<(u32, &'static str)> {
         Reason::QueueTimeout => (code::BUSY, "no connection to a server became free in time"),
         Reason::QueueFull => (code::BUSY, "too many requests are waiting"),
         Reason::Unavailable => (code::UNAVAILABLE, "no server is available"),
+        Reason::UpstreamLost { delivered: true } if request_tag == tag::BIND_REQUEST => (
+            code::OTHER,
+            "the connection to the server was lost in the middle of the bind",
+        ),
         Reason::UpstreamLost { .. } if reads => (code::UNAVAILABLE, "the connection to the server was lost"),
         Reason::UpstreamLost { .. } => (
             code::OTHER,

@@ -4,6 +4,7 @@ mod binds;
 mod ends;
 mod extended;
 mod requests;
+mod sasl;
 
 use std::collections::HashSet;
 

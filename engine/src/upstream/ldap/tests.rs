@@ -98,10 +98,7 @@ fn a_plain_connection_binds_as_us_where_we_have_a_name() {
     assert!(!machine.is_ready());
     let asked = heard(&mut out);
     let bind = grammar::bind(&asked[0].2).unwrap();
-    assert_eq!(
-        (bind.name, bind.auth),
-        (&b"cn=usherd"[..], grammar::Auth::Simple(b"secret"))
-    );
+    assert_eq!((bind.name, bind.auth), (&b"cn=usherd"[..], Auth::Simple(b"secret")));
     // What is not ours is not waited for.
     let stray = answer(asked[0].0 + 1, tag::BIND_RESPONSE, 49);
     assert_eq!(machine.handshake(&peek(&stray).unwrap(), BIND, &mut out), Step::Wait);

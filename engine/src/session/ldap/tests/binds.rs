@@ -149,7 +149,7 @@ fn a_bind_ends_what_came_before_it() {
 fn refused(id: i32) -> [Vec<u8>; 4] {
     [
         bind(id, "cn=ada", ""),
-        written(|out| message::write_sasl_bind(out, id, b"", "PLAIN", None)),
+        written(|out| message::write_sasl_bind(out, id, b"", "GSSAPI", None)),
         controlled(&bind(id, "cn=ada", "secret"), control_oid::PROXIED_AUTHORIZATION),
         with_controls(&bind(id, "cn=ada", "secret"), b"\x30\x05"),
     ]
