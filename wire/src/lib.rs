@@ -17,4 +17,3 @@ pub mod radius;
 pub mod rpc;
 pub mod saslauthd;
 pub mod wipe;
-pub mod x509;

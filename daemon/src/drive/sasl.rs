@@ -19,7 +19,7 @@ const NAMELESS: &str = "the server does not say who that is (Who am I?, RFC 4532
 /// process where it came over a unix socket, as slapd names them.
 pub(super) fn identity_of(stream: &Stream) -> Option<Vec<u8>> {
     if let Some(certificate) = stream.peer_certificate() {
-        return match wire::x509::subject(certificate) {
+        return match wire::ldap::x509::subject(certificate) {
             Ok(subject) if !subject.is_empty() => Some(format!("dn:{subject}").into_bytes()),
             Ok(_) => None,
             Err(fault) => {

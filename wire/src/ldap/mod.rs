@@ -15,3 +15,4 @@ pub mod root_dse;
 pub mod sasl;
 pub mod sync;
 pub mod url;
+pub mod x509;

@@ -53,6 +53,8 @@ impl Session {
         if self.pending.remove(id).is_none() {
             return;
         }
+        // Part of a SASL bind had been said.
+        let half_way = self.is_sasl() && reason == Reason::UpstreamLost { delivered: true };
         if request_tag == tag::BIND_REQUEST {
             self.bind_ended(id);
         }
@@ -60,6 +62,7 @@ impl Session {
         let Some((code, why)) = words(reason, request_tag) else {
             return;
         };
+        let code = if half_way { code::OTHER } else { code };
         if let Some(response) = response_tag(request_tag) {
             result::write_result(out, id, response, code, b"", why);
         }
@@ -145,10 +148,6 @@ fn words(reason: Reason, request_tag: u8) -> Option<(u32, &'static str)> {
         Reason::QueueTimeout => (code::BUSY, "no connection to a server became free in time"),
         Reason::QueueFull => (code::BUSY, "too many requests are waiting"),
         Reason::Unavailable => (code::UNAVAILABLE, "no server is available"),
-        Reason::UpstreamLost { delivered: true } if request_tag == tag::BIND_REQUEST => (
-            code::OTHER,
-            "the connection to the server was lost in the middle of the bind",
-        ),
         Reason::UpstreamLost { .. } if reads => (code::UNAVAILABLE, "the connection to the server was lost"),
         Reason::UpstreamLost { .. } => (
             code::OTHER,
