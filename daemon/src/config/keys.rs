@@ -3,6 +3,8 @@
 //! The readers may ask only for what stands here (asserted in debug builds), and what stands here must be described in
 //! `docs/configuration.md` (a test), so that no setting exists that a person cannot find.
 
+use super::radius_keys;
+
 /// A kind of section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -185,7 +187,7 @@ impl Kind {
             Kind::TlsClient => super::check_tls::CLIENT_KEYS,
             Kind::Listen => LISTEN,
             Kind::TlsServer => super::check_tls::SERVER_KEYS,
-            Kind::Authenticate => AUTHENTICATE,
+            Kind::Authenticate => radius_keys::AUTHENTICATE,
             Kind::AuthenticateGroups => &["attribute", "base", "filter", "name", "nested", "groups_max"],
             Kind::Chain => &["authenticate", "ask"],
             Kind::Mac => &["chain", "format"],
@@ -204,12 +206,12 @@ impl Kind {
             Kind::Feed => FEED,
             Kind::Sink => SINK,
             Kind::RadiusClients => &["client"],
-            Kind::RadiusClient => RADIUS_CLIENT,
+            Kind::RadiusClient => radius_keys::RADIUS_CLIENT,
             Kind::RadiusUsers => &["user", "entry"],
-            Kind::RadiusUser => RADIUS_USER,
-            Kind::RadiusEntry => RADIUS_ENTRY,
-            Kind::RadiusRule => RADIUS_RULE,
-            Kind::Accounting => ACCOUNTING,
+            Kind::RadiusUser => radius_keys::RADIUS_USER,
+            Kind::RadiusEntry => radius_keys::RADIUS_ENTRY,
+            Kind::RadiusRule => radius_keys::RADIUS_RULE,
+            Kind::Accounting => radius_keys::ACCOUNTING,
             Kind::Audit => &super::check_audit::KEYS,
             Kind::Lockout => &super::check_lockout::KEYS,
         }
@@ -382,22 +384,6 @@ const LISTEN: &[&str] = &[
     "keepalive",
     "tcp_user_timeout",
 ];
-const AUTHENTICATE: &[&str] = &[
-    "name",
-    "directory",
-    "service",
-    "users_file",
-    "base",
-    "user",
-    "check",
-    "password_attribute",
-    "nt_attribute",
-    "groups",
-    "reply",
-    "form",
-    "pam_service",
-    "unavailable",
-];
 const MAP: &[&str] = &[
     "schema",
     "nested",
@@ -548,72 +534,4 @@ pub(super) const SINK: &[&str] = &[
     "handshake_timeout",
     "deliver_timeout",
     "grace",
-];
-const RADIUS_CLIENT: &[&str] = &[
-    "address",
-    "secret_file",
-    "secret",
-    "require_message_authenticator",
-    "limit_proxy_state",
-    "rate",
-    "burst",
-    "tags",
-    "coa",
-];
-const RADIUS_USER: &[&str] = &[
-    "password",
-    "password_file",
-    "nt_hash",
-    "check",
-    "reply",
-    "groups",
-    "disabled",
-    "accept_without_password",
-    "fall_through",
-];
-const RADIUS_ENTRY: &[&str] = &[
-    "user",
-    "password",
-    "password_file",
-    "nt_hash",
-    "check",
-    "reply",
-    "groups",
-    "disabled",
-    "accept_without_password",
-    "fall_through",
-];
-const RADIUS_RULE: &[&str] = &[
-    "name",
-    "client",
-    "tag",
-    "user",
-    "group",
-    "not_group",
-    "time",
-    "match",
-    "not",
-    "authenticate",
-    "reject",
-    "set",
-    "remove",
-    "continue",
-];
-const ACCOUNTING: &[&str] = &[
-    "file",
-    "format",
-    "sync",
-    "rotate_bytes",
-    "rotate_every",
-    "keep",
-    "mode",
-    "service",
-    "statement",
-    "parameters",
-    "concurrency",
-    "timeout",
-    "queue_max",
-    "spool",
-    "spool_max_bytes",
-    "spool_after",
 ];

@@ -31,6 +31,7 @@ mod plan_check;
 mod plan_feed;
 mod plan_service;
 pub mod radius;
+mod radius_keys;
 pub mod raw;
 pub mod raw_feed;
 pub mod raw_nss;

@@ -30,6 +30,7 @@ mod lockout;
 mod names;
 pub mod places;
 mod plan;
+mod pool_config;
 pub mod pools;
 mod preface;
 mod radius;

@@ -11,7 +11,7 @@ use wire::ldap::root_dse::is_root_dse;
 use super::Drive;
 use super::conn::{Conn, ConnRef, Kind};
 use super::pools::{Caller, PoolState};
-use crate::audit::record::End;
+use crate::audit::record::{End, Entry};
 use crate::net::stream::{Flushed, Stream};
 use engine::core::Ticket;
 
@@ -363,7 +363,7 @@ impl Drive {
         if let Kind::Ask(_) = conn.kind {
             return self.question_replied(index, ticket, caller, env, last);
         }
-        let Kind::Ldap(client) = &mut conn.kind else { return };
+        let Kind::Ldap(_) = conn.kind else { return };
         if !last {
             if self.audit.is_some() && env.tag == tag::SEARCH_ENTRY {
                 state.count_entry(ticket);
@@ -378,8 +378,37 @@ impl Drive {
             self.mark_dirty(at);
             return self.watch_outbox(index, ticket, caller);
         }
+        if !self.deliver_end(index, ticket, caller, env, entry) {
+            return;
+        }
+        if minds {
+            self.let_go(at);
+        }
+        self.resume(at);
+    }
+
+    /// The last reply to a request of an LDAP client, who is there; false: it does not want it any more.
+    fn deliver_end(
+        &mut self,
+        index: usize,
+        ticket: Ticket,
+        caller: Caller,
+        env: &Envelope<'_>,
+        entry: Option<Box<Entry>>,
+    ) -> bool {
+        let at = caller.conn.at as usize;
+        let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
+            return false;
+        };
+        let Some(conn) = self.conns.get_mut(at) else {
+            return false;
+        };
+        let Kind::Ldap(client) = &mut conn.kind else {
+            return false;
+        };
         if client.session.answered(caller.id, caller.tag) == Ended::Drop {
-            return self.audit_end(at, entry, End::Canceled);
+            self.audit_end(at, entry, End::Canceled);
+            return false;
         }
         envelope::write(
             conn.stream.outbox(&mut self.spares),
@@ -407,10 +436,7 @@ impl Drive {
         if next != Next::Done {
             self.after(at, next);
         }
-        if minds {
-            self.let_go(at);
-        }
-        self.resume(at);
+        true
     }
 
     /// A connection to a server is gone.

@@ -62,18 +62,7 @@ impl Session {
             return Next::Done;
         }
         let (controls, asked) = inspect(env.controls, &settings.rules);
-        let refusal = match controls {
-            _ if malformed => Some((code::PROTOCOL_ERROR, "malformed or too many controls")),
-            Controls::ProxiedAuthorization if settings.proxied || self.pin.is_none() => Some((
-                code::UNWILLING_TO_PERFORM,
-                "proxied authorization is not passed on here",
-            )),
-            _ if asked.action == Action::Reject => Some((
-                code::UNWILLING_TO_PERFORM,
-                "a control of this request is not allowed here",
-            )),
-            _ => None,
-        };
+        let refusal = self.controls_refused(malformed, &controls, asked, settings);
         if let Some((code, why)) = refusal {
             result::write_result(out, env.id, response, code, b"", why);
             return match env.tag {
@@ -100,6 +89,28 @@ impl Session {
                 let submit = self.operation(false, settings.operation_timeout);
                 self.route(env, submit, asked.and(Asked::write()), settings)
             }
+        }
+    }
+
+    /// Why a request is refused for its controls.
+    fn controls_refused(
+        &self,
+        malformed: bool,
+        controls: &Controls,
+        asked: Asked,
+        settings: &Settings,
+    ) -> Option<(u32, &'static str)> {
+        match controls {
+            _ if malformed => Some((code::PROTOCOL_ERROR, "malformed or too many controls")),
+            Controls::ProxiedAuthorization if settings.proxied || self.pin.is_none() => Some((
+                code::UNWILLING_TO_PERFORM,
+                "proxied authorization is not passed on here",
+            )),
+            _ if asked.action == Action::Reject => Some((
+                code::UNWILLING_TO_PERFORM,
+                "a control of this request is not allowed here",
+            )),
+            _ => None,
         }
     }
 
