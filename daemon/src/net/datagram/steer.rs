@@ -1,9 +1,8 @@
 //! Which of the sockets on one address gets a datagram: a program of classic BPF, run by the kernel for each.
 //!
 //! Sender (address and port) and identifier, the datagram's second octet, are a point on a circle that is divided evenly
-//! among the sockets. The sender decides where on it its identifiers begin; each run of them is one socket's, and the next run
-//! the next one's: what a client asks at once wakes one worker, which reads and answers all of it at once, and yet one client
-//! is served by all. The same packet always has the same point.
+//! among the sockets. The sender decides where on it its identifiers begin; from one to the next it is a step of the golden
+//! ratio, which spreads any run of them evenly, whatever the number of sockets. The same packet always has the same point.
 
 use libc::{
     BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LDX,
@@ -12,8 +11,8 @@ use libc::{
 
 /// Where the IP header is for a program whose data begins behind the UDP header.
 const NET: u32 = libc::SKF_NET_OFF.cast_unsigned();
-/// Identifiers of one run for two sockets, as a power of two; for twice as many sockets runs are half as long.
-const RUN_BITS: u32 = 5;
+/// 2^32 divided by the golden ratio, made odd.
+const GOLDEN: u32 = 0x9e37_79b1;
 /// Odd numbers without a pattern: multiples of them fall anywhere.
 const BY_ADDRESS: u32 = 0x85eb_ca6b;
 const BY_PORT: u32 = 0xc2b2_ae35;
@@ -21,10 +20,7 @@ const UDP: u32 = libc::IPPROTO_UDP.cast_unsigned();
 
 /// The program that chooses among `many` sockets, by the order in which they were bound. What is too short to have an
 /// identifier goes to the first, and so does what the program cannot read.
-pub(super) fn program(many: u16) -> [sock_filter; 39] {
-    let run_bits = (RUN_BITS + 1).saturating_sub(u32::from(many).next_power_of_two().trailing_zeros());
-    // The circle divided by the sockets, rounded up: a run never falls back to the socket of the one before.
-    let to_next = u32::MAX / u32::from(many).max(1) + 1;
+pub(super) fn program(many: u16) -> [sock_filter; 38] {
     // There is a number A to compute with, a second operand X, and a place in memory: for the address.
     let load = |size, at| step(BPF_LD | BPF_ABS | size, at);
     let times = |factor| step(BPF_ALU | BPF_MUL | BPF_K, factor);
@@ -71,8 +67,7 @@ pub(super) fn program(many: u16) -> [sock_filter; 39] {
         keep_in_x,
         // The identifier.
         load(BPF_B, 1),
-        shift_right(run_bits),
-        times(to_next),
+        times(GOLDEN),
         add_x,
         // From a point on the circle of 2^32 to a socket: the upper half, as a fraction of `many`.
         shift_right(16),

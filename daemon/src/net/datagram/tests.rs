@@ -104,31 +104,18 @@ mod linux {
     }
 
     #[test]
-    fn a_run_of_identifiers_is_one_socket_s_and_the_next_one_the_other_s() {
-        let (at, mut sockets) = bound("127.0.0.1:0", 2);
-        let client = client("127.0.0.1:0");
-        let mut runs = Vec::new();
-        for run in 0..8_u8 {
-            for id in 0..32 {
-                client.send_to(&[1, 32 * run + id, 0], at).unwrap();
-            }
-            let places: HashSet<usize> = take(&mut sockets, 32).iter().map(|(socket, ..)| *socket).collect();
-            assert_eq!(places.len(), 1, "{run}");
-            runs.extend(places);
-        }
-        assert!(runs.windows(2).all(|two| two[0] != two[1]), "{runs:?}");
-    }
-
-    #[test]
-    fn identifiers_one_after_the_other_or_every_second_are_spread_evenly() {
+    fn few_identifiers_are_spread_too_one_after_the_other_or_every_second() {
         let (at, mut sockets) = bound("127.0.0.1:0", 2);
         for step in [1, 2, 4] {
             let client = client("127.0.0.1:0");
-            for number in 0..64_u8 {
-                client.send_to(&[1, step * number, 0], at).unwrap();
+            for number in 0..16_u8 {
+                client.send_to(&[1, 100 + step * number, 0], at).unwrap();
             }
-            let got = take(&mut sockets, 64);
-            assert_eq!(got.iter().filter(|(socket, ..)| *socket == 0).count(), 32, "{step}");
+            let first = take(&mut sockets, 16)
+                .iter()
+                .filter(|(socket, ..)| *socket == 0)
+                .count();
+            assert!((5..12).contains(&first), "{step}: {first}");
         }
     }
 
