@@ -1,18 +1,27 @@
 //! The memory that a helper and the daemon share: a memory file, sealed against growing and shrinking.
 //!
-//! The daemon never maps it: it writes and reads it by position, so that nothing that the helper does to it meanwhile can
-//! be more than other bytes. The first half is for requests, the second for answers.
+//! The first half is for requests, the second for answers. What is copied out is looked at afterwards, so that nothing that
+//! the helper does to the memory meanwhile can be more than other bytes.
+//!
+//! Up to [`MAPPED_BYTES_MAX`] the daemon maps it (at 10 KB that saves a tenth of a call's time). All of it is allocated then
+//! before anything can touch it: a fault for which the system has no memory would be the end of the daemon. What is larger is
+//! written and read by position and takes memory as it is used.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::{pread, pwrite};
+use usherd_sdk::SharedMemory;
+
+/// The largest that is mapped.
+const MAPPED_BYTES_MAX: usize = 1 << 20;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Memory {
     file: OwnedFd,
+    mapped: Option<SharedMemory>,
     half: usize,
 }
 
@@ -26,7 +35,13 @@ impl Memory {
         let file = memfd_create("usherd-helper", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, half as u64 * 2)?;
         fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-        Ok(Memory { file, half })
+        let mapped = if (2..=MAPPED_BYTES_MAX).contains(&bytes) {
+            fallocate(&file, FallocateFlags::empty(), 0, half as u64 * 2)?;
+            Some(SharedMemory::map(&file, half * 2)?)
+        } else {
+            None
+        };
+        Ok(Memory { file, mapped, half })
     }
 
     /// To be given to the helper.
@@ -44,6 +59,9 @@ impl Memory {
         let mut rest = request;
         if rest.len() > self.half {
             return false;
+        }
+        if let Some(mapped) = &self.mapped {
+            return mapped.copy_in(0, request).is_some();
         }
         while !rest.is_empty() {
             let at = (request.len() - rest.len()) as u64;
@@ -68,6 +86,9 @@ impl Memory {
     pub fn read(&self, offset: u32, len: u32, into: &mut Vec<u8>) -> bool {
         if !self.holds_answer(offset, len) {
             return false;
+        }
+        if let Some(mapped) = &self.mapped {
+            return mapped.copy_out(offset as usize, len as usize, into).is_some();
         }
         let begin = into.len();
         into.resize(begin + len as usize, 0);

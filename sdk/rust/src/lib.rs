@@ -23,3 +23,7 @@
 pub mod client;
 pub mod helper;
 mod system;
+
+/// What the daemon itself maps; no promise to anybody else.
+#[doc(hidden)]
+pub use system::Memory as SharedMemory;

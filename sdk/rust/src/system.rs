@@ -13,8 +13,9 @@ use rustix::fs::SealFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::thread::Pid;
 
-/// Memory shared with usherd, mapped for as long as this lives.
-pub(crate) struct Memory {
+/// Memory shared by usherd and a helper, mapped for as long as this lives.
+#[derive(Debug)]
+pub struct Memory {
     base: NonNull<c_void>,
     bytes: usize,
 }
@@ -27,7 +28,10 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     /// Maps the first `bytes` of a memory file.
-    pub(crate) fn map(file: &OwnedFd, bytes: usize) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// It is smaller, or not sealed against shrinking; the system's.
+    pub fn map(file: &OwnedFd, bytes: usize) -> io::Result<Self> {
         let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
         let size = rustix::fs::fstat(file)?.st_size;
         if bytes == 0 || usize::try_from(size).is_ok_and(|size| size < bytes) || size < 0 {
@@ -44,7 +48,7 @@ impl Memory {
     }
 
     /// Appends `bytes` from `offset` on to `out`; `None` if they are not all within.
-    pub(crate) fn copy_out(&self, offset: usize, bytes: usize, out: &mut Vec<u8>) -> Option<()> {
+    pub fn copy_out(&self, offset: usize, bytes: usize, out: &mut Vec<u8>) -> Option<()> {
         offset.checked_add(bytes).filter(|end| *end <= self.bytes)?;
         out.try_reserve_exact(bytes).ok()?;
         let place = out.spare_capacity_mut().as_mut_ptr().cast::<u8>();
@@ -59,7 +63,7 @@ impl Memory {
     }
 
     /// Copies `from` to `offset`; `None` if it does not all fit.
-    pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) -> Option<()> {
+    pub fn copy_in(&self, offset: usize, from: &[u8]) -> Option<()> {
         offset.checked_add(from.len()).filter(|end| *end <= self.bytes)?;
         // SAFETY: the target is within the mapping (checked above), which is writable; no reference points into it.
         unsafe {
