@@ -378,6 +378,7 @@ const LISTEN: &[&str] = &[
     "requests_max",
     "duplicates_bytes_max",
     "receive_buffer_bytes",
+    "moderation",
     "accounting",
     "audit",
     "lockout",

@@ -455,6 +455,8 @@ pub struct Radius {
     pub accounting: Option<crate::accounting::plan::Settings>,
     /// Of each socket, as far as the system allows.
     pub receive_buffer_bytes: usize,
+    /// How long a worker that has much to do lets more requests come before it reads again; 0: not at all.
+    pub moderation: Duration,
 }
 
 impl Radius {

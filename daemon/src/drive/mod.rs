@@ -365,6 +365,7 @@ impl Drive {
         self.wake_at = self.next_wake();
         let now = self.shared.clock.now();
         self.rest.worked(self.now, now, self.number, &self.shared);
+        self.radius.pause();
         let mut timeout = self.wake_at.map(|at| Duration::from_micros(at.since(now).as_micros()));
         if !self.again.is_empty() || self.feed_soon || self.radius.is_restless() || !self.inbox.sleep() {
             timeout = Some(Duration::ZERO);

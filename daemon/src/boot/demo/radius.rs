@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::ask::Scope;
 use engine::ask::template::Template;
@@ -51,6 +52,7 @@ pub fn listener(address: SocketAddr, base: &str) -> Result<Listener, String> {
         targets: vec![Behind::Directory(DIRECTORY.to_owned())],
         accounting: None,
         receive_buffer_bytes: 1 << 20,
+        moderation: Duration::ZERO,
     };
     Ok(datagrams(Address::Udp(address), Face::Radius(Arc::new(radius))))
 }

@@ -11,6 +11,7 @@ pub mod sources;
 pub mod users;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::radius::mac::Format;
 use engine::radius::policy::Policy;
@@ -28,6 +29,8 @@ use backends::Gathered;
 
 /// Of each socket: some thousand requests that wait while a worker is at something else.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// The kernel makes a tenth of a millisecond of it.
+const MODERATION: Duration = Duration::from_micros(50);
 
 /// Settings that only these listeners have.
 pub(super) fn refuse(p: &mut Problems, listen: &Listen) {
@@ -130,6 +133,7 @@ pub(super) fn face(p: &mut Problems, raw: &Raw, listen: &Listen, folder: &Folder
             .receive_buffer_bytes
             .as_ref()
             .map_or(RECEIVE_BUFFER_BYTES, |at| at.value),
+        moderation: written.moderation.as_ref().map_or(MODERATION, |at| at.value),
     };
     (!p.has_errors()).then(|| Face::Radius(Arc::new(face)))
 }

@@ -12,7 +12,7 @@ use super::raw_accounting::{self, Accounting};
 use super::raw_rules;
 
 /// The settings that only these listeners have, in the order of [`Radius::places`].
-pub const KEYS: [&str; 17] = [
+pub const KEYS: [&str; 18] = [
     "answer",
     "clients_file",
     "dictionary_files",
@@ -29,6 +29,7 @@ pub const KEYS: [&str; 17] = [
     "requests_max",
     "duplicates_bytes_max",
     "receive_buffer_bytes",
+    "moderation",
     "accounting",
 ];
 
@@ -85,6 +86,8 @@ pub struct Radius {
     pub duplicates_bytes_max: Option<At<usize>>,
     /// Of each socket.
     pub receive_buffer_bytes: Option<At<usize>>,
+    /// See `plan::Radius`.
+    pub moderation: Option<At<Duration>>,
     /// `accounting`.
     pub accounting: Option<Accounting>,
     /// Where each of [`KEYS`] is written.
@@ -235,6 +238,7 @@ pub fn read(p: &mut Problems, section: &mut Section<'_>) -> Radius {
         requests_max: section.count(p, "requests_max", 1, 10_000_000),
         duplicates_bytes_max: section.size(p, "duplicates_bytes_max", 64 << 10, 16 << 30),
         receive_buffer_bytes: section.size(p, "receive_buffer_bytes", 64 << 10, 1 << 30),
+        moderation: section.duration(p, "moderation", Duration::ZERO, 10 * MILLISECOND),
         accounting: raw_accounting::read(p, section),
         places,
     }

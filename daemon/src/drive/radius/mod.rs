@@ -41,6 +41,9 @@ const BATCH_DATAGRAMS: usize = 64;
 const BATCH_BYTES: usize = wire::radius::PACKET_BYTES_MAX;
 /// Batches taken from one socket before the others are looked at.
 const TURN_BATCHES: usize = 4;
+/// A batch of so many shows that more are on their way: the next is taken after a pause, so that it is larger. Each wake costs
+/// more than a datagram does. Giving up the CPU instead of pausing (sched_yield) halved what was answered where others want it too.
+const BUSY_DATAGRAMS: usize = 8;
 
 /// A listener on this worker.
 #[derive(Debug)]
@@ -60,6 +63,8 @@ struct Listener {
     timed_at: Instant,
     /// There may be more to read.
     readable: bool,
+    /// There soon will be.
+    busy: bool,
     leaving: bool,
     /// What waits is not read for now.
     held: bool,
@@ -74,6 +79,8 @@ pub struct Radius {
     asking: Asking,
     /// Some listener has something to send, to read, or to end.
     touched: bool,
+    /// How long there is nothing to do before the next turn, since a listener is busy.
+    pause: Duration,
 }
 
 impl Radius {
@@ -102,6 +109,14 @@ impl Radius {
     /// Whether a turn is to follow at once.
     pub(super) fn is_restless(&self) -> bool {
         self.touched
+    }
+
+    /// Before a new turn, when all is sent: lets more requests come where there are many (`moderation`).
+    pub(super) fn pause(&mut self) {
+        let pause = std::mem::take(&mut self.pause);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
     }
 
     /// A new turn.
@@ -148,6 +163,7 @@ impl Drive {
             unsent: 0,
             timed_at: Instant::ZERO,
             readable: true,
+            busy: false,
             leaving: self.draining.is_some(),
             held: false,
         };
@@ -202,6 +218,7 @@ impl Drive {
                 Ok(0) => listener.readable = false,
                 Ok(received) => {
                     listener.readable = received == BATCH_DATAGRAMS;
+                    listener.busy = (BUSY_DATAGRAMS..BATCH_DATAGRAMS).contains(&received);
                     self.radius_batch(index, &batch);
                     batch.wipe();
                 }
@@ -389,11 +406,17 @@ impl Drive {
                 listener.answers.clear();
                 listener.out.clear();
             }
+            let moderation = listener.face.moderation;
+            let pauses = std::mem::take(&mut listener.busy) && !moderation.is_zero();
+            listener.readable |= pauses;
             let restless = listener.readable && !listener.leaving && !listener.held;
             if listener.leaving && (listener.front.waiting() == 0 || self.draining >= Some(Drain::Firm)) {
                 self.radius_close(index);
             }
             self.radius.touched |= restless;
+            if restless && pauses {
+                self.radius.pause = self.radius.pause.max(moderation);
+            }
         }
     }
 
