@@ -101,7 +101,7 @@ fn a_whole_configuration_says_the_same_here() {
     translated.has_notice("servers differ in their retry; it is one for all here: 400 ms");
     let directory = &plan.directories["ldap"];
     assert_eq!(directory.identity, Identity::Proxied);
-    let bind = directory.bind.as_ref().unwrap();
+    let bind = directory.bind.as_ref().unwrap().simple().unwrap();
     assert_eq!(bind.dn, "cn=Manager,dc=example,dc=com");
     assert_eq!(bind.password.as_slice(), b"s3 e\"c");
     let ms = |length: std::time::Duration| length.as_millis();
