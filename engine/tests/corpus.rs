@@ -16,6 +16,8 @@ use wire::ldap::message::write_attribute;
 
 #[path = "../../fuzz/bodies/feed_event.rs"]
 mod feed_event_body;
+#[path = "../../fuzz/bodies/own_bind.rs"]
+mod own_bind_body;
 #[path = "../../fuzz/bodies/radius_files.rs"]
 mod radius_files_body;
 #[path = "../../fuzz/bodies/session.rs"]
@@ -54,6 +56,24 @@ fn session() {
             bytes[at] ^= 1 << (at % 8);
         }
     }
+}
+
+#[test]
+fn own_bind() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/own_bind");
+    let mut played = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        let mut bytes = fs::read(entry.unwrap().path()).unwrap();
+        own_bind_body::run(&bytes);
+        for at in 0..bytes.len() {
+            own_bind_body::run(&bytes[..at]);
+            bytes[at] ^= 1 << (at % 8);
+            own_bind_body::run(&bytes);
+            bytes[at] ^= 1 << (at % 8);
+        }
+        played += 1;
+    }
+    assert!(played >= 12, "the corpus is not there");
 }
 
 #[test]

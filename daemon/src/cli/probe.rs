@@ -7,8 +7,10 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::upstream::sasl::{Account, Exchange, Turn};
 use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use wire::frame::Step;
@@ -20,7 +22,7 @@ use wire::proxy_header::{self, Ends};
 
 use crate::config::Plan;
 use crate::config::plan::{Bind, Directory, Identity, Target, TlsClient, Upstream, UpstreamTls};
-use crate::net::tls;
+use crate::net::{own_bind, tls};
 
 /// Messages that a server may send in answer to one request here.
 const MESSAGES_MAX: usize = 100;
@@ -85,7 +87,7 @@ impl fmt::Display for Probe {
 fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
     let until = Instant::now() + directory.limits.connect_timeout;
     let mut said = Vec::new();
-    let stream: Box<dyn Stream> = match &server.target {
+    let (stream, is_tls): (Box<dyn Stream>, bool) = match &server.target {
         Target::Local(_) => return Ok("a local directory, read and found right".into()),
         Target::Unix(path) => {
             let stream = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
@@ -94,7 +96,7 @@ fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
                 .set_read_timeout(left)
                 .and_then(|()| stream.set_write_timeout(left))
                 .map_err(text)?;
-            Box::new(stream)
+            (Box::new(stream), false)
         }
         Target::Tcp { host, port, tls } => {
             let stream = connect(host, *port, until)?;
@@ -110,8 +112,10 @@ fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
         bytes_max: directory.limits.response_bytes_max,
     };
     if let Some(bind) = server.bind.as_ref().or(directory.bind.as_ref()) {
-        asker.bind(bind)?;
-        said.push(format!("bound as {}", bind.dn));
+        let name = asker
+            .bind(bind, is_tls || bind.is_safe(&server.target))
+            .map_err(|error| format!("bind as {}: {error}", bind.name()))?;
+        said.push(format!("bound as {name}"));
     }
     let offers_proxied = asker.root()?;
     if directory.identity == Identity::Proxied && !offers_proxied {
@@ -139,19 +143,19 @@ fn introduce(mut stream: &TcpStream, server: &Upstream) -> Result<(), String> {
     stream.write_all(&header).map_err(text)
 }
 
-/// A TCP connection with the protection that the plan asks for.
+/// A TCP connection with the protection that the plan asks for, and whether there is any.
 fn secured(
     stream: TcpStream,
     host: &str,
     tls: &UpstreamTls,
     until: Instant,
     said: &mut Vec<String>,
-) -> Result<Box<dyn Stream>, String> {
+) -> Result<(Box<dyn Stream>, bool), String> {
     let (material, required) = match tls {
-        UpstreamTls::None => return Ok(Box::new(stream)),
+        UpstreamTls::None => return Ok((Box::new(stream), false)),
         UpstreamTls::Ldaps(material) => {
             said.push("TLS".into());
-            return handshake(stream, material, host);
+            return Ok((handshake(stream, material, host)?, true));
         }
         UpstreamTls::StartTlsRequired(material) => (material, true),
         UpstreamTls::StartTlsTried(material) => (material, false),
@@ -171,12 +175,12 @@ fn secured(
         None if !asker.buffer.is_empty() => Err("the server sent plain text behind its answer to StartTLS".into()),
         None => {
             said.push("StartTLS".into());
-            handshake(stream, material, host)
+            Ok((handshake(stream, material, host)?, true))
         }
         Some(error) if required => Err(format!("StartTLS: {error}")),
         Some(error) => {
             said.push(format!("WITHOUT TLS, because StartTLS was refused ({error})"));
-            Ok(Box::new(stream))
+            Ok((Box::new(stream), false))
         }
     }
 }
@@ -225,13 +229,91 @@ struct Asker {
     bytes_max: usize,
 }
 
+/// A final result.
+struct Answer {
+    code: u32,
+    /// What the server says to it, behind a colon; empty: nothing.
+    diagnostic: String,
+    credentials: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+}
+
 impl Asker {
-    fn bind(&mut self, bind: &Bind) -> Result<(), String> {
+    /// The daemon's own bind; as whom. `is_safe`: a password may be sent as it is.
+    fn bind(&mut self, bind: &Bind, is_safe: bool) -> Result<String, String> {
+        let simple = match bind {
+            Bind::Simple(simple) => simple,
+            Bind::Sasl(sasl) => return self.bind_by_sasl(&sasl.account, is_safe),
+        };
         let mut request = zeroize::Zeroizing::new(Vec::new());
         let id = self.next();
-        message::write_simple_bind(&mut request, id, bind.dn.as_bytes(), &bind.password);
-        self.ask(id, &request, |_| {})
-            .map_err(|error| format!("bind as {}: {error}", bind.dn))
+        message::write_simple_bind(&mut request, id, simple.dn.as_bytes(), &simple.password);
+        self.ask(id, &request, |_| {}).map(|()| simple.dn.clone())
+    }
+
+    fn bind_by_sasl(&mut self, account: &Arc<Account>, is_safe: bool) -> Result<String, String> {
+        let (mut exchange, mut turn) = Exchange::begin(account, is_safe, own_bind::chance()?);
+        let mut diagnostic = String::new();
+        loop {
+            match turn {
+                Turn::Send { mechanism, credentials } => {
+                    let mut request = zeroize::Zeroizing::new(Vec::new());
+                    let id = self.next();
+                    message::write_sasl_bind(&mut request, id, b"", mechanism, Some(&credentials));
+                    let answer = self.answer(id, &request, |_| {})?;
+                    turn = exchange.answered(answer.code, answer.credentials.as_deref());
+                    diagnostic = answer.diagnostic;
+                }
+                Turn::Bound => break,
+                Turn::Failed(why) => return Err(why.into()),
+                Turn::Refused(_, code) => {
+                    let advice = self.advice(code);
+                    return Err(format!("{} ({code}){diagnostic}{advice}", result::name(code)));
+                }
+            }
+        }
+        let mechanism = exchange.mechanism().name();
+        let mut request = Vec::new();
+        let id = self.next();
+        message::write_extended_request(&mut request, id, oid::WHO_AM_I, None);
+        let value = self.answer(id, &request, |_| {})?.value;
+        // Where the server does not say it, what we call ourselves is all there is.
+        Ok(match value.filter(|value| !value.is_empty()) {
+            Some(identity) => format!("{} by {mechanism}", String::from_utf8_lossy(&identity)),
+            None => format!("{} by {mechanism}", account.who().authcid),
+        })
+    }
+
+    /// What to do about a refused bind by SASL.
+    fn advice(&mut self, code: u32) -> String {
+        match code {
+            code::INVALID_CREDENTIALS => {
+                "; the name or the password is wrong, or the server's SASL finds nobody of this name".into()
+            }
+            code::AUTH_METHOD_NOT_SUPPORTED | code::INAPPROPRIATE_AUTHENTICATION | code::CONFIDENTIALITY_REQUIRED => {
+                match self.mechanisms() {
+                    Ok(offered) if offered.is_empty() => {
+                        "; the server offers no SASL mechanism on this connection".into()
+                    }
+                    Ok(offered) => format!("; the server offers {}", offered.join(", ")),
+                    Err(_) => String::new(),
+                }
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// The mechanisms that the root entry names.
+    fn mechanisms(&mut self) -> Result<Vec<String>, String> {
+        let mut offered = Vec::new();
+        self.search(b"", &["supportedSASLMechanisms"], |entry| {
+            let attributes = message::read_entry(entry)
+                .into_iter()
+                .flat_map(|entry| entry.attributes);
+            let values = attributes.flat_map(|attribute| attribute.values);
+            offered.extend(values.map(|value| String::from_utf8_lossy(value).into_owned()));
+        })?;
+        Ok(offered)
     }
 
     /// Reads the root entry: whether proxied authorization is offered. A server that hides the entry offers nothing.
@@ -289,7 +371,16 @@ impl Asker {
     }
 
     /// Sends a request, gives each search entry's bytes to `each`; an error unless the final result is success.
-    fn ask(&mut self, id: i32, request: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), String> {
+    fn ask(&mut self, id: i32, request: &[u8], each: impl FnMut(&[u8])) -> Result<(), String> {
+        let answer = self.answer(id, request, each)?;
+        match answer.code {
+            code::SUCCESS => Ok(()),
+            other => Err(format!("{} ({other}){}", result::name(other), answer.diagnostic)),
+        }
+    }
+
+    /// As [`Asker::ask`], whatever the final result is. A server that takes its leave answers nothing.
+    fn answer(&mut self, id: i32, request: &[u8], mut each: impl FnMut(&[u8])) -> Result<Answer, String> {
         self.stream
             .write_all(request)
             .and_then(|()| self.stream.flush())
@@ -302,20 +393,24 @@ impl Asker {
                 each(envelope.op);
             } else if envelope.id == id && envelope::is_final_response(envelope.tag) || envelope.id == 0 {
                 let result = result::read_result(envelope.op).map_err(|error| format!("not LDAP: {error}"))?;
-                let outcome = match result.code {
-                    code::SUCCESS if envelope.id == id => Ok(()),
-                    other => {
-                        let why = String::from_utf8_lossy(result.diagnostic);
-                        let why = if why.is_empty() {
-                            String::new()
-                        } else {
-                            format!(": {why}")
-                        };
-                        Err(format!("{} ({other}){why}", result::name(other)))
-                    }
+                let why = String::from_utf8_lossy(result.diagnostic);
+                let answer = Answer {
+                    code: result.code,
+                    diagnostic: if why.is_empty() {
+                        String::new()
+                    } else {
+                        format!(": {why}")
+                    },
+                    credentials: result.server_sasl_creds.map(<[u8]>::to_vec),
+                    value: result.value.map(<[u8]>::to_vec),
                 };
+                let is_ours = envelope.id == id;
                 self.buffer.drain(..len);
-                return outcome;
+                if !is_ours {
+                    let name = result::name(answer.code);
+                    return Err(format!("{name} ({}){}", answer.code, answer.diagnostic));
+                }
+                return Ok(answer);
             }
             self.buffer.drain(..len);
         }

@@ -12,7 +12,7 @@ use super::files::{self, Folder};
 use super::plan::{self, Identity, LocalFile, Target, UpstreamTls};
 use super::raw::{self, StartTls};
 use super::values::{self, Scheme, ServerPlace};
-use super::{check_health, check_tls};
+use super::{check_bind, check_health, check_tls};
 
 /// Connections for binds to one server at most, and where RADIUS asks.
 const BINDS_MAX: usize = 64;
@@ -78,7 +78,7 @@ fn check_directory(
     if let Some(base) = &raw.base {
         check_dn(p, "base", base);
     }
-    let bind = check_bind(p, &raw.place, &raw.bind, folder);
+    let bind = check_bind::check(p, &raw.place, &raw.bind, folder);
     let tiers = tiers(p, name, raw, folder);
     let tracking = raw.session_tracking.as_ref().is_some_and(|at| at.value);
     let identity = identity(p, raw);
@@ -252,7 +252,12 @@ fn check_upstream(
             return None;
         }
     };
-    let bind = check_bind(p, &place, &raw.bind, folder);
+    let bind = check_bind::check(p, &place, &raw.bind, folder);
+    if let Some(target) = &target {
+        for bind in binds(directory, raw).filter(|_| raw.ldif.is_none()) {
+            check_bind::fits(p, bind, &written.place, target);
+        }
+    }
     let check = check_health::server(
         p,
         directory.check.as_ref().filter(|_| raw.ldif.is_none()),
@@ -314,13 +319,9 @@ fn local(
         ),
         ("proxy_protocol", raw.proxy_protocol.as_ref().map(|at| &at.place)),
         ("check", raw.check.as_ref().map(|check| &check.place)),
-        ("bind_dn", raw.bind.dn.as_ref().map(|at| &at.place)),
-        (
-            "bind_password_file",
-            raw.bind.password_file.as_ref().map(|at| &at.place),
-        ),
     ];
-    for (key, place) in connection_settings.into_iter().chain(raw.tcp.places()) {
+    let binds = raw.bind.places().map(|(key, place)| (key, Some(place)));
+    for (key, place) in connection_settings.into_iter().chain(raw.tcp.places()).chain(binds) {
         if let Some(place) = place {
             p.error(place, format!("`{key}` has no meaning for an LDIF file"))
                 .label("a local directory is not connected to")
@@ -456,24 +457,26 @@ fn remote(
             UpstreamTls::None
         }
     };
-    if matches!(tls, UpstreamTls::None) && has_a_bind(directory, raw) && !is_loopback(&host) {
+    let in_clear = matches!(tls, UpstreamTls::None);
+    let target = Target::Tcp { host, port, tls };
+    if in_clear && has_a_bind(directory, raw) && !target.is_here() {
         p.warning(&url.place, "the password of `bind_dn` travels in plain text")
             .help("write ldaps://, or add starttls = \"required\"");
     }
-    Some(Target::Tcp { host, port, tls })
+    Some(target)
+}
+
+/// The binds that are made to a server: the daemon's own, and that of its check.
+fn binds<'r>(directory: &'r raw::Directory, raw: &'r raw::Upstream) -> impl Iterator<Item = &'r raw::Bind> {
+    let own = [&raw.bind, &directory.bind].into_iter().find(|bind| bind.is_written());
+    let checks = [&raw.check, &directory.check].into_iter().flatten();
+    let of_check = checks.map(|check| &check.bind).find(|bind| bind.is_written());
+    own.into_iter().chain(of_check)
 }
 
 /// Whether a password of ours travels to the server.
 fn has_a_bind(directory: &raw::Directory, raw: &raw::Upstream) -> bool {
-    let checks = [&directory.check, &raw.check].into_iter().flatten();
-    let of_checks = checks.map(|check| &check.bind);
-    of_checks
-        .chain([&directory.bind, &raw.bind])
-        .any(|bind| bind.dn.is_some())
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    binds(directory, raw).any(|bind| bind.dn.is_some())
 }
 
 /// As written; else `proxied` where the daemon can bind (or needs not), `pinned` where it cannot.
@@ -484,7 +487,7 @@ fn identity(p: &mut Problems, raw: &raw::Directory) -> Identity {
             .chain(raw.tiers.iter().flat_map(|tier| &tier.servers))
     };
     let cannot_bind =
-        |server: &&raw::Upstream| server.url.is_some() && raw.bind.dn.is_none() && server.bind.dn.is_none();
+        |server: &&raw::Upstream| server.url.is_some() && !raw.bind.is_written() && !server.bind.is_written();
     let Some(written) = &raw.identity else {
         return if servers().any(|server| cannot_bind(&server)) {
             Identity::Pinned
@@ -497,49 +500,13 @@ fn identity(p: &mut Problems, raw: &raw::Directory) -> Identity {
     {
         let problem = p.error(&written.place, "identity \"proxied\" needs a bind of the daemon's own");
         problem
-            .label("operations are sent under `bind_dn`, with a proxied authorization control (RFC 4370)")
-            .help("add bind_dn = \"cn=…\" and bind_password_file = \"…\", or write identity = \"pinned\"");
+            .label("operations are sent under it, with a proxied authorization control (RFC 4370)")
+            .help("add bind_dn = \"cn=…\" and bind_password_file = \"…\" (or `bind_mechanism`), or write identity = \"pinned\"");
         if let Some(url) = &server.url {
             problem.also(&url.place, "this server would be used without a bind");
         }
     }
     written.value
-}
-
-/// The outer none: something is wrong.
-#[allow(clippy::option_option)]
-pub(super) fn check_bind(
-    p: &mut Problems,
-    section: &Place,
-    raw: &raw::Bind,
-    folder: &Folder,
-) -> Option<Option<plan::Bind>> {
-    match (&raw.dn, &raw.password_file) {
-        (None, None) => Some(None),
-        (Some(dn), Some(file)) => {
-            let sound = check_dn(p, "bind_dn", dn);
-            let password = files::secret(p, folder, file)?;
-            sound.then(|| {
-                Some(plan::Bind {
-                    dn: dn.value.clone(),
-                    password,
-                })
-            })
-        }
-        (Some(_), None) if !p.absent(section, "bind_password_file") => None,
-        (None, Some(_)) if !p.absent(section, "bind_dn") => None,
-        (Some(dn), None) => {
-            check_dn(p, "bind_dn", dn);
-            p.error(&dn.place, "`bind_dn` without `bind_password_file`")
-                .help("add bind_password_file = \"…\", a file that holds the password and only the daemon may read");
-            None
-        }
-        (None, Some(file)) => {
-            p.error(&file.place, "`bind_password_file` without `bind_dn`")
-                .help("add bind_dn = \"cn=usherd,dc=example,dc=com\"");
-            None
-        }
-    }
 }
 
 /// The form of a DN only: servers know their schema better.

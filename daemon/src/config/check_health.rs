@@ -6,12 +6,12 @@ use std::time::Duration;
 use wire::ldap::filter;
 use wire::ldap::grammar::Scope;
 
+use super::check_bind::{self, Bind};
 use super::check_directory;
 use super::diagnostic::{At, Place, Problems};
 use super::files::Folder;
 use super::keys::Kind;
 use super::plan::{Check, Expect};
-use super::raw::{self, Bind};
 use super::raw_nss::SCOPES;
 use super::reader::Section;
 use super::values::show_duration;
@@ -28,6 +28,11 @@ pub(super) const KEYS: &[&str] = &[
     "fall",
     "bind_dn",
     "bind_password_file",
+    "bind_mechanism",
+    "bind_authcid",
+    "bind_authzid",
+    "bind_in_clear",
+    "bind_iterations_max",
     "base",
     "scope",
     "filter",
@@ -68,7 +73,7 @@ pub(super) fn read(p: &mut Problems, section: &mut Section<'_>) -> Option<Writte
         timeout: section.duration(p, "timeout", 10 * MILLISECOND, HOUR),
         rise: section.count(p, "rise", 1, 1000),
         fall: section.count(p, "fall", 1, 1000),
-        bind: raw::read_bind(p, &mut section),
+        bind: check_bind::read(p, &mut section),
         base: section.string(p, "base"),
         scope: section.choice(p, "scope", &SCOPES, &[]),
         filter: section.string(p, "filter"),
@@ -112,9 +117,9 @@ pub(super) fn server(
             .help("make `timeout` at most `interval`");
         return None;
     }
-    let named = |written: &&&Written| written.bind.dn.is_some() || written.bind.password_file.is_some();
+    let named = |written: &&&Written| written.bind.is_written();
     let bind = match all.iter().find(named) {
-        Some(written) => check_directory::check_bind(p, &written.place, &written.bind, folder)?,
+        Some(written) => check_bind::check(p, &written.place, &written.bind, folder)?,
         None => None,
     };
     let base = all.iter().find_map(|written| written.base.as_ref());

@@ -227,6 +227,12 @@ impl Problems {
             .retain(|found| matches!(&found.place, Place::Text(span) if span.start < end));
     }
 
+    /// How many errors have been recorded.
+    pub fn errors(&self) -> usize {
+        let all = self.list.iter().chain(&self.others);
+        all.filter(|found| found.severity == Severity::Error).count()
+    }
+
     /// Whether an error has been recorded.
     pub fn has_errors(&self) -> bool {
         let mut all = self.list.iter().chain(&self.others);

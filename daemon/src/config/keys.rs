@@ -233,6 +233,9 @@ impl Kind {
             (Kind::Upstream, "bind_connections") => {
                 "connections for binds are opened on demand; bound them with `bind_connections_max`"
             }
+            (Kind::Directory | Kind::Upstream | Kind::Check, "bind_realm") => {
+                "none of the mechanisms that the daemon binds with has a realm; remove it"
+            }
             (Kind::Upstream, "srv") => "servers are named one by one, with `url`",
             (Kind::Service, "offer") => "services are not offered to other machines yet; remove it",
             (Kind::Service, "direct_reply") => {
@@ -270,6 +273,11 @@ const DIRECTORY: &[&str] = &[
     "identity",
     "bind_dn",
     "bind_password_file",
+    "bind_mechanism",
+    "bind_authcid",
+    "bind_authzid",
+    "bind_in_clear",
+    "bind_iterations_max",
     "policy",
     "server",
     "tier",
@@ -331,6 +339,11 @@ const UPSTREAM: &[&str] = &[
     "proxy_protocol",
     "bind_dn",
     "bind_password_file",
+    "bind_mechanism",
+    "bind_authcid",
+    "bind_authzid",
+    "bind_in_clear",
+    "bind_iterations_max",
     "check",
     "slow_start",
     "location",

@@ -6,6 +6,7 @@
 
 mod check;
 mod check_audit;
+mod check_bind;
 mod check_dbus;
 mod check_directory;
 mod check_feed;
@@ -27,6 +28,7 @@ pub mod keys;
 mod limits;
 pub mod one_line;
 pub mod plan;
+mod plan_bind;
 mod plan_check;
 mod plan_feed;
 mod plan_service;

@@ -394,6 +394,7 @@ fn directory(args: &Ldap) -> raw::Directory {
         bind: raw::Bind {
             dn: flag("--bind-dn", &args.bind_dn),
             password_file: flag("--bind-password-file", &args.bind_password_file),
+            ..raw::Bind::default()
         },
         tls,
         policy: args.policy.map(|policy| At::new(policy, Place::Flag("--policy"))),

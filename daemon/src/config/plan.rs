@@ -16,6 +16,7 @@ use wire::proxy_header::{Accepted, Version};
 use zeroize::Zeroizing;
 
 use super::files::Stamp;
+pub use super::plan_bind::{Bind, Sasl, Simple};
 pub use super::plan_check::{Check, Expect};
 pub use super::plan_feed::{Feed, FeedMode};
 pub use super::plan_service::{
@@ -134,21 +135,6 @@ pub enum Identity {
     Proxied,
     /// The connection that carried a client's bind stays with that client.
     Pinned,
-}
-
-/// A simple bind of the daemon's own.
-#[derive(Clone, PartialEq)]
-pub struct Bind {
-    /// Distinguished name.
-    pub dn: String,
-    /// Read from `bind_password_file` (one trailing newline removed), zeroized on drop, never printed.
-    pub password: Zeroizing<Vec<u8>>,
-}
-
-impl std::fmt::Debug for Bind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bind").field("dn", &self.dn).finish_non_exhaustive()
-    }
 }
 
 /// Limits of one directory; durations and counts have their defaults in design's table.

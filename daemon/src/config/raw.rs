@@ -8,6 +8,8 @@ use engine::core::policy::Kind as Policy;
 use toml::de::DeTable;
 use wire::proxy_header::{Accepted, Version};
 
+use super::check_bind;
+pub use super::check_bind::Bind;
 use super::check_health;
 use super::check_tcp;
 use super::diagnostic::{At, Place, Problems};
@@ -66,15 +68,6 @@ pub struct Server {
     pub upgrade_timeout: Option<At<Duration>>,
     /// See `plan::Server`.
     pub upgrade_linger: Option<At<Duration>>,
-}
-
-/// A DN and the file of its password.
-#[derive(Debug, Default)]
-pub struct Bind {
-    /// `bind_dn`.
-    pub dn: Option<At<String>>,
-    /// `bind_password_file`.
-    pub password_file: Option<At<String>>,
 }
 
 /// `[directory.NAME]`.
@@ -442,7 +435,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         place: section.place.clone(),
         base: section.string(p, "base"),
         identity: section.choice(p, "identity", &IDENTITIES, &[]),
-        bind: read_bind(p, &mut section),
+        bind: check_bind::read(p, &mut section),
         policy: section.choice(p, "policy", &POLICIES, &[]),
         servers: servers.into_iter().map(|section| read_upstream(p, section)).collect(),
         tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
@@ -456,13 +449,6 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
     };
     section.finish(p);
     directory
-}
-
-pub(super) fn read_bind(p: &mut Problems, section: &mut Section<'_>) -> Bind {
-    Bind {
-        dn: section.string(p, "bind_dn"),
-        password_file: section.string(p, "bind_password_file"),
-    }
 }
 
 fn read_tier(p: &mut Problems, mut section: Section<'_>) -> Tier {
@@ -501,7 +487,7 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
         starttls: section.choice(p, "starttls", &STARTTLS, &[]),
         tls: tls.map(|section| read_tls_client(p, section)),
         proxy_protocol: section.choice(p, "proxy_protocol", &PROXY_VERSIONS, &[]),
-        bind: read_bind(p, &mut section),
+        bind: check_bind::read(p, &mut section),
         check: check_health::read(p, &mut section),
         slow_start: section.duration(p, "slow_start", Duration::ZERO, HOUR),
         location: section.string(p, "location"),

@@ -267,6 +267,18 @@ impl<'t> Section<'t> {
         Some(At::new(texts, place(value)))
     }
 
+    /// One text, or a list of them.
+    pub fn string_or_strings(&mut self, p: &mut Problems, key: &'static str) -> Option<At<Vec<At<String>>>> {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::String(_)) => {
+                let one = self.string(p, key)?;
+                let place = one.place.clone();
+                Some(At::new(vec![one], place))
+            }
+            _ => self.strings(p, key),
+        }
+    }
+
     /// A table of texts, such as an environment.
     pub fn string_table(&mut self, p: &mut Problems, key: &'static str) -> Option<Vec<(At<String>, At<String>)>> {
         let value = self.ask(key)?;

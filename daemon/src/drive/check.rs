@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use engine::upstream::ldap::{Connection, Step as Hello};
+use engine::upstream::ldap::{Connection, Own, Step as Hello};
 use wire::ldap::envelope::{self, Envelope, tag};
 use wire::ldap::message::{self, SearchSpec};
 use wire::ldap::result::{self, code};
@@ -15,6 +15,7 @@ use super::conn::{Conn, ConnRef, Kind};
 use super::pools::PoolState;
 use super::{Drive, Job, span};
 use crate::config::plan::{self, Bind, Expect, Target};
+use crate::net::own_bind;
 use crate::net::resolve::Resolver;
 use crate::net::stream::{Raw, Stream};
 
@@ -148,11 +149,7 @@ impl Drive {
     }
 
     /// One step of becoming ready.
-    fn check_hello(
-        &mut self,
-        at: usize,
-        step: impl FnOnce(&mut Connection, Option<(&[u8], &[u8])>, &mut Vec<u8>) -> Hello,
-    ) {
+    fn check_hello(&mut self, at: usize, step: impl FnOnce(&mut Connection, Option<Own<'_>>, &mut Vec<u8>) -> Hello) {
         let Some(Kind::Check(checking)) = self.conns.get(at).map(|conn| &conn.kind) else {
             return;
         };
@@ -162,10 +159,13 @@ impl Drive {
         };
         let own = || server.bind.as_ref().or(directory.bind.as_ref());
         let bind: Option<&Bind> = plan.bind.as_ref().or_else(own);
-        let bind = bind.map(|bind| (bind.dn.as_bytes(), bind.password.as_slice()));
+        let bind = bind.map(|bind| own_bind::own(bind, &server.target));
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Check(checking) = &mut conn.kind else { return };
-        let step = step(&mut checking.machine, bind, conn.stream.outbox(&mut self.spares));
+        let step = match bind.transpose() {
+            Ok(bind) => step(&mut checking.machine, bind, conn.stream.outbox(&mut self.spares)),
+            Err(why) => Hello::Failed(why),
+        };
         conn.stream.mark_sensitive();
         self.mark_dirty(at);
         match step {

@@ -2,7 +2,7 @@
 
 use engine::core::{Cause, Settlement, UpstreamId};
 use engine::session::ldap::{Bound, Ended, Next, lane};
-use engine::upstream::ldap::{Connection, Event, Step as Hello};
+use engine::upstream::ldap::{Connection, Event, Own, Step as Hello};
 use wire::frame::Malformed;
 use wire::ldap::envelope::{self, Envelope, tag};
 use wire::ldap::result::{self, code};
@@ -12,6 +12,7 @@ use super::Drive;
 use super::conn::{Conn, ConnRef, Kind};
 use super::pools::{Caller, PoolState};
 use crate::audit::record::{End, Entry};
+use crate::net::own_bind;
 use crate::net::stream::{Flushed, Stream};
 use engine::core::Ticket;
 
@@ -56,7 +57,7 @@ impl Drive {
     }
 
     /// One step of becoming ready.
-    fn hello(&mut self, at: usize, step: impl FnOnce(&mut Connection, Option<(&[u8], &[u8])>, &mut Vec<u8>) -> Hello) {
+    fn hello(&mut self, at: usize, step: impl FnOnce(&mut Connection, Option<Own<'_>>, &mut Vec<u8>) -> Hello) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Upstream(upstream) = &mut conn.kind else {
             return;
@@ -74,10 +75,16 @@ impl Drive {
         let own = directory
             .own_bind(number, lane)
             .filter(|_| matches!(lane, lane::SHARED | lane::FEED | lane::APART));
-        let bind = own.map(|bind| (bind.dn.as_bytes(), bind.password.as_slice()));
-        let step = step(&mut upstream.machine, bind, conn.stream.outbox(&mut self.spares));
+        let server = directory.servers.get(number);
+        let bind = own
+            .zip(server)
+            .map(|(bind, server)| own_bind::own(bind, &server.plan.target));
+        let step = match bind.transpose() {
+            Ok(bind) => step(&mut upstream.machine, bind, conn.stream.outbox(&mut self.spares)),
+            Err(why) => Hello::Failed(why),
+        };
         conn.stream.mark_sensitive();
-        let tls = directory.servers.get(number).and_then(|server| server.tls.clone());
+        let tls = server.and_then(|server| server.tls.clone());
         self.mark_dirty(at);
         match step {
             Hello::Wait => {}

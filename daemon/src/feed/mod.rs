@@ -287,6 +287,6 @@ pub(crate) fn identity(plan: &Plan, feed: &plan::Feed) -> String {
     plan.directories
         .get(&feed.directory)
         .and_then(|directory| directory.bind.as_ref())
-        .map(|bind| bind.dn.clone())
+        .map(plan::Bind::identity)
         .unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 pub mod crl;
 pub mod datagram;
 pub mod listen;
+pub mod own_bind;
 pub mod placing;
 pub mod preface;
 pub mod resolve;

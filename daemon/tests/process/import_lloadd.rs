@@ -207,3 +207,31 @@ fn what_is_missing_is_named_and_the_adapter_does_not_start() {
         shown(&output)
     );
 }
+
+#[test]
+fn a_bind_by_sasl_is_the_one_that_lloadd_had() {
+    let slapd = crate::own_bind::slapd("none");
+    let folder = Folder::new("import-lloadd-sasl");
+    let file = folder.write(
+        "lloadd.conf",
+        format!(
+            "enable proxyauthz\nbindconf bindmethod=sasl saslmech=SCRAM-SHA-256 authcid=usherd\n    credentials=\"{}\" realm=house\n\
+             tier roundrobin\nbackend-server uri={}\n",
+            USHERD.1,
+            slapd.url()
+        ),
+    );
+    let out = folder.file("usherd.toml");
+    let listen = format!("ldap://127.0.0.1:{}", free_port());
+    let output = usherd(&["import", "lloadd", &file, "--listen", &listen, "--out", &out]);
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+    assert!(
+        text(&output.stderr).contains(&format!("{file}:3: realm is left out; ")),
+        "{}",
+        shown(&output)
+    );
+    let output = usherd(&["check", "-c", &out, "--probe"]);
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+    let bound = format!("bound as dn:{} by SCRAM-SHA-256", USHERD.0);
+    assert!(text(&output.stdout).contains(&bound), "{}", shown(&output));
+}

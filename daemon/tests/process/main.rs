@@ -49,6 +49,8 @@ mod lockout;
 mod mariadb;
 mod nss;
 mod ops;
+mod own_bind;
+mod own_bind_hostile;
 mod pam;
 mod pam_calls;
 mod peer;

@@ -1,11 +1,14 @@
 //! One connection to an LDAP server: how it becomes ready, and what its messages mean.
 //!
 //! Phases: *connecting* (nothing may be said), *StartTLS* (asked, not answered), *TLS* (the handshake is the socket
-//! owner's), *binding* (our own bind), *ready*. On a ready connection of the bind lane one client's bind is in flight at a
+//! owner's), *binding* (our own bind, in one step or several), *ready*. On a ready connection of the bind lane one client's bind is in flight at a
 //! time; after its success the server is asked Who am I? on the same connection before the client is answered, unless the
 //! answer for that name is known.
 
+use std::sync::Arc;
+
 use super::ids::Ids;
+use super::sasl::{Account, CHANCE, Exchange, Turn};
 use crate::core::{Settlement, Ticket, Verdict};
 use wire::frame::Malformed;
 use wire::ldap::envelope::{self, Envelope, tag};
@@ -24,6 +27,27 @@ pub enum Security {
     StartTlsRequired,
     /// By StartTLS; a refusal is borne.
     StartTlsTried,
+}
+
+/// The daemon's own bind.
+#[derive(Clone, Copy)]
+pub enum Own<'a> {
+    /// By name and password.
+    Simple {
+        /// The name.
+        dn: &'a [u8],
+        /// The password.
+        password: &'a [u8],
+    },
+    /// By SASL.
+    Sasl {
+        /// As whom, and how.
+        account: &'a Arc<Account>,
+        /// Whether a password may be sent as it is though there is no TLS.
+        is_safe: bool,
+        /// Octets that nobody can foresee, others at each call.
+        chance: [u8; CHANCE],
+    },
 }
 
 /// What the owner of the socket does next while the connection becomes ready.
@@ -99,6 +123,10 @@ enum What {
 pub struct Connection {
     phase: Phase,
     security: Security,
+    /// TLS is up.
+    is_tls: bool,
+    /// Our own bind by SASL, while it goes on.
+    exchange: Option<Box<Exchange>>,
     ids: Ids<What>,
 }
 
@@ -108,6 +136,8 @@ impl Connection {
         Connection {
             phase: Phase::Connecting,
             security,
+            is_tls: false,
+            exchange: None,
             ids: Ids::default(),
         }
     }
@@ -117,8 +147,8 @@ impl Connection {
         self.phase == Phase::Ready
     }
 
-    /// The socket is connected. `bind`: our own name and password, where we have one.
-    pub fn connected(&mut self, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
+    /// The socket is connected. `bind`: our own bind, where we have one.
+    pub fn connected(&mut self, bind: Option<Own<'_>>, out: &mut Vec<u8>) -> Step {
         match self.security {
             Security::Ldaps => {
                 self.phase = Phase::Tls;
@@ -135,12 +165,13 @@ impl Connection {
     }
 
     /// The TLS handshake is done and the server's name verified.
-    pub fn tls_done(&mut self, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
+    pub fn tls_done(&mut self, bind: Option<Own<'_>>, out: &mut Vec<u8>) -> Step {
+        self.is_tls = true;
         self.bind(bind, out)
     }
 
     /// A message before the connection is ready.
-    pub fn handshake(&mut self, env: &Envelope<'_>, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
+    pub fn handshake(&mut self, env: &Envelope<'_>, bind: Option<Own<'_>>, out: &mut Vec<u8>) -> Step {
         if env.id == 0 {
             return Step::Failed("the server disconnected");
         }
@@ -159,6 +190,7 @@ impl Connection {
                 self.bind(bind, out)
             }
             (Phase::StartTls, tag::EXTENDED_RESPONSE) => refused("StartTLS"),
+            (Phase::Binding, tag::BIND_RESPONSE) if self.exchange.is_some() => self.bind_goes_on(env, out),
             (Phase::Binding, tag::BIND_RESPONSE) if succeeded => {
                 self.phase = Phase::Ready;
                 Step::Ready
@@ -318,15 +350,54 @@ impl Connection {
         })
     }
 
-    fn bind(&mut self, bind: Option<(&[u8], &[u8])>, out: &mut Vec<u8>) -> Step {
-        let Some((dn, password)) = bind else {
-            self.phase = Phase::Ready;
-            return Step::Ready;
-        };
+    fn bind(&mut self, bind: Option<Own<'_>>, out: &mut Vec<u8>) -> Step {
         self.phase = Phase::Binding;
-        let id = self.ids.allocate(What::Own);
-        message::write_simple_bind(out, id, dn, password);
-        Step::Wait
+        match bind {
+            None => {
+                self.phase = Phase::Ready;
+                Step::Ready
+            }
+            Some(Own::Simple { dn, password }) => {
+                let id = self.ids.allocate(What::Own);
+                message::write_simple_bind(out, id, dn, password);
+                Step::Wait
+            }
+            Some(Own::Sasl {
+                account,
+                is_safe,
+                chance,
+            }) => {
+                let (exchange, turn) = Exchange::begin(account, is_safe || self.is_tls, chance);
+                self.exchange = Some(Box::new(exchange));
+                self.turn(turn, out)
+            }
+        }
+    }
+
+    /// The server has answered a step of our bind by SASL.
+    fn bind_goes_on(&mut self, env: &Envelope<'_>, out: &mut Vec<u8>) -> Step {
+        let (Some(exchange), Ok(answer)) = (&mut self.exchange, result::read_result(env.op)) else {
+            return Step::Failed("the server's answer to our bind is malformed");
+        };
+        let turn = exchange.answered(answer.code, answer.server_sasl_creds);
+        self.turn(turn, out)
+    }
+
+    fn turn(&mut self, turn: Turn, out: &mut Vec<u8>) -> Step {
+        match turn {
+            Turn::Send { mechanism, credentials } => {
+                let id = self.ids.allocate(What::Own);
+                message::write_sasl_bind(out, id, b"", mechanism, Some(&credentials));
+                Step::Wait
+            }
+            Turn::Bound => {
+                self.exchange = None;
+                self.phase = Phase::Ready;
+                Step::Ready
+            }
+            Turn::Refused(what, code) => Step::Refused(what, code),
+            Turn::Failed(why) => Step::Failed(why),
+        }
     }
 }
 

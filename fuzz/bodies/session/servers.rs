@@ -3,7 +3,7 @@
 use super::super::frames;
 use super::*;
 use engine::core::{CancelRule, Cause, HealthConfig, LaneConfig, LaneLimits, PoolConfig, ServerConfig};
-use engine::upstream::ldap::{Connection, Event, Security, Step as Hello};
+use engine::upstream::ldap::{Connection, Event, Own, Security, Step as Hello};
 use wire::ldap::control::{controls, oid as control_oid};
 use wire::ldap::message::{self, oid};
 
@@ -205,7 +205,10 @@ impl World {
         let Some(upstream) = self.nth_line(n, |line| !line.up) else {
             return;
         };
-        let own = self.settings.proxied.then_some((&b"cn=usherd"[..], &b"x"[..]));
+        let own = self.settings.proxied.then_some(Own::Simple {
+            dn: b"cn=usherd",
+            password: b"x",
+        });
         let line = self.lines.get_mut(&upstream).expect("just found");
         let own = own.filter(|_| matches!(line.lane, lane::SHARED | lane::APART));
         let mut step = line.machine.connected(own, &mut line.out);

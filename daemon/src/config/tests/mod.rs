@@ -1,6 +1,7 @@
 //! Every class of mistake, with its exact place and its words.
 
 mod accounting;
+mod binds;
 mod mistakes;
 mod nss;
 mod proxy;
@@ -176,7 +177,7 @@ address = "unix:rpc.sock"
     let corp = &plan.directories["corp"];
     assert_eq!(corp.identity, plan::Identity::Proxied, "with a bind");
     assert_eq!(
-        corp.bind.as_ref().unwrap().password.as_slice(),
+        corp.bind.as_ref().unwrap().simple().unwrap().password.as_slice(),
         b"s3cret",
         "without the newline"
     );

@@ -1,14 +1,16 @@
 //! What a server hears and how its words are understood.
 
+use super::super::sasl;
 use super::*;
 use crate::core::arena::Handle;
 use wire::frame::Step as Split;
 use wire::ldap::envelope::{peek, split, write};
 use wire::ldap::grammar;
 
-type Own = Option<(&'static [u8], &'static [u8])>;
-
-const BIND: Own = Some((b"cn=usherd", b"secret"));
+const BIND: Option<Own<'static>> = Some(Own::Simple {
+    dn: b"cn=usherd",
+    password: b"secret",
+});
 
 fn ticket(n: u64) -> Ticket {
     Ticket(Handle::from_bits(n))
@@ -398,4 +400,114 @@ fn only_a_notice_of_disconnection_is_one() {
         receive(&mut machine, &answer(id, tag::SEARCH_DONE, 0)),
         done(1, Verdict::Well)
     );
+}
+
+fn account(mechanisms: &[sasl::Mechanism]) -> Arc<Account> {
+    let who = sasl::Who {
+        authcid: "usherd".into(),
+        authzid: String::new(),
+    };
+    Arc::new(Account::new(mechanisms, &who, b"secret".to_vec().into(), 4096).unwrap())
+}
+
+fn by_sasl(account: &Arc<Account>) -> Option<Own<'_>> {
+    Some(Own::Sasl {
+        account,
+        is_safe: false,
+        chance: [1; CHANCE],
+    })
+}
+
+/// The mechanism and the credentials of the last bind that was written.
+fn asked(out: &mut Vec<u8>) -> (i32, Vec<u8>, Vec<u8>) {
+    let (id, _, op) = heard(out).pop().unwrap();
+    match grammar::bind(&op).unwrap() {
+        grammar::BindRequest {
+            name: b"",
+            auth: Auth::Sasl { mechanism, credentials },
+            ..
+        } => (id, mechanism.to_vec(), credentials.unwrap().to_vec()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn step(
+    machine: &mut Connection,
+    (id, code, said): (i32, u32, Option<&[u8]>),
+    bind: Option<Own<'_>>,
+) -> (Step, Vec<u8>) {
+    let mut out = Vec::new();
+    let frame = written(|out| result::write_bind(out, id, code, "", said));
+    let step = machine.handshake(&peek(&frame).unwrap(), bind, &mut out);
+    (step, out)
+}
+
+#[test]
+fn our_bind_by_sasl_goes_on_step_by_step() {
+    let account = account(&[sasl::Mechanism::ScramSha256, sasl::Mechanism::External]);
+    let bind = by_sasl(&account);
+    let (mut machine, mut out) = (Connection::new(Security::Plain), Vec::new());
+    assert_eq!(machine.connected(bind, &mut out), Step::Wait);
+    let (id, mechanism, first) = asked(&mut out);
+    assert_eq!(
+        (mechanism.as_slice(), &first[..11]),
+        (&b"SCRAM-SHA-256"[..], &b"n,,n=usherd"[..])
+    );
+    let nonce = String::from_utf8(first).unwrap().split_once("r=").unwrap().1.to_owned();
+    let challenge = format!("r={nonce}x,s=AAAA,i=4096");
+    // Its account may be gone by a reload meanwhile.
+    let (next, mut out) = step(&mut machine, (id, 14, Some(challenge.as_bytes())), None);
+    assert_eq!(next, Step::Wait);
+    let (id, _, last) = asked(&mut out);
+    assert!(last.starts_with(b"c=biws,r=") && !machine.is_ready());
+    let (next, _) = step(&mut machine, (id, 0, Some(b"v=AAAA")), bind);
+    assert!(
+        matches!(next, Step::Failed(why) if why.contains("could not prove")),
+        "{next:?}"
+    );
+    assert!(!machine.is_ready());
+
+    let mut machine = Connection::new(Security::Plain);
+    assert_eq!(machine.connected(bind, &mut out), Step::Wait);
+    let (id, ..) = asked(&mut out);
+    let (next, mut out) = step(&mut machine, (id, 7, None), bind);
+    assert_eq!(next, Step::Wait);
+    let (id, mechanism, credentials) = asked(&mut out);
+    assert_eq!((mechanism.as_slice(), credentials.len()), (&b"EXTERNAL"[..], 0));
+    assert_eq!(step(&mut machine, (id, 0, None), bind).0, Step::Ready);
+    assert!(machine.is_ready());
+
+    let mut machine = Connection::new(Security::Plain);
+    machine.connected(bind, &mut out);
+    let (id, ..) = asked(&mut out);
+    let (next, _) = step(&mut machine, (id, 49, None), bind);
+    assert_eq!(next, Step::Refused("our bind with SCRAM-SHA-256", 49));
+}
+
+#[test]
+fn plain_waits_for_tls() {
+    let account = account(&[sasl::Mechanism::Plain]);
+    let bind = by_sasl(&account);
+    let (mut machine, mut out) = (Connection::new(Security::Ldaps), Vec::new());
+    assert_eq!(machine.connected(bind, &mut out), Step::Tls);
+    assert!(out.is_empty());
+    assert_eq!(machine.tls_done(bind, &mut out), Step::Wait);
+    assert_eq!(asked(&mut out).2, b"\0usherd\0secret");
+    // Where TLS was merely tried, and refused.
+    let mut machine = Connection::new(Security::StartTlsTried);
+    assert_eq!(machine.connected(bind, &mut out), Step::Wait);
+    let no = answer(heard(&mut out)[0].0, tag::EXTENDED_RESPONSE, 2);
+    let step = machine.handshake(&peek(&no).unwrap(), bind, &mut out);
+    assert!(
+        matches!(step, Step::Failed(why) if why.contains("PLAIN is not used")),
+        "{step:?}"
+    );
+    assert!(out.is_empty());
+    let mut machine = Connection::new(Security::Plain);
+    let safe = Some(Own::Sasl {
+        account: &account,
+        is_safe: true,
+        chance: [1; CHANCE],
+    });
+    assert_eq!(machine.connected(safe, &mut out), Step::Wait);
 }

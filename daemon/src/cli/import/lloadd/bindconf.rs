@@ -37,8 +37,10 @@ fn pair(model: &mut Model, line: &Line, word: &Word, key: &str, value: &str, tol
         "binddn" => bind.dn = Some((value.to_owned(), at)),
         "credentials" => bind.password = Some(value.to_owned().into()),
         "saslmech" => bind.mechanism = Some((value.to_owned(), at)),
-        // They say more of a SASL bind, which is told as a whole.
-        "secprops" | "realm" | "authcid" | "authzid" => {}
+        "secprops" => bind.secprops = Some((value.to_owned(), at)),
+        "realm" => bind.realm = Some((value.to_owned(), at)),
+        "authcid" => bind.authcid = Some((value.to_owned(), at)),
+        "authzid" => bind.authzid = Some((value.to_owned(), at)),
         "timeout" => timeout(model, &at, value, told),
         "network-timeout" => {
             let Some(seconds) = seconds(&at, key, value, told) else {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::text::quoted;
-use super::model::{Method, Model, Verify};
+use super::model::{Method, Model, Settings, Verify};
 use super::told::{At, Told};
 use crate::config::values::{self, Scheme, show_duration};
 
@@ -13,53 +13,47 @@ const RETRY_DEFAULT: u64 = 5000;
 /// Ours.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 
-/// Whether the daemon binds by itself, and acts for its clients.
-pub fn is_proxied(model: &Model, told: &mut Told) -> bool {
+/// The settings of the daemon's own bind, but for the file of its password; none where it does not bind by itself and
+/// acts for nobody.
+pub fn own_bind(model: &Model, told: &mut Told) -> Option<Settings> {
     let bind = &model.bind;
-    let nowhere = model.bind.at.clone();
-    match (bind.method, &nowhere) {
+    let settings = match (bind.method, &bind.at) {
         (Method::Simple, Some(at)) => {
-            if bind.dn.is_none() || bind.password.is_none() {
+            let (Some((dn, place)), Some(_)) = (&bind.dn, &bind.password) else {
                 let right = "without both, clients' own binds stay on connections of theirs (identity = \"pinned\")";
                 told.fault(at, "bindmethod=simple without binddn and credentials", right);
-                return false;
-            }
-            match &model.proxies {
-                Some((false, at)) => {
-                    told.fault(
-                        at,
-                        "proxyauthz is off: lloadd does everything as binddn, whoever asks",
-                        "here nobody gets another's rights: clients' own binds stay on connections of theirs \
-                         (identity = \"pinned\"), without one they are anonymous",
-                    );
-                    false
-                }
-                Some((true, _)) => true,
-                None => {
-                    let right = "it is on here; where it was off, clients had the rights of binddn";
-                    told.notice(at, "proxyauthz is not named", right);
-                    true
-                }
-            }
+                return None;
+            };
+            let mut settings = Settings::default();
+            settings.text("bind_dn", dn, format!("{place} binddn"));
+            settings
         }
-        (Method::Sasl, Some(at)) => {
-            let mechanism = bind.mechanism.as_ref().map_or("no mechanism", |(name, _)| name);
-            told.fault(
-                at,
-                &format!("bindmethod=sasl ({mechanism}) has no counterpart"),
-                "a bind with name and password, bindmethod=simple; without, clients' own binds stay on connections \
-                 of theirs (identity = \"pinned\")",
-            );
-            false
-        }
+        (Method::Sasl, Some(at)) => super::sasl::settings(model, at, told)?,
         _ => {
             if let Some((true, at)) = &model.proxies {
                 let right = "clients' own binds stay on connections of theirs (identity = \"pinned\")";
                 told.notice(at, "proxyauthz without a bind of the daemon's own", right);
             }
-            false
+            return None;
         }
+    };
+    match (&model.proxies, &bind.at) {
+        (Some((false, at)), _) => {
+            told.fault(
+                at,
+                "proxyauthz is off: lloadd does everything as itself, whoever asks",
+                "here nobody gets another's rights: clients' own binds stay on connections of theirs \
+                 (identity = \"pinned\"), without one they are anonymous",
+            );
+            return None;
+        }
+        (None, Some(at)) => {
+            let right = "it is on here; where it was off, clients had the rights of lloadd's own bind";
+            told.notice(at, "proxyauthz is not named", right);
+        }
+        _ => {}
     }
+    Some(settings)
 }
 
 /// How soon a server that cannot be reached is tried again.

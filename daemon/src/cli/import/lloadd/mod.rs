@@ -8,6 +8,7 @@ mod decide;
 mod lex;
 mod listeners;
 mod model;
+mod sasl;
 mod servers;
 mod settings;
 mod told;
@@ -72,7 +73,7 @@ impl Lloadd {
             Some(out) => self.write(out, &file, &model, &body, &told)?,
             None => {
                 print(body.text(&file, "usherd.password", &told).as_bytes())?;
-                if body.is_proxied {
+                if body.has_password {
                     say(
                         "usherd: the password of bindconf is not shown: write it into usherd.password, or give --out FILE",
                     );
@@ -101,7 +102,7 @@ impl Lloadd {
         let mut files = Files::new(folder, self.force)?;
         // What is checked names the file with the password as long as that has not got its name.
         let mut beside = secret.clone();
-        if let Some(password) = model.bind.password.as_ref().filter(|_| body.is_proxied) {
+        if let Some(password) = model.bind.password.as_ref().filter(|_| body.has_password) {
             let line = zeroize::Zeroizing::new([password.as_bytes(), b"\n"].concat());
             beside = files.put(&secret, &line)?.display().to_string();
         }

@@ -37,6 +37,11 @@ impl Settings {
         self.0.push(Setting { key, value, from });
     }
 
+    /// Whether there is one of this name.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|setting| setting.key == key)
+    }
+
     /// In their order.
     pub fn all(&self) -> &[Setting] {
         &self.0
@@ -124,6 +129,14 @@ pub struct Bind {
     pub password: Option<Zeroizing<String>>,
     /// `saslmech`.
     pub mechanism: Option<(String, At)>,
+    /// `authcid`.
+    pub authcid: Option<(String, At)>,
+    /// `authzid`.
+    pub authzid: Option<(String, At)>,
+    /// `realm`.
+    pub realm: Option<(String, At)>,
+    /// `secprops`.
+    pub secprops: Option<(String, At)>,
     /// TLS towards servers.
     pub tls: ClientTls,
 }

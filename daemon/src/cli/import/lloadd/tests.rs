@@ -6,7 +6,7 @@ use engine::core::policy::Kind as Policy;
 
 use super::*;
 use crate::config::Plan;
-use crate::config::plan::{Identity, Target, UpstreamTls};
+use crate::config::plan::{Bind, Identity, Target, UpstreamTls};
 
 struct Scratch(PathBuf);
 
@@ -101,7 +101,7 @@ fn a_whole_configuration_says_the_same_here() {
     translated.has_notice("servers differ in their retry; it is one for all here: 400 ms");
     let directory = &plan.directories["ldap"];
     assert_eq!(directory.identity, Identity::Proxied);
-    let bind = directory.bind.as_ref().unwrap();
+    let bind = directory.bind.as_ref().unwrap().simple().unwrap();
     assert_eq!(bind.dn, "cn=Manager,dc=example,dc=com");
     assert_eq!(bind.password.as_slice(), b"s3 e\"c");
     let ms = |length: std::time::Duration| length.as_millis();
@@ -200,8 +200,17 @@ fn what_somebody_relies_on_is_a_fault_with_its_line() {
         ("bindconf hush=hush", "an argument that bindconf does not have"),
         ("credentials=hush", "lloadd has no setting credentials;"),
         (
+            "bindconf bindmethod=sasl saslmech=GSSAPI",
+            "bindmethod=sasl (saslmech=GSSAPI) has no counterpart",
+        ),
+        ("bindconf bindmethod=sasl", "bindmethod=sasl without saslmech"),
+        (
             "bindconf bindmethod=sasl saslmech=SCRAM-SHA-256",
-            "bindmethod=sasl (SCRAM-SHA-256) has no counterpart",
+            "bindmethod=sasl without authcid and credentials",
+        ),
+        (
+            "bindconf bindmethod=sasl saslmech=EXTERNAL authzid=usherd",
+            "authzid=usherd",
         ),
         ("disable proxyauthz", "proxyauthz is off"),
         ("no_such_thing 1", "lloadd has no setting no_such_thing"),
@@ -345,4 +354,79 @@ fn certificates_are_taken_with_what_is_asked_of_clients() {
     half.has_fault("a certificate without its key");
     let blind = format!("TLSCertificateFile /c.crt\nTLSCertificateKeyFile /c.key\nTLSVerifyClient demand\n{servers}");
     translate(&scratch, &blind, "ldap://").has_fault("TLSVerifyClient without TLSCACertificateFile");
+}
+
+#[test]
+fn a_bind_by_sasl_is_the_same_bind_here() {
+    use engine::upstream::sasl::Mechanism;
+    let scratch = Scratch::new("sasl");
+    let servers = "tier roundrobin\nbackend-server uri=ldap://a starttls=critical\n";
+    let with = |lines: &str| {
+        let text = format!("enable proxyauthz\nbindconf bindmethod=sasl {lines}\n{servers}");
+        plan(&scratch, &text, "ldap://127.0.0.1:1389")
+    };
+    let own = |plan: &Plan| match plan.directories["ldap"].bind.clone() {
+        Some(Bind::Sasl(sasl)) => sasl,
+        other => panic!("{other:?}"),
+    };
+    let (translated, told) = with(
+        "saslmech=\"SCRAM-SHA-256 scram-sha-1\"\n authcid=usherd authzid=\"dn:cn=x,dc=y\" credentials=hush realm=here\n \
+         secprops=noplain,maxssf=0,nodict binddn=cn=old",
+    );
+    assert_eq!(told.faults(), Vec::<String>::new());
+    told.has_notice("lloadd.conf:3: realm is left out");
+    told.has_notice("lloadd.conf:4: secprops nodict is left out");
+    told.has_notice("lloadd.conf:4: binddn is left out");
+    assert_eq!(translated.directories["ldap"].identity, Identity::Proxied);
+    let account = own(&translated).account;
+    let mechanisms: Vec<Mechanism> = account.mechanisms().collect();
+    assert_eq!(mechanisms, [Mechanism::ScramSha256, Mechanism::ScramSha1]);
+    assert_eq!(
+        (account.who().authcid.as_str(), account.who().authzid.as_str()),
+        ("usherd", "dn:cn=x,dc=y")
+    );
+    assert!(!told.text.contains("hush"), "{}", told.text);
+    assert!(
+        told.text.contains("# ") && told.text.contains("lloadd.conf:3 authcid"),
+        "{}",
+        told.text
+    );
+
+    // A certificate is who the daemon is: no password, no file of it.
+    let external = |lines: &str| {
+        let text = format!("enable proxyauthz\nbindconf bindmethod=sasl saslmech=EXTERNAL {lines}\n{servers}");
+        translate(&scratch, &text, "ldap://127.0.0.1:1389")
+    };
+    let told = external("authcid=usherd tls_cert=/c tls_key=/k");
+    assert_eq!(told.faults(), Vec::<String>::new());
+    told.has_notice("authcid is left out");
+    assert!(told.text.contains("bind_mechanism = \"EXTERNAL\""), "{}", told.text);
+    assert!(
+        !told.text.contains("bind_password_file") && !told.text.contains("bind_authcid"),
+        "{}",
+        told.text
+    );
+
+    let (_, told) = with("saslmech=SCRAM-SHA-1 authcid=u credentials=hush secprops=minssf=56");
+    told.has_fault("lloadd.conf:2: secprops minssf=56 has no counterpart");
+
+    // PLAIN goes where it went, and nowhere else.
+    let plain = "bindmethod=sasl saslmech=PLAIN authcid=u credentials=hush";
+    let in_clear = |more: &str, server: &str| {
+        let text =
+            format!("enable proxyauthz\nbindconf {plain} {more}\ntier roundrobin\nbackend-server uri={server}\n");
+        translate(&scratch, &text, "ldap://127.0.0.1:1389")
+    };
+    in_clear("", "ldap://far.example").has_fault("lloadd.conf:2: PLAIN on a connection that nothing protects");
+    in_clear("secprops=none,noplain", "ldap://far.example").has_fault("PLAIN on a connection that nothing protects");
+    let told = in_clear("secprops=none", "ldap://far.example");
+    assert_eq!(told.faults(), Vec::<String>::new());
+    told.has_notice("lloadd.conf:2: PLAIN is allowed where nothing protects it");
+    assert!(told.text.contains("bind_in_clear = true"), "{}", told.text);
+    let told = in_clear("", "ldaps://far.example");
+    assert!(
+        told.faults().is_empty() && !told.text.contains("bind_in_clear"),
+        "{}",
+        told.text
+    );
 }

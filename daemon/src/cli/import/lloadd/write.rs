@@ -13,12 +13,12 @@ pub struct Body {
     before: String,
     after: String,
     /// Whether there is a password.
-    pub is_proxied: bool,
+    pub has_password: bool,
 }
 
 /// Decides what is left to decide, and writes. `control`: the control socket, where another one is wanted.
 pub fn body(model: &mut Model, listeners: &[Listener], control: Option<&str>, file: &str, told: &mut Told) -> Body {
-    let is_proxied = decide::is_proxied(model, told);
+    let own = decide::own_bind(model, told);
     decide::retry(model, told);
     decide::timeout(model, file, told);
     if let Some(control) = control {
@@ -32,14 +32,9 @@ pub fn body(model: &mut Model, listeners: &[Listener], control: Option<&str>, fi
     before.push_str(
         "\n# Limits on pending operations and connections hold for each worker: see docs/ldap.md.\n[directory.ldap]\n",
     );
-    if let Some((dn, at)) = model.bind.dn.as_ref().filter(|_| is_proxied) {
+    if let Some(own) = &own {
         before.push_str("identity = \"proxied\"\n");
-        let _ = write!(
-            before,
-            "bind_dn = {}  {}",
-            *quoted(dn),
-            comment(&format!("{at} binddn"))
-        );
+        settings(&mut before, own);
     } else {
         before.push_str("identity = \"pinned\"\n");
     }
@@ -59,7 +54,7 @@ pub fn body(model: &mut Model, listeners: &[Listener], control: Option<&str>, fi
     Body {
         before,
         after,
-        is_proxied,
+        has_password: own.is_some_and(|own| own.has("bind_dn") || own.has("bind_authcid")),
     }
 }
 
@@ -71,7 +66,7 @@ impl Body {
         ));
         lists(&mut text, &told.faults, &told.notices);
         text.push_str(&self.before);
-        if self.is_proxied {
+        if self.has_password {
             let _ = writeln!(text, "bind_password_file = {}", *quoted(password));
         }
         text.push_str(&self.after);
