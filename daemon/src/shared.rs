@@ -60,6 +60,8 @@ pub struct Shared {
     pub audit: crate::audit::Place,
     /// Lockout after failed binds.
     pub lockouts: crate::lockouts::Lockouts,
+    /// With what clients come back to their TLS sessions.
+    pub tickets: crate::net::tickets::Tickets,
 }
 
 impl Shared {
@@ -78,6 +80,7 @@ impl Shared {
             door: Door::new(),
             audit: crate::audit::Place::default(),
             lockouts: crate::lockouts::Lockouts::default(),
+            tickets: crate::net::tickets::Tickets::default(),
         }
     }
 

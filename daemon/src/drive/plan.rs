@@ -188,7 +188,7 @@ impl Drive {
                 Some(tls) => Some(tls),
                 // The plan was checked before it came here, so this fails only if a file changed since.
                 None => new.tls.as_ref().and_then(|tls| {
-                    tls::server(tls)
+                    tls::server(tls, self.shared.tickets.of(id, tls))
                         .inspect_err(|why| tracing::error!(why, "a listener has no TLS"))
                         .ok()
                 }),
