@@ -39,6 +39,7 @@ mod helpers_seen;
 mod hostile;
 mod identity;
 mod import_lloadd;
+mod ldap_bench;
 mod lifecycle;
 mod load;
 mod local;
