@@ -86,6 +86,7 @@ mod services;
 mod slapd;
 mod sql;
 mod tools;
+mod systemd;
 mod upgrade;
 mod upstreams;
 mod usherd;

@@ -13,15 +13,15 @@ use crate::slapd::{Slapd, code_dn, password, user};
 use crate::usherd::{BINARY, Setup, Usherd, listener_tls, server};
 
 /// Ends the process that has the daemon's place now, and waits until it, and those before it, are gone.
-struct Successor<'a>(&'a Usherd);
+pub(crate) struct Successor<'a>(pub(crate) &'a Usherd);
 
 impl Successor<'_> {
-    fn pid(&self) -> u64 {
+    pub(crate) fn pid(&self) -> u64 {
         self.0.status()["pid"].as_u64().expect("a number")
     }
 
     /// By `usherd upgrade`; the new process's id.
-    fn upgrade(&self) -> u64 {
+    pub(crate) fn upgrade(&self) -> u64 {
         let before = self.pid();
         let output = self.0.command(&["upgrade"]);
         assert!(
@@ -71,7 +71,7 @@ impl Drop for Successor<'_> {
 }
 
 /// Zombies are not.
-fn is_there(pid: u64) -> bool {
+pub(crate) fn is_there(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ")
         .next()
