@@ -4,7 +4,7 @@ mod feeds;
 mod guard;
 mod radius;
 
-use super::snapshot::{Count, Helper, Local, Seconds, Server, Service, Snapshot};
+use super::snapshot::{Count, Counters, Helper, Local, Seconds, Server, Service, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
 const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
@@ -14,8 +14,10 @@ const SCORES: [&str; 3] = ["available", "degraded", "down"];
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let mut page = Page(String::with_capacity(16 * 1024));
     daemon(&mut page, snapshot);
+    workers(&mut page, snapshot);
     listeners(&mut page, snapshot);
     directories(&mut page, snapshot);
+    kept(&mut page, snapshot);
     upstreams(&mut page, snapshot);
     local(&mut page, snapshot);
     services(&mut page, snapshot);
@@ -81,6 +83,10 @@ fn daemon(page: &mut Page, s: &Snapshot) {
         page.family(name, kind, help);
         page.line(name, &[], value);
     }
+    outcomes(page, c);
+}
+
+fn outcomes(page: &mut Page, c: &Counters) {
     page.family(
         "usherd_refusals_total",
         "counter",
@@ -93,6 +99,37 @@ fn daemon(page: &mut Page, s: &Snapshot) {
         "Reloads of the configuration, by outcome.",
     );
     page.counts("usherd_reloads_total", None, "outcome", &c.reloads);
+    page.family(
+        "usherd_upgrades_total",
+        "counter",
+        "Upgrades of this process: begun, and of those failed (it went on) or handed-over (another has its place).",
+    );
+    page.counts("usherd_upgrades_total", None, "outcome", &c.upgrades);
+    page.family(
+        "usherd_took_over",
+        "gauge",
+        "1 where this process has taken another's place by an upgrade.",
+    );
+    page.line("usherd_took_over", &[], c.took_over);
+}
+
+fn workers(page: &mut Page, s: &Snapshot) {
+    page.family("usherd_worker_clients", "gauge", "Clients connected, by worker.");
+    for one in &s.each_worker {
+        page.line(
+            "usherd_worker_clients",
+            &[("worker", &one.worker.to_string())],
+            one.clients,
+        );
+    }
+    page.family("usherd_worker_panics_total", "counter", "Panics contained, by worker.");
+    for one in &s.each_worker {
+        page.line(
+            "usherd_worker_panics_total",
+            &[("worker", &one.worker.to_string())],
+            one.panics,
+        );
+    }
 }
 
 fn listeners(page: &mut Page, s: &Snapshot) {
@@ -200,18 +237,42 @@ fn directories(page: &mut Page, s: &Snapshot) {
     }
 }
 
+/// Clients whose operations keep to something by a rule.
+fn kept(page: &mut Page, s: &Snapshot) {
+    page.family(
+        "usherd_clients_kept",
+        "gauge",
+        "Clients whose operations keep to a connection of their own (isolate), a shared one (connection) or a server (backend), by a rule.",
+    );
+    for one in &s.directories {
+        page.counts("usherd_clients_kept", Some(("directory", &one.name)), "by", &one.kept);
+    }
+}
+
 type Figure = (&'static str, &'static str, &'static str, fn(&Server) -> u64);
 
 fn upstreams(page: &mut Page, s: &Snapshot) {
-    const FIGURES: [Figure; 8] = [
+    const FIGURES: [Figure; 10] = [
         ("usherd_upstream_connections", "gauge", "Shared connections.", |one| {
             one.connections
         }),
         (
             "usherd_upstream_bind_connections",
             "gauge",
-            "Connections for binds, and pinned ones.",
+            "Connections for binds.",
             |one| one.bind_connections,
+        ),
+        (
+            "usherd_upstream_pinned_connections",
+            "gauge",
+            "Connections that stay with the client whose bind they carried.",
+            |one| one.pinned,
+        ),
+        (
+            "usherd_upstream_isolated_connections",
+            "gauge",
+            "Connections for one client at a time, by a rule: in use, or kept ready.",
+            |one| one.isolated,
         ),
         ("usherd_upstream_pending", "gauge", "Operations in flight.", |one| {
             one.pending

@@ -89,6 +89,7 @@ pub(crate) struct State {
     pub(crate) bound: HashMap<u64, Address>,
     pub(crate) reloads: u64,
     pub(crate) reloads_failed: u64,
+    pub(crate) upgrades: upgrade::Figures,
 }
 
 struct Daemon {
@@ -200,7 +201,15 @@ fn build(
         .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
     let mut records = Records::none(inboxes.clone());
     let bound = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
-    let reporter = Arc::new(reporter(&plan, bound, inboxes, &shared, &acceptor, &records));
+    let reporter = Arc::new(reporter(
+        &plan,
+        bound,
+        inboxes,
+        &shared,
+        &acceptor,
+        &records,
+        !place.is_free(),
+    ));
     place.take(&mut plan, source.as_deref(), &reporter)?;
     if locks.is_none() {
         locks = Some(successor::patiently(|| feed::lock(&plan))?);
@@ -271,6 +280,7 @@ fn reporter(
         reloads: 0,
         reloads_failed: 0,
     };
+    took_over: bool,
     snapshot::Reporter {
         inboxes,
         state: Arc::new(Mutex::new(state)),
@@ -278,6 +288,7 @@ fn reporter(
         pauses: Arc::clone(&acceptor.pauses),
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
+        upgrades: upgrade::Figures::new(took_over),
         feeds: Arc::default(),
         records: records.writers(),
     }
