@@ -62,6 +62,8 @@ pub struct Shared {
     pub lockouts: crate::lockouts::Lockouts,
     /// With what clients come back to their TLS sessions.
     pub tickets: crate::net::tickets::Tickets,
+    /// Where clients' requests about the daemon's figures are answered.
+    pub monitor: crate::monitor::Monitor,
 }
 
 impl Shared {
@@ -81,6 +83,7 @@ impl Shared {
             audit: crate::audit::Place::default(),
             lockouts: crate::lockouts::Lockouts::default(),
             tickets: crate::net::tickets::Tickets::default(),
+            monitor: crate::monitor::Monitor::default(),
         }
     }
 

@@ -1,18 +1,29 @@
-//! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
+//! The snapshot as figures with names and labels: of them `/metrics` is one form, and what LDAP clients read below
+//! `cn=usherd,cn=monitor` another, so that the two can never disagree.
 
+mod entries;
 mod feeds;
 mod guard;
+mod page;
 mod radius;
 
-use super::snapshot::{Count, Counters, Helper, Local, Seconds, Server, Service, Snapshot};
+use page::Page;
+
+use super::snapshot::{Count, Counters, Helper, Local, Server, Service, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
 const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
 const SCORES: [&str; 3] = ["available", "degraded", "down"];
 
-/// The whole page.
+/// The whole page, for Prometheus.
 pub(super) fn text(snapshot: &Snapshot) -> String {
-    let mut page = Page(String::with_capacity(16 * 1024));
+    page(snapshot).text()
+}
+
+pub use entries::directory;
+
+fn page(snapshot: &Snapshot) -> Page {
+    let mut page = Page::default();
     daemon(&mut page, snapshot);
     workers(&mut page, snapshot);
     listeners(&mut page, snapshot);
@@ -24,7 +35,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     feeds::write(&mut page, snapshot);
     radius::write(&mut page, snapshot);
     guard::write(&mut page, snapshot);
-    page.0
+    page
 }
 
 fn daemon(page: &mut Page, s: &Snapshot) {
@@ -486,75 +497,6 @@ fn helpers(page: &mut Page, s: &Snapshot) {
                 let pid = one.pid.to_string();
                 page.line(name, &[("service", service.name.as_str()), ("pid", &pid)], value(one));
             }
-        }
-    }
-}
-
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.0
-            .push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.0.push_str(name);
-        if !labels.is_empty() {
-            self.0.push('{');
-            for (index, (label, text)) in labels.iter().enumerate() {
-                self.0.push_str(if index == 0 { "" } else { "," });
-                self.0.push_str(label);
-                self.0.push_str("=\"");
-                escape(&mut self.0, text);
-                self.0.push('"');
-            }
-            self.0.push('}');
-        }
-        self.0.push_str(&format!(" {value}\n"));
-    }
-
-    fn counts(&mut self, name: &str, fixed: Option<(&str, &str)>, label: &str, counts: &[Count]) {
-        for one in counts {
-            let mut labels = Vec::from_iter(fixed);
-            labels.push((label, &one.label));
-            self.line(name, &labels, one.count);
-        }
-    }
-
-    fn histogram(&mut self, name: &str, of: (&str, &str), seconds: &Seconds) {
-        let bucket = format!("{name}_bucket");
-        let mut below = 0;
-        for (bound_us, count) in seconds.bounds_us.iter().zip(&seconds.buckets) {
-            below += count;
-            self.line(&bucket, &[of, ("le", &in_seconds(*bound_us))], below);
-        }
-        let all = seconds.buckets.iter().sum();
-        self.line(&bucket, &[of, ("le", "+Inf")], all);
-        let mut labels = format!("{{{}=\"", of.0);
-        escape(&mut labels, of.1);
-        labels.push_str("\"}");
-        self.0.push_str(&format!(
-            "{name}_sum{labels} {}\n{name}_count{labels} {all}\n",
-            in_seconds(seconds.sum_us)
-        ));
-    }
-}
-
-/// Microseconds as decimal seconds without superfluous zeros, exactly.
-fn in_seconds(us: u64) -> String {
-    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// Backslash, quote and newline are what a label value may not contain as they are.
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            other => out.push(other),
         }
     }
 }

@@ -210,6 +210,7 @@ fn build(
         &records,
         !place.is_free(),
     ));
+    introduce(&shared, &reporter);
     place.take(&mut plan, source.as_deref(), &reporter)?;
     if locks.is_none() {
         locks = Some(successor::patiently(|| feed::lock(&plan))?);
@@ -255,6 +256,14 @@ fn build(
     Ok(daemon)
 }
 
+/// Clients may ask for the figures, too. Nobody holds the other for good.
+fn introduce(shared: &Shared, reporter: &Arc<snapshot::Reporter>) {
+    let reporter = Arc::downgrade(reporter);
+    shared
+        .monitor
+        .introduce(Box::new(move || reporter.upgrade().map(|reporter| reporter.snapshot())));
+}
+
 /// Tells whoever wants to know.
 fn started(admin: &admin::Running, workers: usize) {
     if let Some(address) = admin.http_address {
@@ -272,6 +281,7 @@ fn reporter(
     shared: &Arc<Shared>,
     acceptor: &Acceptor,
     records: &Records,
+    took_over: bool,
 ) -> snapshot::Reporter {
     let state = State {
         plan: Arc::clone(plan),
@@ -279,8 +289,8 @@ fn reporter(
         bound,
         reloads: 0,
         reloads_failed: 0,
+        upgrades: upgrade::Figures::new(took_over),
     };
-    took_over: bool,
     snapshot::Reporter {
         inboxes,
         state: Arc::new(Mutex::new(state)),
@@ -288,7 +298,6 @@ fn reporter(
         pauses: Arc::clone(&acceptor.pauses),
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
-        upgrades: upgrade::Figures::new(took_over),
         feeds: Arc::default(),
         records: records.writers(),
     }

@@ -381,6 +381,7 @@ const LISTEN: &[&str] = &[
     "accounting",
     "audit",
     "lockout",
+    "monitor",
     "keepalive",
     "tcp_user_timeout",
 ];

@@ -289,6 +289,8 @@ pub struct Listen {
     pub audit: Option<At<bool>>,
     /// `[listen.lockout]`.
     pub lockout: Option<super::check_lockout::Lockout>,
+    /// See `plan::Listener`.
+    pub monitor: Option<At<Vec<At<String>>>>,
     /// Of its connections.
     pub tcp: check_tcp::Written,
     /// What only RADIUS has.
@@ -325,6 +327,7 @@ impl Listen {
             password_prohibited: None,
             audit: None,
             lockout: None,
+            monitor: None,
             tcp: check_tcp::Written::default(),
             radius: Box::default(),
         }
@@ -569,6 +572,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         password_prohibited: section.string(p, "password_prohibited"),
         audit: section.boolean(p, "audit"),
         lockout: lockout.map(|section| super::check_lockout::read(p, section)),
+        monitor: section.strings(p, "monitor"),
         tcp: check_tcp::read(p, &mut section),
         radius: Box::new(raw_radius::read(p, &mut section)),
     };

@@ -48,6 +48,7 @@ mod local_write;
 mod lockout;
 #[path = "../../../helpers/tests/sql/mariadb.rs"]
 mod mariadb;
+mod monitor;
 mod nss;
 mod ops;
 mod pam;
@@ -85,8 +86,8 @@ mod sdk;
 mod services;
 mod slapd;
 mod sql;
-mod tools;
 mod systemd;
+mod tools;
 mod upgrade;
 mod upstreams;
 mod usherd;
