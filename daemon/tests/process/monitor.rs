@@ -167,7 +167,7 @@ fn a_reader_finds_the_figures_of_metrics_by_every_scope_and_filter() {
         names(&["-s", "base", "(&(usherdWorkers>=2)(!(usherdWorkers>=10)))"]),
         [BASE]
     );
-    assert_eq!(names(&["(usherdUpstreamWeight=*)"]), [server.clone()]);
+    assert_eq!(names(&["(usherdUpstreamWeight=*)"]), std::slice::from_ref(server));
     let few = search(&usherd, 0, Some(1), &["-b", BASE, "-z", "2", "1.1"]);
     assert_eq!(few.status.code(), Some(4), "sizeLimitExceeded: {}", shown(&few));
     assert_eq!(String::from_utf8_lossy(&few.stdout).matches("dn: ").count(), 2);
