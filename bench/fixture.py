@@ -239,12 +239,40 @@ def start_slapds(bench, users):
     return found, ports
 
 
-def start_haproxy(bench, servers, connections):
-    """HAProxy as people put it in front of LDAP: TCP pass-through, least connections, two threads."""
+def certificate(bench):
+    """An authority and the certificate, on P-256, that it gives to 127.0.0.1: the authority's file, the certificate's, its key's."""
+    openssl = program("openssl", "openssl")
+    at = lambda name: str(bench.directory / name)
+    (bench.directory / "names").write_text("subjectAltName = IP:127.0.0.1, DNS:localhost\n")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for words in (
+        ["req", "-x509", *key, "-days", "2", "-subj", "/CN=bench authority", "-keyout", at("ca.key"), "-out", at("ca.crt")],
+        ["req", "-new", *key, "-subj", "/CN=localhost", "-keyout", at("tls.key"), "-out", at("tls.csr")],
+        ["x509", "-req", "-in", at("tls.csr"), "-CA", at("ca.crt"), "-CAkey", at("ca.key"), "-CAcreateserial",
+         "-days", "2", "-extfile", at("names"), "-out", at("tls.crt")],
+    ):  # fmt: skip
+        done = subprocess.run([openssl, *words], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failed(f"openssl {words[0]} ended with {done.returncode}:\n{done.stderr}")
+    return at("ca.crt"), at("tls.crt"), at("tls.key")
+
+
+def start_haproxy(bench, servers, connections, tls=None):
+    """HAProxy as people put it in front of LDAP: TCP pass-through, least connections, two threads; with a certificate also a
+    port where it ends TLS 1.3. The process, its port, and that of TLS."""
     haproxy = program("haproxy", "haproxy")
-    port = bench.port()
+    port, tls_port = bench.port(), bench.port()
     config = bench.directory / "haproxy.cfg"
     lines = "\n".join(f"    server s{at} 127.0.0.1:{server}" for at, server in enumerate(servers))
+    secured = ""
+    if tls:
+        pem = bench.directory / "haproxy.pem"
+        pem.touch(mode=0o600)
+        pem.write_text(pathlib.Path(tls[1]).read_text() + pathlib.Path(tls[2]).read_text())
+        secured = (
+            f"listen ldaps\n    bind 127.0.0.1:{tls_port} backlog 4096 ssl crt {pem} ssl-min-ver TLSv1.3\n"
+            f"    balance leastconn\n{lines}\n"
+        )
     config.write_text(
         f"""global
     nbthread 2
@@ -258,17 +286,23 @@ listen ldap
     bind 127.0.0.1:{port} backlog 4096
     balance leastconn
 {lines}
-"""
+{secured}"""
     )
     process = bench.start("haproxy", [haproxy, "-db", "-q", "-f", str(config)])
     bench.await_port(process, port)
-    return process, port
+    return process, port, tls_port
 
 
-def start_usherd(bench, usherd, name, directory, workers):
-    """usherd with one directory, given as the lines of its section."""
-    port = bench.port()
+def start_usherd(bench, usherd, name, directory, workers, tls=None):
+    """usherd with one directory, given as the lines of its section; the process, its port, and that of TLS."""
+    port, tls_port = bench.port(), bench.port()
     config = bench.directory / f"{name}.toml"
+    secured = ""
+    if tls:
+        secured = (
+            f'[[listen]]\nprotocol = "ldaps"\naddress = "127.0.0.1:{tls_port}"\ndirectory = "bench"\n'
+            f'tls = {{ cert_file = "{tls[1]}", key_file = "{tls[2]}" }}\n'
+        )
     config.write_text(
         f"""[server]
 workers = {workers}
@@ -282,25 +316,26 @@ base = "{SUFFIX}"
 protocol = "ldap"
 address = "127.0.0.1:{port}"
 directory = "bench"
-"""
+
+{secured}"""
     )
     process = bench.start(name, [str(usherd), "run", "-c", str(config)])
     bench.await_port(process, port)
-    return process, port
+    return process, port, tls_port
 
 
-def start_usherd_over_slapd(bench, usherd, servers, workers=0):
+def start_usherd_over_slapd(bench, usherd, servers, workers=0, tls=None):
     """usherd in front of LDAP servers, every operation balanced, the clients' identities by proxied authorization."""
     secret = bench.secret("usherd.secret", PROXY_PASSWORD)
     listed = ", ".join(f'{{ url = "ldap://127.0.0.1:{port}" }}' for port in servers)
     directory = f'identity = "proxied"\nbind_dn = "{PROXY_DN}"\nbind_password_file = "{secret}"\nserver = [{listed}]'
-    return start_usherd(bench, usherd, "usherd", directory, workers)
+    return start_usherd(bench, usherd, "usherd", directory, workers, tls)
 
 
-def start_usherd_over_ldif(bench, usherd, workers=0):
+def start_usherd_over_ldif(bench, usherd, workers=0, tls=None):
     """usherd answering from the same users as a local directory, in process."""
     directory = f'server = [{{ ldif = "{bench.directory}/users.ldif" }}]'
-    return start_usherd(bench, usherd, "usherd-local", directory, workers)
+    return start_usherd(bench, usherd, "usherd-local", directory, workers, tls)
 
 
 def start_usherd_services(bench, usherd, name, services):
@@ -355,3 +390,36 @@ def start_mariadb(bench):
     )  # fmt: skip
     bench.await_true(process, "ready", socket_path.exists)
     return process, socket_path
+
+
+def system_calls(bench, pid, during):
+    """Calls of a process while `during` runs, what that gave, and by what they were counted: perf, which does not hold it up,
+    or strace, which does."""
+    out = bench.directory / "calls"
+    perf = shutil.which("perf")
+    if perf:
+        counter = bench.start("perf", [perf, "stat", "-x", ";", "-o", str(out), "-e", "raw_syscalls:sys_enter", "-p", str(pid)])
+        time.sleep(0.5)
+        if counter.poll() is None:
+            found = during()
+            finish(bench, counter)
+            counts = [line.split(";")[0] for line in out.read_text().splitlines() if "raw_syscalls:sys_enter" in line]
+            if counts and counts[0].isdigit():
+                return int(counts[0]), found, "perf"
+    strace = program("strace", "strace")
+    counter = bench.start("strace", [strace, "-c", "-f", "-q", "-o", str(out), "-p", str(pid)])
+    traced = lambda: "TracerPid:\t0\n" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    bench.await_true(counter, "attached", traced)
+    found = during()
+    finish(bench, counter)
+    total = next(line for line in out.read_text().splitlines() if line.endswith("total"))
+    return int(total.split()[3]), found, "strace"
+
+
+def finish(bench, counter):
+    counter.send_signal(2)
+    try:
+        counter.wait(10)
+    except subprocess.TimeoutExpired:
+        pass
+    bench.stop(counter)

@@ -2,11 +2,9 @@
 
 import pathlib
 import random
-import shutil
 import socket
 import subprocess
 import sys
-import time
 
 import fixture
 
@@ -218,36 +216,3 @@ def start_late_directory(bench, users, milliseconds):
     process = bench.start("delay", [sys.executable, str(HERE / "delay.py"), str(port), str(ports[0]), str(milliseconds)])
     bench.await_port(process, port)
     return port
-
-
-def system_calls(bench, pid, during):
-    """Calls of a process while `during` runs, what that gave, and by what they were counted: perf, which does not hold it up,
-    or strace, which does."""
-    out = bench.directory / "calls"
-    perf = shutil.which("perf")
-    if perf:
-        counter = bench.start("perf", [perf, "stat", "-x", ";", "-o", str(out), "-e", "raw_syscalls:sys_enter", "-p", str(pid)])
-        time.sleep(0.5)
-        if counter.poll() is None:
-            found = during()
-            finish(bench, counter)
-            counts = [line.split(";")[0] for line in out.read_text().splitlines() if "raw_syscalls:sys_enter" in line]
-            if counts and counts[0].isdigit():
-                return int(counts[0]), found, "perf"
-    strace = fixture.program("strace", "strace")
-    counter = bench.start("strace", [strace, "-c", "-f", "-q", "-o", str(out), "-p", str(pid)])
-    traced = lambda: "TracerPid:\t0\n" not in pathlib.Path(f"/proc/{pid}/status").read_text()
-    bench.await_true(counter, "attached", traced)
-    found = during()
-    finish(bench, counter)
-    total = next(line for line in out.read_text().splitlines() if line.endswith("total"))
-    return int(total.split()[3]), found, "strace"
-
-
-def finish(bench, counter):
-    counter.send_signal(2)
-    try:
-        counter.wait(10)
-    except subprocess.TimeoutExpired:
-        pass
-    bench.stop(counter)

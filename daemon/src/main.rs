@@ -13,6 +13,7 @@ mod local_files;
 mod lockouts;
 mod log;
 mod metrics;
+mod monitor;
 mod net;
 mod passwords;
 mod rotation;

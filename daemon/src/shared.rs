@@ -60,6 +60,10 @@ pub struct Shared {
     pub audit: crate::audit::Place,
     /// Lockout after failed binds.
     pub lockouts: crate::lockouts::Lockouts,
+    /// With what clients come back to their TLS sessions.
+    pub tickets: crate::net::tickets::Tickets,
+    /// Where clients' requests about the daemon's figures are answered.
+    pub monitor: crate::monitor::Monitor,
 }
 
 impl Shared {
@@ -78,6 +82,8 @@ impl Shared {
             door: Door::new(),
             audit: crate::audit::Place::default(),
             lockouts: crate::lockouts::Lockouts::default(),
+            tickets: crate::net::tickets::Tickets::default(),
+            monitor: crate::monitor::Monitor::default(),
         }
     }
 

@@ -1,28 +1,41 @@
-//! `/metrics`: the snapshot in the Prometheus text format, version 0.0.4. Every family has HELP and TYPE.
+//! The snapshot as figures with names and labels: of them `/metrics` is one form, and what LDAP clients read below
+//! `cn=usherd,cn=monitor` another, so that the two can never disagree.
 
+mod entries;
 mod feeds;
 mod guard;
+mod page;
 mod radius;
 
-use super::snapshot::{Count, Helper, Local, Seconds, Server, Service, Snapshot};
+use page::Page;
+
+use super::snapshot::{Count, Counters, Helper, Local, Server, Service, Snapshot};
 
 /// Words of `usherd_upstream_state`; exactly one of them is 1 for each server.
 const STATES: [&str; 4] = ["up", "suspect", "ejected", "down"];
 const SCORES: [&str; 3] = ["available", "degraded", "down"];
 
-/// The whole page.
+/// The whole page, for Prometheus.
 pub(super) fn text(snapshot: &Snapshot) -> String {
-    let mut page = Page(String::with_capacity(16 * 1024));
+    page(snapshot).text()
+}
+
+pub use entries::directory;
+
+fn page(snapshot: &Snapshot) -> Page {
+    let mut page = Page::default();
     daemon(&mut page, snapshot);
+    workers(&mut page, snapshot);
     listeners(&mut page, snapshot);
     directories(&mut page, snapshot);
+    kept(&mut page, snapshot);
     upstreams(&mut page, snapshot);
     local(&mut page, snapshot);
     services(&mut page, snapshot);
     feeds::write(&mut page, snapshot);
     radius::write(&mut page, snapshot);
     guard::write(&mut page, snapshot);
-    page.0
+    page
 }
 
 fn daemon(page: &mut Page, s: &Snapshot) {
@@ -81,6 +94,10 @@ fn daemon(page: &mut Page, s: &Snapshot) {
         page.family(name, kind, help);
         page.line(name, &[], value);
     }
+    outcomes(page, c);
+}
+
+fn outcomes(page: &mut Page, c: &Counters) {
     page.family(
         "usherd_refusals_total",
         "counter",
@@ -93,6 +110,37 @@ fn daemon(page: &mut Page, s: &Snapshot) {
         "Reloads of the configuration, by outcome.",
     );
     page.counts("usherd_reloads_total", None, "outcome", &c.reloads);
+    page.family(
+        "usherd_upgrades_total",
+        "counter",
+        "Upgrades of this process: begun, and of those failed (it went on) or handed-over (another has its place).",
+    );
+    page.counts("usherd_upgrades_total", None, "outcome", &c.upgrades);
+    page.family(
+        "usherd_took_over",
+        "gauge",
+        "1 where this process has taken another's place by an upgrade.",
+    );
+    page.line("usherd_took_over", &[], c.took_over);
+}
+
+fn workers(page: &mut Page, s: &Snapshot) {
+    page.family("usherd_worker_clients", "gauge", "Clients connected, by worker.");
+    for one in &s.each_worker {
+        page.line(
+            "usherd_worker_clients",
+            &[("worker", &one.worker.to_string())],
+            one.clients,
+        );
+    }
+    page.family("usherd_worker_panics_total", "counter", "Panics contained, by worker.");
+    for one in &s.each_worker {
+        page.line(
+            "usherd_worker_panics_total",
+            &[("worker", &one.worker.to_string())],
+            one.panics,
+        );
+    }
 }
 
 fn listeners(page: &mut Page, s: &Snapshot) {
@@ -200,18 +248,42 @@ fn directories(page: &mut Page, s: &Snapshot) {
     }
 }
 
+/// Clients whose operations keep to something by a rule.
+fn kept(page: &mut Page, s: &Snapshot) {
+    page.family(
+        "usherd_clients_kept",
+        "gauge",
+        "Clients whose operations keep to a connection of their own (isolate), a shared one (connection) or a server (backend), by a rule.",
+    );
+    for one in &s.directories {
+        page.counts("usherd_clients_kept", Some(("directory", &one.name)), "by", &one.kept);
+    }
+}
+
 type Figure = (&'static str, &'static str, &'static str, fn(&Server) -> u64);
 
 fn upstreams(page: &mut Page, s: &Snapshot) {
-    const FIGURES: [Figure; 8] = [
+    const FIGURES: [Figure; 10] = [
         ("usherd_upstream_connections", "gauge", "Shared connections.", |one| {
             one.connections
         }),
         (
             "usherd_upstream_bind_connections",
             "gauge",
-            "Connections for binds, and pinned ones.",
+            "Connections for binds.",
             |one| one.bind_connections,
+        ),
+        (
+            "usherd_upstream_pinned_connections",
+            "gauge",
+            "Connections that stay with the client whose bind they carried.",
+            |one| one.pinned,
+        ),
+        (
+            "usherd_upstream_isolated_connections",
+            "gauge",
+            "Connections for one client at a time, by a rule: in use, or kept ready.",
+            |one| one.isolated,
         ),
         ("usherd_upstream_pending", "gauge", "Operations in flight.", |one| {
             one.pending
@@ -425,75 +497,6 @@ fn helpers(page: &mut Page, s: &Snapshot) {
                 let pid = one.pid.to_string();
                 page.line(name, &[("service", service.name.as_str()), ("pid", &pid)], value(one));
             }
-        }
-    }
-}
-
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.0
-            .push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.0.push_str(name);
-        if !labels.is_empty() {
-            self.0.push('{');
-            for (index, (label, text)) in labels.iter().enumerate() {
-                self.0.push_str(if index == 0 { "" } else { "," });
-                self.0.push_str(label);
-                self.0.push_str("=\"");
-                escape(&mut self.0, text);
-                self.0.push('"');
-            }
-            self.0.push('}');
-        }
-        self.0.push_str(&format!(" {value}\n"));
-    }
-
-    fn counts(&mut self, name: &str, fixed: Option<(&str, &str)>, label: &str, counts: &[Count]) {
-        for one in counts {
-            let mut labels = Vec::from_iter(fixed);
-            labels.push((label, &one.label));
-            self.line(name, &labels, one.count);
-        }
-    }
-
-    fn histogram(&mut self, name: &str, of: (&str, &str), seconds: &Seconds) {
-        let bucket = format!("{name}_bucket");
-        let mut below = 0;
-        for (bound_us, count) in seconds.bounds_us.iter().zip(&seconds.buckets) {
-            below += count;
-            self.line(&bucket, &[of, ("le", &in_seconds(*bound_us))], below);
-        }
-        let all = seconds.buckets.iter().sum();
-        self.line(&bucket, &[of, ("le", "+Inf")], all);
-        let mut labels = format!("{{{}=\"", of.0);
-        escape(&mut labels, of.1);
-        labels.push_str("\"}");
-        self.0.push_str(&format!(
-            "{name}_sum{labels} {}\n{name}_count{labels} {all}\n",
-            in_seconds(seconds.sum_us)
-        ));
-    }
-}
-
-/// Microseconds as decimal seconds without superfluous zeros, exactly.
-fn in_seconds(us: u64) -> String {
-    let text = format!("{}.{:06}", us / 1_000_000, us % 1_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// Backslash, quote and newline are what a label value may not contain as they are.
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            other => out.push(other),
         }
     }
 }

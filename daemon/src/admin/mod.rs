@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 
 pub use engine::core::Drain;
+pub use metrics::directory as figures;
 pub use snapshot::Snapshot;
 
 use crate::feed::command::Verb;

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub workers: usize,
     /// Workers that did not answer in time; their figures are missing here. `/healthz` is false while there are any.
     pub workers_silent: usize,
+    /// Those that did answer.
+    pub each_worker: Vec<Worker>,
     /// Clients now.
     pub clients: u64,
     /// Operations finished.
@@ -90,6 +92,18 @@ pub struct Listener {
     pub state: String,
 }
 
+/// A worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub worker: u64,
+    /// Clients now.
+    pub clients: u64,
+    /// Panics contained.
+    pub panics: u64,
+}
+
 /// A directory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -110,6 +124,8 @@ pub struct Directory {
     pub malformed: u64,
     /// Clients that did not read what waited for them, so that operations of theirs were given up.
     pub slow_readers: u64,
+    /// Clients now whose operations keep to something by a rule: `isolate` (a connection of their own), `connection`, `backend`.
+    pub kept: Vec<Count>,
 }
 
 /// A server of a directory.
@@ -131,7 +147,7 @@ pub struct Server {
     pub check_error: String,
     /// Shared connections now.
     pub connections: u64,
-    /// Connections for binds, and pinned ones, now.
+    /// Connections for binds, now.
     pub bind_connections: u64,
     /// Operations in flight now.
     pub pending: u64,
@@ -145,6 +161,8 @@ pub struct Server {
     pub weight: u32,
     /// Clients' own connections to it (identity pinned), now.
     pub pinned: u64,
+    /// Connections to it for one client at a time (rule `isolate`), in use or kept ready, now.
+    pub isolated: u64,
     /// Why the last attempt at a connection failed; empty where none did.
     pub last_error: String,
 }
@@ -475,4 +493,8 @@ pub struct Counters {
     pub panics: u64,
     /// Reloads, by outcome: `applied`, `refused`.
     pub reloads: Vec<Count>,
+    /// Upgrades, by what became of them: `begun` (all of them), `failed` (this process went on), `handed-over` (another has its place).
+    pub upgrades: Vec<Count>,
+    /// 1: this process has taken another's place by an upgrade; 0: it was started by itself.
+    pub took_over: u64,
 }

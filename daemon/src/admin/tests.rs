@@ -44,6 +44,8 @@ fn figures() -> Snapshot {
                 tier: 1,
                 state: "suspect".into(),
                 pending: 9,
+                isolated: 5,
+                pinned: 7,
                 ..Server::default()
             }],
             operations: vec![Operations {
@@ -58,6 +60,10 @@ fn figures() -> Snapshot {
             },
             malformed: 6,
             slow_readers: 0,
+            kept: vec![Count {
+                label: "isolate".into(),
+                count: 2,
+            }],
         }],
         services: vec![Service {
             name: "upper".into(),
@@ -90,6 +96,11 @@ fn figures() -> Snapshot {
                 count: 2,
             }],
             late_replies: 5,
+            upgrades: vec![Count {
+                label: "failed".into(),
+                count: 1,
+            }],
+            took_over: 1,
             ..Counters::default()
         },
         ..Snapshot::default()
@@ -281,6 +292,11 @@ fn metrics_are_well_formed() {
         "usherd_refusals_total{reason=\"empty-password\"} 2",
         "usherd_listener_clients{address=\"[::]:389\",protocol=\"ldap\",directory=\"corp\"} 3",
         "usherd_queue{directory=\"corp\"} 4",
+        "usherd_clients_kept{directory=\"corp\",by=\"isolate\"} 2",
+        "usherd_upgrades_total{outcome=\"failed\"} 1",
+        "usherd_took_over 1",
+        "usherd_upstream_isolated_connections{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",tier=\"1\"} 5",
+        "usherd_upstream_pinned_connections{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",tier=\"1\"} 7",
         "usherd_operations_total{directory=\"corp\",class=\"search\",result=\"success\"} 8",
         "usherd_operation_seconds_bucket{directory=\"corp\",le=\"0.0001\"} 5",
         "usherd_operation_seconds_bucket{directory=\"corp\",le=\"0.0005\"} 7",

@@ -11,7 +11,7 @@ pub(super) fn verify(plan: &Plan) -> Result<(), Vec<String>> {
         wrong.push(why);
     }
     for listener in &plan.listeners {
-        if let Some(Err(why)) = listener.tls.as_ref().map(tls::server) {
+        if let Some(Err(why)) = listener.tls.as_ref().map(|tls| tls::server(tls, None)) {
             wrong.push(format!("listener {}: {why}", snapshot::show(&listener.address)));
         }
     }

@@ -89,6 +89,7 @@ pub(crate) struct State {
     pub(crate) bound: HashMap<u64, Address>,
     pub(crate) reloads: u64,
     pub(crate) reloads_failed: u64,
+    pub(crate) upgrades: upgrade::Figures,
 }
 
 struct Daemon {
@@ -200,7 +201,16 @@ fn build(
         .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
     let mut records = Records::none(inboxes.clone());
     let bound = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
-    let reporter = Arc::new(reporter(&plan, bound, inboxes, &shared, &acceptor, &records));
+    let reporter = Arc::new(reporter(
+        &plan,
+        bound,
+        inboxes,
+        &shared,
+        &acceptor,
+        &records,
+        !place.is_free(),
+    ));
+    introduce(&shared, &reporter);
     place.take(&mut plan, source.as_deref(), &reporter)?;
     if locks.is_none() {
         locks = Some(successor::patiently(|| feed::lock(&plan))?);
@@ -246,6 +256,14 @@ fn build(
     Ok(daemon)
 }
 
+/// Clients may ask for the figures, too. Nobody holds the other for good.
+fn introduce(shared: &Shared, reporter: &Arc<snapshot::Reporter>) {
+    let reporter = Arc::downgrade(reporter);
+    shared
+        .monitor
+        .introduce(Box::new(move || reporter.upgrade().map(|reporter| reporter.snapshot())));
+}
+
 /// Tells whoever wants to know.
 fn started(admin: &admin::Running, workers: usize) {
     if let Some(address) = admin.http_address {
@@ -263,6 +281,7 @@ fn reporter(
     shared: &Arc<Shared>,
     acceptor: &Acceptor,
     records: &Records,
+    took_over: bool,
 ) -> snapshot::Reporter {
     let state = State {
         plan: Arc::clone(plan),
@@ -270,6 +289,7 @@ fn reporter(
         bound,
         reloads: 0,
         reloads_failed: 0,
+        upgrades: upgrade::Figures::new(took_over),
     };
     snapshot::Reporter {
         inboxes,

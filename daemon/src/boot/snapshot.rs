@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use engine::core::{Health, Histogram, Score, Stats};
 
 use super::{Lifecycle, State};
+use crate::admin;
 use crate::admin::snapshot::{
     Audit, Count, Counters, Directory, Feed, Helper, Listener, Local, Lockout, Operations, Seconds, Server, Service,
     Snapshot,
@@ -133,6 +134,7 @@ impl Reporter {
             lifecycle: lifecycle.to_owned(),
             workers: self.inboxes.len(),
             workers_silent: silent,
+            each_worker: reports.iter().map(worker).collect(),
             clients: self.shared.clients_total() as u64,
             operations: directories.iter().flat_map(|d| &d.operations).map(|o| o.count).sum(),
             listeners: state
@@ -152,6 +154,8 @@ impl Reporter {
                 outbox_bytes: self.shared.waiting_bytes.load(Ordering::Relaxed) as u64,
                 panics: reports.iter().map(|report| report.panics).sum(),
                 reloads: vec![count("applied", state.reloads), count("refused", state.reloads_failed)],
+                upgrades: state.upgrades.counts(),
+                took_over: u64::from(state.upgrades.took_over),
             },
             directories,
             local: crate::local_files::figures().into_iter().map(local).collect(),
@@ -182,6 +186,14 @@ impl Reporter {
         }
         reports.sort_by_key(|report| report.worker);
         reports
+    }
+}
+
+fn worker(report: &WorkerReport) -> admin::snapshot::Worker {
+    admin::snapshot::Worker {
+        worker: report.worker as u64,
+        clients: report.clients.iter().map(|(_, count)| *count as u64).sum(),
+        panics: report.panics,
     }
 }
 
@@ -300,6 +312,11 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
         },
         malformed: counts.malformed,
         slow_readers: counts.slow_readers,
+        kept: vec![
+            count("isolate", mine.iter().map(|report| report.kept.isolate).sum()),
+            count("connection", mine.iter().map(|report| report.kept.connection).sum()),
+            count("backend", mine.iter().map(|report| report.kept.backend).sum()),
+        ],
     }
 }
 
@@ -320,6 +337,7 @@ fn server(line: &ServerLine) -> Server {
         latency_us: line.latency_us,
         weight: line.weight,
         pinned: u64::from(line.pinned),
+        isolated: u64::from(line.isolated),
         last_error: line.last_error.clone().unwrap_or_default(),
     }
 }
@@ -330,6 +348,7 @@ fn merge(server: &mut Server, line: &ServerLine) {
     server.bind_connections += u64::from(line.bind_connections);
     server.pending += u64::from(line.pending);
     server.pinned += u64::from(line.pinned);
+    server.isolated += u64::from(line.isolated);
     server.operations += line.operations;
     server.failures += line.failures;
     server.latency_us = server.latency_us.max(line.latency_us);

@@ -7,7 +7,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::snapshot::count;
 use super::{Daemon, Event, Lifecycle};
+use crate::admin::snapshot::Count;
 use crate::config::plan::Plan;
 use crate::drive::{Job, listener_id};
 use crate::local_files;
@@ -22,6 +24,33 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The old process stays for so long at least: whoever asked for the upgrade is to have the answer, and who asks by its control
 /// socket or over a bus has his.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What became of upgrades.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    begun: u64,
+    failed: u64,
+    handed_over: u64,
+    /// This process has another's place.
+    pub(super) took_over: bool,
+}
+
+impl Figures {
+    pub(super) fn new(took_over: bool) -> Figures {
+        Figures {
+            took_over,
+            ..Figures::default()
+        }
+    }
+
+    pub(super) fn counts(self) -> Vec<Count> {
+        vec![
+            count("begun", self.begun),
+            count("failed", self.failed),
+            count("handed-over", self.handed_over),
+        ]
+    }
+}
 
 /// An upgrade that has been begun.
 pub(super) struct Underway {
@@ -51,6 +80,7 @@ impl Daemon {
 
     /// Starts a new process; `answer` hears what comes of it.
     pub(super) fn begin_upgrade(&mut self, program: Option<PathBuf>, answer: Option<SyncSender<Result<(), String>>>) {
+        self.note(|figures| figures.begun += 1);
         match self.start_successor(program) {
             Ok(upgrade) => {
                 self.upgrade = Some(Underway {
@@ -59,8 +89,15 @@ impl Daemon {
                     let_go: false,
                 });
             }
-            Err(why) => tell(answer, Err(why)),
+            Err(why) => {
+                self.note(|figures| figures.failed += 1);
+                tell(answer, Err(why));
+            }
         }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Figures)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).upgrades);
     }
 
     fn start_successor(&self, program: Option<PathBuf>) -> Result<Upgrade, String> {
@@ -163,6 +200,7 @@ impl Daemon {
     /// The other process serves.
     fn leave(&mut self, pid: u32, control: Option<PathBuf>, files: Vec<PathBuf>) {
         notify::succeeded_by(pid);
+        self.note(|figures| figures.handed_over += 1);
         self.acceptor.leave(files);
         for worker in &self.workers {
             worker.inbox().push_always(Job::Leave);
@@ -187,6 +225,7 @@ impl Daemon {
     /// The other process is gone; this one goes on as before.
     fn resume(&mut self, why: &str) {
         let Some(upgrade) = self.upgrade.take() else { return };
+        self.note(|figures| figures.failed += 1);
         let mut told = format!("not upgraded, this process goes on: {why}");
         self.admin.stay();
         if upgrade.let_go && !self.stopping {

@@ -17,6 +17,7 @@ mod probe;
 mod radius;
 mod service;
 mod status;
+mod stop;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -124,7 +125,7 @@ pub enum Command {
     /// Let a new process take the daemon's place, without a loss for clients
     Upgrade(Upgrade),
     /// Drain, then end the daemon
-    Stop(client::Target),
+    Stop(stop::Stop),
     /// Show who is locked out after failed binds, or let somebody in again
     #[command(subcommand)]
     Lockout(lockout::Lockout),
@@ -289,7 +290,7 @@ pub fn main() -> ExitCode {
             client::tell(&drain.target, &request, "draining")
         }
         Command::Upgrade(upgrade) => upgrade.run(),
-        Command::Stop(target) => client::tell(&target, &serde_json::json!({ "command": "stop" }), "stopping"),
+        Command::Stop(stop) => stop.run(),
     };
     match result {
         Ok(code) => code,
@@ -415,6 +416,7 @@ mod tests {
             "usherd upgrade",
             "usherd upgrade --program /usr/bin/usherd.new",
             "usherd stop",
+            "usherd stop --wait --control control",
             "usherd import freeradius --clients clients.conf --users users --out out --force",
             "usherd import lloadd lloadd.conf --listen ldap:/// --out usherd.toml --control control --force",
             "usherd helper winbind",

@@ -395,6 +395,7 @@ const LISTEN: &[&str] = &[
     "accounting",
     "audit",
     "lockout",
+    "monitor",
     "keepalive",
     "tcp_user_timeout",
 ];

@@ -12,6 +12,7 @@ mod check_directory;
 mod check_feed;
 mod check_health;
 mod check_lockout;
+mod check_monitor;
 mod check_nss;
 mod check_process;
 mod check_proxy;

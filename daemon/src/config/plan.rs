@@ -348,6 +348,8 @@ pub struct Listener {
     pub audit: bool,
     /// Lockout after failed binds; none: there is none.
     pub lockout: Option<crate::lockouts::LockoutPlan>,
+    /// Who may read the daemon's figures here; none: nobody.
+    pub monitor: Option<Arc<engine::session::ldap::monitor::Readers>>,
     /// Of its connections, from the next one on.
     pub tcp: TcpOptions,
 }

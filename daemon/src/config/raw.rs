@@ -282,6 +282,8 @@ pub struct Listen {
     pub audit: Option<At<bool>>,
     /// `[listen.lockout]`.
     pub lockout: Option<super::check_lockout::Lockout>,
+    /// See `plan::Listener`.
+    pub monitor: Option<At<Vec<At<String>>>>,
     /// Of its connections.
     pub tcp: check_tcp::Written,
     /// What only RADIUS has.
@@ -318,6 +320,7 @@ impl Listen {
             password_prohibited: None,
             audit: None,
             lockout: None,
+            monitor: None,
             tcp: check_tcp::Written::default(),
             radius: Box::default(),
         }
@@ -555,6 +558,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         password_prohibited: section.string(p, "password_prohibited"),
         audit: section.boolean(p, "audit"),
         lockout: lockout.map(|section| super::check_lockout::read(p, section)),
+        monitor: section.strings(p, "monitor"),
         tcp: check_tcp::read(p, &mut section),
         radius: Box::new(raw_radius::read(p, &mut section)),
     };

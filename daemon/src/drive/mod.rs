@@ -27,6 +27,7 @@ mod handover;
 pub mod helper;
 mod local;
 mod lockout;
+mod monitor;
 mod names;
 pub mod places;
 mod plan;
@@ -69,6 +70,7 @@ use crate::shared::{Rest, Shared};
 use crate::spawner::Spawner;
 use crate::worker::{INBOX, Inbox, Kill};
 use conn::Conns;
+pub use monitor::Asked;
 use plan::ListenerState;
 pub use plan::{SERVICES_HOME, hosts, listener_id};
 use pools::PoolState;
@@ -118,6 +120,13 @@ pub enum Job {
         server: String,
         /// Whether it answers.
         alive: bool,
+    },
+    /// A request about the daemon's figures is answered.
+    Monitored {
+        /// Whose.
+        asked: Asked,
+        /// The answer, whole messages.
+        bytes: Vec<u8>,
     },
     /// A local directory whose content is followed here has changed.
     Changed(crate::local_files::Told),
@@ -399,6 +408,7 @@ impl Drive {
                 server,
                 alive,
             } => self.set_alive(&directory, &server, alive),
+            Job::Monitored { asked, bytes } => self.monitored(asked, &bytes),
             Job::Changed(told) => self.directory_changed(&told),
             Job::Call(call) => self.remote_call(*call),
             Job::CancelCall(key) => self.cancel_remote(key),

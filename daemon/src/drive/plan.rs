@@ -188,7 +188,7 @@ impl Drive {
                 Some(tls) => Some(tls),
                 // The plan was checked before it came here, so this fails only if a file changed since.
                 None => new.tls.as_ref().and_then(|tls| {
-                    tls::server(tls)
+                    tls::server(tls, self.shared.tickets.of(id, tls))
                         .inspect_err(|why| tracing::error!(why, "a listener has no TLS"))
                         .ok()
                 }),
@@ -197,7 +197,8 @@ impl Drive {
             let request_bytes_max = directory
                 .as_ref()
                 .map_or(usize::MAX, |found| found.limits.request_bytes_max);
-            let settings = settings(directory.as_deref(), tls.is_some() && !new.tls_first);
+            let mut settings = settings(directory.as_deref(), tls.is_some() && !new.tls_first);
+            settings.monitor.clone_from(&new.monitor);
             let state = ListenerState {
                 plan: Arc::clone(new),
                 settings,
@@ -405,5 +406,6 @@ fn settings(directory: Option<&plan::Directory>, starttls: bool) -> Settings {
         reads: plan.routing.reads,
         writes: plan.routing.writes,
         coheres: !plan.routing.write_coherence.is_zero(),
+        monitor: None,
     }
 }

@@ -1,6 +1,10 @@
 //! How things stand on a worker, for whoever asks.
 
+use std::collections::BTreeMap;
+
 use engine::core::{Health, Histogram, Pool, Score, Stats};
+use engine::session::ldap::lane;
+use engine::session::ldap::rules::Action;
 
 use super::Drive;
 use super::conn::Kind;
@@ -28,6 +32,8 @@ pub struct ServerLine {
     pub bind_connections: u32,
     /// Clients' own connections.
     pub pinned: u32,
+    /// Connections for one client at a time, in use or kept ready.
+    pub isolated: u32,
     /// Operations in flight.
     pub pending: u32,
     /// Operations it has answered.
@@ -61,6 +67,30 @@ pub struct DirectoryReport {
     pub counts: Counts,
     /// Its servers.
     pub servers: Vec<ServerLine>,
+    /// Clients whose operations keep to something by a rule.
+    pub kept: Kept,
+}
+
+/// Clients by what a rule has their operations keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// A connection that nobody else uses.
+    pub isolate: u64,
+    /// A connection that others use too.
+    pub connection: u64,
+    /// A server.
+    pub backend: u64,
+}
+
+impl Kept {
+    fn count(&mut self, action: Action) {
+        match action {
+            Action::Isolate => self.isolate += 1,
+            Action::Connection => self.connection += 1,
+            Action::Backend => self.backend += 1,
+            Action::Ignore | Action::Write | Action::Reject => {}
+        }
+    }
 }
 
 /// A service on its home.
@@ -205,14 +235,15 @@ impl Drive {
         }
     }
 
-    pub(super) fn report(&self) -> WorkerReport {
-        let mut report = WorkerReport {
-            worker: self.number,
-            panics: self.panics,
-            radius: self.radius_reports(),
-            ..WorkerReport::default()
-        };
+    /// Clients by listener; gives those of each pool whose operations keep to something.
+    fn clients_report(&self, report: &mut WorkerReport) -> BTreeMap<usize, Kept> {
+        let mut kept: BTreeMap<usize, Kept> = BTreeMap::new();
         for (_, conn) in self.conns.iter() {
+            if let Kind::Ldap(client) = &conn.kind
+                && let Some(action) = client.session.keeps()
+            {
+                kept.entry(client.pool).or_default().count(action);
+            }
             let listener = match &conn.kind {
                 Kind::Ldap(client) => client.listener,
                 Kind::Rpc(client) => client.listener,
@@ -224,6 +255,17 @@ impl Drive {
                 None => report.clients.push((listener, 1)),
             }
         }
+        kept
+    }
+
+    pub(super) fn report(&self) -> WorkerReport {
+        let mut report = WorkerReport {
+            worker: self.number,
+            panics: self.panics,
+            radius: self.radius_reports(),
+            ..WorkerReport::default()
+        };
+        let kept = self.clients_report(&mut report);
         for (index, state) in self.pools.iter().enumerate() {
             let Some(state) = state.as_ref().filter(|state| !state.leaving) else {
                 continue;
@@ -245,7 +287,8 @@ impl Drive {
                             check_error: server.check_error.clone(),
                             connections: ready(0),
                             bind_connections: ready(1),
-                            pinned: ready(2),
+                            pinned: ready(usize::from(lane::PINNED)),
+                            isolated: ready(usize::from(lane::APART)),
                             pending: line.in_flight,
                             operations: line.answered,
                             failures: line.failures,
@@ -260,6 +303,7 @@ impl Drive {
                         stats: state.pool.stats(),
                         counts: directory.counts.clone(),
                         servers: servers.collect(),
+                        kept: kept.get(&index).copied().unwrap_or_default(),
                     });
                 }
                 Target::Service(service) => report.services.push(self.service_report(index, service, &state.pool)),

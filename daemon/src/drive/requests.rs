@@ -106,7 +106,7 @@ impl Drive {
             self.bid_ended(at, None);
         }
         let entry = match next {
-            Next::Submit(_) => entry,
+            Next::Submit(_) | Next::Monitor => entry,
             // It will come again, or its bind has an entry already.
             Next::Later | Next::Step(_) => None,
             _ => {
@@ -141,6 +141,10 @@ impl Drive {
                 } else {
                     Flow::Stop
                 }
+            }
+            Next::Monitor => {
+                self.ask_monitor(at, frame, env, entry);
+                Flow::Go
             }
             Next::Step(ticket) => {
                 self.sasl_step(at, index, ticket, env);

@@ -114,7 +114,7 @@ impl Drive {
     }
 
     /// Brings the daemon's total up to date; this client's bound under it.
-    fn account(&mut self, at: usize) -> usize {
+    pub(super) fn account(&mut self, at: usize) -> usize {
         let Some(conn) = self.conns.get_mut(at) else {
             return usize::MAX;
         };

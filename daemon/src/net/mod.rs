@@ -9,4 +9,5 @@ pub mod preface;
 pub mod resolve;
 pub mod stream;
 pub mod tcp;
+pub mod tickets;
 pub mod tls;

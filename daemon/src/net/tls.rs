@@ -8,14 +8,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 use super::crl::{self, CrlCheck};
 use crate::config::plan::{ClientCert, TlsClient, TlsServer};
 
-/// The configuration of a listener.
-pub fn server(plan: &TlsServer) -> Result<Arc<ServerConfig>, String> {
+/// The configuration of a listener, and with what its clients come back to their sessions; none: as rustls does by itself.
+pub fn server(plan: &TlsServer, tickets: Option<Arc<dyn ProducesTickets>>) -> Result<Arc<ServerConfig>, String> {
     let builder = ServerConfig::builder();
     let builder = match (plan.client_cert, &plan.client_ca_file) {
         (ClientCert::Never, _) | (_, None) => builder.with_no_client_auth(),
@@ -38,10 +38,13 @@ pub fn server(plan: &TlsServer) -> Result<Arc<ServerConfig>, String> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let config = builder.with_single_cert(chain(&plan.cert_file)?, key(&plan.key_file)?);
-    config
-        .map(Arc::new)
-        .map_err(|error| format!("{} with {}: {error}", plan.cert_file.display(), plan.key_file.display()))
+    let mut config = builder
+        .with_single_cert(chain(&plan.cert_file)?, key(&plan.key_file)?)
+        .map_err(|error| format!("{} with {}: {error}", plan.cert_file.display(), plan.key_file.display()))?;
+    if let Some(tickets) = tickets {
+        config.ticketer = tickets;
+    }
+    Ok(Arc::new(config))
 }
 
 /// The configuration of a connection to a server.

@@ -44,6 +44,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("/usr/bin/radtest", "freeradius-utils"),
     ("/usr/sbin/freeradius", "freeradius"),
     ("/usr/bin/env", "coreutils"),
+    ("/usr/bin/systemd-analyze", "systemd"),
     ("/bin/sh", "dash"),
     ("/etc/freeradius/3.0/clients.conf", "freeradius-config"),
     ("/lib/x86_64-linux-gnu/libnss_ldap.so.2", "libnss-ldapd"),

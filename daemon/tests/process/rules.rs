@@ -107,6 +107,47 @@ fn twenty_clients_page_at_once_through_two_servers_and_each_gets_all_of_it() {
 }
 
 #[test]
+fn who_keeps_to_a_connection_or_a_server_is_counted_as_long_as_he_does() {
+    let rules = "[directory.corp.restrict]\ncontrol = { \"1.2.3.4\" = \"backend\", \"1.2.3.5\" = \"connection\" }";
+    let slapd = Slapd::start();
+    let usherd = Setup::corp("isolated_max = 4", &[server(&slapd.url(), "")])
+        .section(rules)
+        .server("admin = \"127.0.0.1:0\"")
+        .start();
+    let kept = |wanted: [u64; 3]| {
+        let status = usherd.until(&format!("{wanted:?}"), |status| {
+            let of = |by: &str| {
+                let counts = status["directories"][0]["kept"].as_array().into_iter().flatten();
+                counts
+                    .clone()
+                    .find(|one| one["label"] == by)
+                    .map(|one| one["count"].clone())
+            };
+            ["isolate", "connection", "backend"].map(of) == wanted.map(|count| Some(count.into()))
+        });
+        status["directories"][0]["servers"][0]["isolated"]
+            .as_u64()
+            .unwrap_or(u64::MAX)
+    };
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&usherd.plain(0))).collect();
+    kept([0, 0, 0]);
+    let (_, _, cookie) = page(&mut clients[0], 10, b"", &beginning("11"), &[]);
+    assert!(kept([1, 0, 0]) >= 1, "its connection");
+    for (client, oid) in [(1, "1.2.3.4"), (2, "1.2.3.5")] {
+        let op = ops::search(BASE, ops::BASE, &present("objectClass"), &[]);
+        clients[client].call(&with_controls(&op, &[(oid, false, None)]));
+    }
+    kept([1, 1, 1]);
+    let (_, code, cookie) = page(&mut clients[0], 0, &cookie, &beginning("11"), &[]);
+    assert_eq!((code, cookie.len()), (0, 0));
+    kept([0, 1, 1]);
+    clients[1].bind(&user(1), &password(1));
+    drop(clients.pop());
+    kept([0, 0, 0]);
+    usherd.stop();
+}
+
+#[test]
 fn a_connection_kept_for_pages_is_given_back_by_the_last_page_abandon_rebind_leave_and_rest() {
     let (_slapds, usherd) = two(
         "isolated_max = 1\nisolated_idle_timeout = \"1s\"\noperation_timeout = \"20s\"",

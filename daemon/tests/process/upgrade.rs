@@ -13,15 +13,15 @@ use crate::slapd::{Slapd, code_dn, password, user};
 use crate::usherd::{BINARY, Setup, Usherd, listener_tls, server};
 
 /// Ends the process that has the daemon's place now, and waits until it, and those before it, are gone.
-struct Successor<'a>(&'a Usherd);
+pub(crate) struct Successor<'a>(pub(crate) &'a Usherd);
 
 impl Successor<'_> {
-    fn pid(&self) -> u64 {
+    pub(crate) fn pid(&self) -> u64 {
         self.0.status()["pid"].as_u64().expect("a number")
     }
 
     /// By `usherd upgrade`; the new process's id.
-    fn upgrade(&self) -> u64 {
+    pub(crate) fn upgrade(&self) -> u64 {
         let before = self.pid();
         let output = self.0.command(&["upgrade"]);
         assert!(
@@ -71,7 +71,7 @@ impl Drop for Successor<'_> {
 }
 
 /// Zombies are not.
-fn is_there(pid: u64) -> bool {
+pub(crate) fn is_there(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ")
         .next()
@@ -279,6 +279,18 @@ fn sigusr2_hands_over_and_the_old_process_serves_whom_it_has_and_ends_with_the_l
     );
 }
 
+/// Upgrades that a process has begun, that failed, and by which it was replaced; whether it took another's place itself.
+fn counted(status: &serde_json::Value) -> [u64; 4] {
+    let counters = &status["counters"];
+    let of = |outcome: &str| {
+        let counts = counters["upgrades"].as_array().into_iter().flatten();
+        let found = counts.clone().find(|one| one["label"] == outcome);
+        found.and_then(|one| one["count"].as_u64()).unwrap_or(u64::MAX)
+    };
+    let took_over = counters["took_over"].as_u64().unwrap_or(u64::MAX);
+    [of("begun"), of("failed"), of("handed-over"), took_over]
+}
+
 #[test]
 fn a_new_process_that_fails_or_is_late_changes_nothing() {
     let slapd = Slapd::start();
@@ -312,7 +324,18 @@ fn a_new_process_that_fails_or_is_late_changes_nothing() {
         Client::bound(&usherd.plain(0), &user(2), &password(2)).whoami(),
         format!("dn:{}", user(2))
     );
+    assert_eq!(counted(&usherd.status()), [4, 4, 0, 0]);
+    let old = successor.pid();
     successor.upgrade();
+    assert_eq!(counted(&usherd.status()), [0, 0, 0, 1]);
+    let kept = usherd.folder.file(&format!("control.{old}"));
+    let output = crate::proc::run(
+        BINARY,
+        &["status", "--json", "--control", &kept],
+        Duration::from_secs(10),
+    );
+    let status = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(counted(&status), [5, 4, 1, 0], "{}", shown(&output));
     assert_eq!(client.whoami(), format!("dn:{}", user(1)));
     assert_eq!(
         Client::bound(&usherd.plain(0), &user(2), &password(2)).whoami(),

@@ -9,6 +9,12 @@ use super::upstream::UpstreamId;
 pub struct Ticket(pub(crate) Handle);
 
 impl Ticket {
+    /// No request of any pool: of what is answered without one.
+    pub const NONE: Ticket = Ticket(Handle {
+        index: u32::MAX,
+        generation: 0,
+    });
+
     /// A small number unique among the live tickets of a pool, for tables beside it; reused in later turns.
     #[inline]
     pub fn index(self) -> usize {

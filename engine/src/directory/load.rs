@@ -57,8 +57,10 @@ pub(super) fn load(
     file_name: &str,
     base: Option<&str>,
     loaded_at_micros: u64,
+    is_number: fn(&str) -> bool,
 ) -> Result<Directory, LoadError> {
-    build(ldif, base, loaded_at_micros).map_err(|error| LoadError {
+    let schema = Schema::with_numbers(is_number);
+    build(schema, ldif, base, loaded_at_micros).map_err(|error| LoadError {
         file: file_name.to_owned(),
         line: (error.line > 0).then_some(error.line),
         found: error.found,
@@ -85,8 +87,7 @@ const VALUES_OF_AN_ENTRY: usize = 16;
 
 // The file is read twice: first the names, because an entry says whether it has children, then entry by entry, so that
 // only one is in memory in a form other than its last.
-fn build(ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Directory, LdifError> {
-    let mut schema = Schema::new();
+fn build(mut schema: Schema, ldif: &[u8], base: Option<&str>, loaded_at_micros: u64) -> Result<Directory, LdifError> {
     let names = read_names(&schema, ldif)?;
     let suffix = suffix(&schema, base, &names)?;
     let parents = parents(&names, suffix)?;

@@ -177,7 +177,20 @@ impl Directory {
         base: Option<&str>,
         loaded_at_micros: u64,
     ) -> Result<Directory, LoadError> {
-        load::load(ldif, file_name, base, loaded_at_micros)
+        load::load(ldif, file_name, base, loaded_at_micros, |_| false)
+    }
+
+    /// The same of what a program wrote, which knows which attribute types that are not built in are integers.
+    ///
+    /// # Errors
+    /// As [`Directory::load`].
+    pub fn of_figures(
+        ldif: &[u8],
+        base: &str,
+        made_at_micros: u64,
+        is_number: fn(&str) -> bool,
+    ) -> Result<Directory, LoadError> {
+        load::load(ldif, base, Some(base), made_at_micros, is_number)
     }
 
     /// How many entries there are.

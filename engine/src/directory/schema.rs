@@ -82,6 +82,8 @@ pub(super) struct Schema {
     classes: HashMap<&'static [u8], &'static table::Class>,
     /// Names of classes, in lower case, that the file uses and the table does not know.
     learned: HashSet<Box<[u8]>>,
+    /// Which types that the table does not know are integers.
+    is_number: fn(&str) -> bool,
 }
 
 impl Default for Schema {
@@ -108,6 +110,7 @@ impl Schema {
             by_name: HashMap::default(),
             classes: HashMap::new(),
             learned: HashSet::new(),
+            is_number: |_| false,
         };
         for known in table::ATTRIBUTES {
             let superior = schema.find(known.superior.as_bytes());
@@ -147,17 +150,31 @@ impl Schema {
         self.by_name.get(&*place).copied()
     }
 
-    /// The type with this name, taken in as a case-ignoring string where it is new.
+    /// The same, with a word on which types that are not built in are integers.
+    #[must_use]
+    pub(super) fn with_numbers(is_number: fn(&str) -> bool) -> Self {
+        Self {
+            is_number,
+            ..Self::new()
+        }
+    }
+
+    /// The type with this name, taken in as a case-ignoring string, or a number, where it is new.
     pub(super) fn find_or_add(&mut self, name: &str) -> TypeId {
         if let Some(id) = self.find(name.as_bytes()) {
             return id;
         }
+        let (rule, flags) = if (self.is_number)(name) {
+            (Rule::Integer, table::ORDERED)
+        } else {
+            (Rule::CaseIgnore, table::ORDERED | table::SUBSTRINGS)
+        };
         let id = self.push(Type {
             name: name.into(),
-            rule: Rule::CaseIgnore,
+            rule,
             superior: None,
             has_subtypes: false,
-            flags: table::ORDERED | table::SUBSTRINGS,
+            flags,
             built_in: false,
         });
         self.by_name.insert(name.to_ascii_lowercase().into_bytes().into(), id);

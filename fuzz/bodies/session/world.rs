@@ -298,6 +298,7 @@ impl World {
             Next::Done | Next::Later => {}
             Next::Submit(submit) => self.submit(client, submit, frame, env),
             Next::Step(_) => panic!("no mechanism is offered"),
+            Next::Monitor => panic!("nobody may read figures"),
             Next::Abandon(ticket) => {
                 self.pool.cancel(ticket, self.now, &mut self.effects);
                 self.carry_out();

@@ -456,6 +456,9 @@ impl<'a> Load<'a> {
                 Err(error) => return self.lose(at, &error),
             };
             let (more, ended, idle) = (received.more, received.ended, received.bytes.is_empty());
+            if let (Phase::Measure, Some(kind)) = (self.phase, received.shaken) {
+                self.tally.shaken(kind);
+            }
             let now = self.now_ns();
             if !idle {
                 match self.take(at, received.bytes, now) {

@@ -22,6 +22,7 @@ mod shared;
 mod stream;
 mod tally;
 mod template;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -169,6 +170,12 @@ pub(crate) struct LdapArgs {
     /// The certificates that sign the server's, in PEM; without it those of the machine
     #[arg(long)]
     ca_file: Option<PathBuf>,
+    /// Offer this cipher suite only, as in TLS13_AES_128_GCM_SHA256
+    #[arg(long)]
+    tls_suite: Option<String>,
+    /// Make a whole TLS handshake for each connection; without it sessions are resumed where the server allows it
+    #[arg(long)]
+    no_resumption: bool,
     /// Report CPU time, context switches and memory of this process over the measured time (repeatable)
     #[arg(long)]
     pid: Vec<u32>,

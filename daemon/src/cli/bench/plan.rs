@@ -5,12 +5,8 @@
 use std::fs;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use wire::ldap::envelope;
 use wire::ldap::filter;
 use wire::ldap::grammar::Scope;
@@ -21,6 +17,7 @@ use zeroize::Zeroizing;
 use super::ledger::{DEPTH_MAX, Expected, Kind, Truth};
 use super::stream::{Address, Tls};
 use super::template::{Stencil, Template};
+use super::tls::tls;
 use super::{LdapArgs, ModeName};
 
 /// The load that a run makes.
@@ -148,8 +145,20 @@ impl Plan {
         if args.starttls && scheme != Scheme::Ldap {
             return Err(format!("--starttls is for ldap:// only, and the URL is {}", args.url));
         }
+        if scheme != Scheme::Ldaps && !args.starttls {
+            let flag = [
+                ("--no-resumption", args.no_resumption),
+                ("--tls-suite", args.tls_suite.is_some()),
+            ];
+            if let Some((flag, _)) = flag.into_iter().find(|(_, given)| *given) {
+                return Err(format!(
+                    "{flag} is for ldaps:// or --starttls, and the URL is {}",
+                    args.url
+                ));
+            }
+        }
         let tls = match (scheme, args.starttls) {
-            (Scheme::Ldaps, _) | (_, true) => Some(tls(&host, args.ca_file.as_deref())?),
+            (Scheme::Ldaps, _) | (_, true) => Some(tls(&host, args)?),
             _ => None,
         };
         Ok(Plan {
@@ -318,39 +327,6 @@ fn target(text: &str) -> Result<(Address, String, Scheme), String> {
         .next()
         .ok_or_else(|| format!("{text}: {host} has no address"))?;
     Ok((Address::Tcp(address), host, url.scheme))
-}
-
-fn tls(host: &str, ca_file: Option<&Path>) -> Result<Tls, String> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let wrong = |what: &dyn std::fmt::Display| format!("--ca-file {}: {what}", path.display());
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
-            let certificate = certificate.map_err(|error| wrong(&error))?;
-            roots.add(certificate).map_err(|error| wrong(&error))?;
-        }
-        if roots.is_empty() {
-            return Err(wrong(&"holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
-        }
-    } else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(
-                "this machine has no trusted certificates; name the server's authority by --ca-file".to_owned(),
-            );
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS: {error}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| format!("{host}: neither a name nor an address that a certificate could carry"))?;
-    Ok(Tls {
-        config: Arc::new(config),
-        name,
-    })
 }
 
 fn requests(args: &LdapArgs, mode: Mode, bind_dn: &Template) -> Result<Requests, String> {

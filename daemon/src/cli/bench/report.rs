@@ -105,6 +105,8 @@ pub(super) struct Report {
     connections_lost: BTreeMap<&'static str, u64>,
     operations_lost: u64,
     connections_refused: BTreeMap<&'static str, u64>,
+    handshakes_full: u64,
+    handshakes_resumed: u64,
     processes: Vec<ProcessReport>,
     own: ProcessReport,
 }
@@ -152,6 +154,8 @@ impl Report {
             connections_lost: tally.lost.clone(),
             operations_lost: tally.lost_operations,
             connections_refused: tally.refused.clone(),
+            handshakes_full: tally.handshakes_full,
+            handshakes_resumed: tally.handshakes_resumed,
             processes: window
                 .processes
                 .iter()
@@ -201,6 +205,13 @@ impl Report {
             self.operations_lost,
             listed(&self.connections_refused)
         )?;
+        if self.handshakes_full + self.handshakes_resumed > 0 {
+            writeln!(
+                out,
+                "  handshakes   {} whole, {} resumed",
+                self.handshakes_full, self.handshakes_resumed
+            )?;
+        }
         if !self.notices.is_empty() {
             let notices = listed(&self.notices);
             writeln!(out, "  notices      {}", notices.trim_matches([' ', '(', ')']))?;

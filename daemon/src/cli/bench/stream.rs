@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 /// Where to connect, resolved once.
 #[derive(Clone, Debug)]
@@ -57,6 +57,8 @@ pub(super) struct Received<'a> {
     pub(super) more: bool,
     /// The server has closed its side; nothing will follow.
     pub(super) ended: bool,
+    /// The TLS handshake was done within this read, and what kind it was.
+    pub(super) shaken: Option<HandshakeKind>,
 }
 
 enum Socket {
@@ -143,6 +145,7 @@ impl Stream {
                     bytes: &[],
                     more,
                     ended: false,
+                    shaken: None,
                 });
             }
             Err(error) => return Err(error),
@@ -154,15 +157,23 @@ impl Stream {
                 bytes: raw,
                 more,
                 ended,
+                shaken: None,
             });
         };
         buffers.clear.clear();
+        let shaking = tls.is_handshaking();
         ended |= decrypt(tls, raw, &mut buffers.clear)?;
+        let shaken = if shaking && !tls.is_handshaking() {
+            tls.handshake_kind()
+        } else {
+            None
+        };
         send_tls(tls, &mut self.socket)?;
         Ok(Received {
             bytes: &buffers.clear,
             more,
             ended,
+            shaken,
         })
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use rustls::HandshakeKind;
+
 use super::histogram::Histogram;
 use super::ledger::Fault;
 
@@ -41,6 +43,10 @@ pub(super) struct Tally {
     pub(super) refused: BTreeMap<&'static str, u64>,
     /// Operations that were due at the fixed rate before the window ended and could not be sent, all slots being taken.
     pub(super) not_sent: u64,
+    /// Whole TLS handshakes in the measured window…
+    pub(super) handshakes_full: u64,
+    /// … and those that resumed a session.
+    pub(super) handshakes_resumed: u64,
 }
 
 impl Tally {
@@ -62,6 +68,8 @@ impl Tally {
             lost_operations: 0,
             refused: BTreeMap::new(),
             not_sent: 0,
+            handshakes_full: 0,
+            handshakes_resumed: 0,
         }
     }
 
@@ -71,6 +79,14 @@ impl Tally {
             Fault::Misdelivered => self.misdelivered += 1,
             Fault::Duplicate => self.duplicate += 1,
             Fault::Late => self.late += 1,
+        }
+    }
+
+    /// Counts a TLS handshake.
+    pub(super) fn shaken(&mut self, kind: HandshakeKind) {
+        match kind {
+            HandshakeKind::Resumed => self.handshakes_resumed += 1,
+            _ => self.handshakes_full += 1,
         }
     }
 
@@ -91,6 +107,8 @@ impl Tally {
         self.after_abandon += other.after_abandon;
         self.lost_operations += other.lost_operations;
         self.not_sent += other.not_sent;
+        self.handshakes_full += other.handshakes_full;
+        self.handshakes_resumed += other.handshakes_resumed;
     }
 
     /// Whether every answer was right, given once, and given.

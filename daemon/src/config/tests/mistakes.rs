@@ -432,6 +432,32 @@ fn more_mistakes_of_a_listener() {
 }
 
 #[test]
+fn who_may_read_figures_is_named_as_who_am_i_says_it_and_where_ldap_is_spoken() {
+    let fixture = Fixture::new("listen-monitor");
+    let with = |lines: &str| format!("{DIRECTORY}[[listen]]\n{lines}\n");
+    let ldap = |lines: &str| with(&format!("protocol = \"ldap\"\naddress = \"127.0.0.1:1389\"\n{lines}"));
+    let many = format!("monitor = [{}]", "\"u:a\", ".repeat(65));
+    each(
+        &fixture,
+        ldap,
+        &[
+            (
+                "monitor = [\"u:a\", \"uid=admin,dc=example\"]",
+                "6:19 `monitor` is a list of authorization identities",
+            ),
+            (
+                "monitor = [\"dn:\"]",
+                "6:12 `monitor` is a list of authorization identities",
+            ),
+            (&many, "6:11 `monitor` names too many"),
+        ],
+    );
+    let rpc = "protocol = \"rpc\"\naddress = \"unix:rpc\"\nmonitor = [\"u:a\"]";
+    one(&fixture, &with(rpc), "6:11 `monitor` is for ldap and ldaps listeners");
+    assert_eq!(fixture.found(&ldap("monitor = []")), Vec::<String>::new());
+}
+
+#[test]
 fn mistakes_of_a_dbus_listener() {
     let fixture = Fixture::new("listen-dbus");
     let dbus = |lines: &str| format!("{DIRECTORY}{LISTEN}[[listen]]\nprotocol = \"dbus\"\n{lines}\n");

@@ -5,6 +5,7 @@
 //! 4.2.1, RFC 4513 4), and nothing that it asked before goes on, also where the bind is refused here; every request that
 //! has a response gets exactly one final one, here or from an upstream.
 
+pub mod monitor;
 mod pending;
 mod receive;
 pub mod rules;
@@ -81,6 +82,8 @@ pub struct Settings {
     pub writes: u8,
     /// Whether a client's operations follow its writes for a while.
     pub coheres: bool,
+    /// Who may read the daemon's figures; none: nobody, and there are none to be seen.
+    pub monitor: Option<Arc<monitor::Readers>>,
 }
 
 impl Default for Settings {
@@ -100,6 +103,7 @@ impl Default for Settings {
             reads: 0,
             writes: 0,
             coheres: false,
+            monitor: None,
         }
     }
 }
@@ -113,6 +117,8 @@ pub enum Next {
     Submit(Submit),
     /// Cancel this ticket; its client hears nothing more of it.
     Abandon(Ticket),
+    /// It is about the daemon's figures, by somebody who may read them. It is pending; its answer is told as a pool's is.
+    Monitor,
     /// The next step of a SASL bind: send the frame on the connection that has this ticket, then say `submitted`.
     Step(Ticket),
     /// A bind was refused here, or was EXTERNAL, and the answer is in the outbox: the client is anonymous and nothing that it asked before goes

@@ -70,6 +70,11 @@ impl Session {
                 _ => Next::Done,
             };
         }
+        if let Some(readers) = &settings.monitor
+            && let Some(next) = self.monitor(env, readers, out)
+        {
+            return next;
+        }
         match env.tag {
             tag::BIND_REQUEST => self.bind(env, settings, out),
             tag::EXTENDED_REQUEST => self.extended(env, asked, settings, is_sent, out),

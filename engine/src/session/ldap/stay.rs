@@ -224,6 +224,17 @@ impl Session {
         !self.stay.is_empty()
     }
 
+    /// What its operations keep to by a rule: a connection that nobody else uses ([`Action::Isolate`]), one that others use too
+    /// ([`Action::Connection`]), or a server ([`Action::Backend`]).
+    pub fn keeps(&self) -> Option<Action> {
+        match (self.stay.hold, self.stay.server) {
+            (Some(hold), _) if hold.lane == lane::APART => Some(Action::Isolate),
+            (Some(_), _) => Some(Action::Connection),
+            (None, Some((_, Instant::MAX))) => Some(Action::Backend),
+            (None, _) => None,
+        }
+    }
+
     /// The server (by its key in the pool) that this client's operations keep to.
     #[inline]
     pub fn stays(&self, now: Instant) -> Option<u64> {

@@ -79,7 +79,7 @@ impl Papers {
             client_crl: None,
             stamp: 0,
         };
-        TlsAcceptor::from(tls::server(&plan).unwrap())
+        TlsAcceptor::from(tls::server(&plan, None).unwrap())
     }
 }
 

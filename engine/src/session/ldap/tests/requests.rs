@@ -253,3 +253,55 @@ fn an_unbind_is_the_last_that_is_taken() {
     assert_eq!(client.session.after_end(&mut client.out), Next::Done);
     assert_eq!(client.hears(), []);
 }
+
+#[test]
+fn questions_about_figures_go_to_no_pool_and_only_readers_are_answered() {
+    let readers = monitor::Readers::new(["dn:uid=admin,dc=example"]).unwrap().unwrap();
+    let mut client = Client::with(Settings {
+        monitor: Some(Arc::new(readers)),
+        ..Settings::default()
+    });
+    let ask = |id: i32, base: &str| {
+        let spec = SearchSpec {
+            base: base.as_bytes(),
+            scope: wire::ldap::grammar::Scope::Base,
+            deref: 0,
+            size_limit: 0,
+            time_limit: 0,
+            types_only: false,
+            filter: message::FILTER_ANY_ENTRY,
+            attributes: &[],
+        };
+        written(|out| message::write_search(out, id, &spec))
+    };
+    let below = "cn=x,CN=Usherd , cn=monitor";
+    assert_eq!(client.says(&ask(1, below)), Next::Done);
+    assert_eq!(client.answer(), (1, code::NO_SUCH_OBJECT), "a stranger");
+    client.bind_as(2, "uid=other", "dn:uid=other,dc=example");
+    assert_eq!(client.says(&ask(3, below)), Next::Done);
+    assert_eq!(client.answer(), (3, code::INSUFFICIENT_ACCESS_RIGHTS), "somebody else");
+    client.bind_as(4, "uid=admin", "dn:uid=admin,dc=example");
+    for (id, elsewhere) in [(5, "cn=monitor"), (6, "cn=usherd,cn=monitor,dc=example"), (7, "")] {
+        assert!(
+            matches!(client.says(&ask(id, elsewhere)), Next::Submit(_)),
+            "{elsewhere}"
+        );
+        client.session.answered(id, tag::SEARCH_REQUEST);
+    }
+    assert_eq!(client.says(&ask(8, monitor::BASE)), Next::Monitor);
+    assert_eq!((client.hears(), client.session.pending()), (vec![], 1));
+    // It is pending as all others are: its id is taken, it can be given up, and a bind is the end of it.
+    assert_eq!(client.session.answered(8, tag::SEARCH_REQUEST), Ended::Deliver);
+    assert_eq!(client.says(&ask(9, monitor::BASE)), Next::Monitor);
+    assert_eq!(
+        client.says(&written(|out| message::write_abandon(out, 10, 9))),
+        Next::Abandon(Ticket::NONE)
+    );
+    assert_eq!(client.session.answered(9, tag::SEARCH_REQUEST), Ended::Drop);
+    assert_eq!(client.says(&ask(11, monitor::BASE)), Next::Monitor);
+    assert_eq!(client.says(&ask(11, monitor::BASE)), Next::Close, "the same id again");
+    assert!(
+        matches!(Client::new().says(&ask(1, monitor::BASE)), Next::Submit(_)),
+        "where nobody may, it is a server's business"
+    );
+}
