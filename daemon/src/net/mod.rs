@@ -1,5 +1,6 @@
 //! Sockets: what is read, what is written, and who may come in.
 
+pub mod bound;
 pub mod crl;
 pub mod datagram;
 pub mod listen;
