@@ -287,6 +287,7 @@ fn reporter(
 fn guard(shared: &Shared, plan: &Plan) -> Result<(), Vec<String>> {
     // Nobody waits yet.
     let _ = shared.lockouts.apply(plan);
+    shared.limits.apply(plan);
     let begun = shared.audit.apply(plan.audit.as_ref());
     begun.map_err(|error| vec![format!("no thread for the audit log: {error}")])
 }
@@ -506,6 +507,7 @@ impl Daemon {
             tracing::error!(%error, "no thread for the audit log");
         }
         let woken = self.shared.lockouts.apply(new);
+        self.shared.limits.apply(new);
         // The workers know a listener before its first client comes.
         for worker in &self.workers {
             worker.inbox().push_always(Job::Plan(Arc::clone(new)));

@@ -9,8 +9,8 @@ use engine::core::{Health, Histogram, Score, Stats};
 
 use super::{Lifecycle, State};
 use crate::admin::snapshot::{
-    Audit, Count, Counters, Directory, Feed, Helper, Listener, Local, Lockout, Operations, Seconds, Server, Service,
-    Snapshot,
+    Audit, Count, Counters, Directory, Feed, Helper, Limits, Listener, Local, Lockout, Operations, Seconds, Server,
+    Service, Snapshot,
 };
 use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
@@ -56,6 +56,21 @@ fn lockouts(figures: Vec<crate::lockouts::Figures>) -> Vec<Lockout> {
         locked: figures.locked as u64,
     };
     figures.into_iter().map(one).collect()
+}
+
+fn limits(figures: crate::limits::Figures) -> Limits {
+    Limits {
+        listener: figures.listener,
+        refused_connections: vec![
+            count("connections", figures.connections),
+            count("rate", figures.connects),
+            count("entries", figures.no_room),
+        ],
+        delayed: figures.delayed,
+        refused: figures.refused,
+        addresses: figures.addresses as u64,
+        names: figures.names as u64,
+    }
 }
 
 /// An address as it is written in configurations.
@@ -143,6 +158,7 @@ impl Reporter {
                 .collect(),
             audit: audit(&self.shared.audit.figures()),
             lockouts: lockouts(self.shared.lockouts.figures(self.shared.clock.now())),
+            limits: self.shared.limits.figures().into_iter().map(limits).collect(),
             counters: Counters {
                 accepted: self.accepted.load(Ordering::Relaxed) as u64,
                 refusals: Vec::new(),

@@ -13,8 +13,8 @@ use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
 use super::{
-    check_audit, check_dbus, check_directory, check_feed, check_lockout, check_nss, check_proxy, check_rpc,
-    check_service, check_tls, radius,
+    check_audit, check_dbus, check_directory, check_feed, check_limits, check_lockout, check_nss, check_proxy,
+    check_rpc, check_service, check_tls, radius,
 };
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
@@ -259,6 +259,7 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         clients_max: listen.clients_max.as_ref().map(|at| at.value),
         audit: check_audit::listener(p, raw, listen, protocol),
         lockout: check_lockout::listener(p, listen, protocol),
+        limits: check_limits::listener(p, listen, protocol),
         tcp: listen.tcp.options(None),
     })
 }

@@ -84,11 +84,15 @@ pub enum Kind {
     Audit,
     /// `[listen.lockout]`.
     Lockout,
+    /// `[listen.limits]`.
+    ClientLimits,
+    /// `[[listen.limits.override]]`.
+    LimitsOverride,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 38] = [
+    pub const ALL: [Kind; 40] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -127,6 +131,8 @@ impl Kind {
         Kind::Accounting,
         Kind::Audit,
         Kind::Lockout,
+        Kind::ClientLimits,
+        Kind::LimitsOverride,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -170,6 +176,8 @@ impl Kind {
             Kind::Accounting => "`accounting` of a listener",
             Kind::Audit => "[audit]",
             Kind::Lockout => "[listen.lockout]",
+            Kind::ClientLimits => "[listen.limits]",
+            Kind::LimitsOverride => "[[listen.limits.override]]",
         }
     }
 
@@ -214,6 +222,8 @@ impl Kind {
             Kind::Accounting => radius_keys::ACCOUNTING,
             Kind::Audit => &super::check_audit::KEYS,
             Kind::Lockout => &super::check_lockout::KEYS,
+            Kind::ClientLimits => &super::check_limits::KEYS,
+            Kind::LimitsOverride => &super::check_limits::OVERRIDE_KEYS,
         }
     }
 
@@ -381,6 +391,7 @@ const LISTEN: &[&str] = &[
     "accounting",
     "audit",
     "lockout",
+    "limits",
     "keepalive",
     "tcp_user_timeout",
 ];

@@ -165,6 +165,7 @@ pub fn datagrams(address: plan::Address, face: plan::Face) -> plan::Listener {
         clients_max: None,
         audit: false,
         lockout: None,
+        limits: None,
     }
 }
 

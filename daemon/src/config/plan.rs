@@ -362,6 +362,8 @@ pub struct Listener {
     pub audit: bool,
     /// Lockout after failed binds; none: there is none.
     pub lockout: Option<crate::lockouts::LockoutPlan>,
+    /// Limits of clients; none: there are none.
+    pub limits: Option<Arc<crate::limits::LimitsPlan>>,
     /// Of its connections, from the next one on.
     pub tcp: TcpOptions,
 }

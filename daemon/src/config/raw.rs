@@ -287,8 +287,8 @@ pub struct Listen {
     pub password_prohibited: Option<At<String>>,
     /// See `plan::Listener`.
     pub audit: Option<At<bool>>,
-    /// `[listen.lockout]`.
-    pub lockout: Option<super::check_lockout::Lockout>,
+    /// `[listen.lockout]` and `[listen.limits]`.
+    pub guard: super::check_limits::Guard,
     /// Of its connections.
     pub tcp: check_tcp::Written,
     /// What only RADIUS has.
@@ -324,7 +324,7 @@ impl Listen {
             answer_bytes_max: None,
             password_prohibited: None,
             audit: None,
-            lockout: None,
+            guard: Default::default(),
             tcp: check_tcp::Written::default(),
             radius: Box::default(),
         }
@@ -541,7 +541,6 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
     const LATER: [&str; 3] = ["radsec", "nss-pam", "http"];
     let tls = section.section(p, "tls", Kind::TlsServer);
     let map = section.section(p, "map", Kind::Map);
-    let lockout = section.section(p, "lockout", Kind::Lockout);
     let listen = Listen {
         place: section.place.clone(),
         protocol: section.choice(p, "protocol", &PROTOCOLS, &LATER),
@@ -568,7 +567,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         answer_bytes_max: section.size(p, "answer_bytes_max", 4096, GIB),
         password_prohibited: section.string(p, "password_prohibited"),
         audit: section.boolean(p, "audit"),
-        lockout: lockout.map(|section| super::check_lockout::read(p, section)),
+        guard: super::check_limits::read(p, &mut section),
         tcp: check_tcp::read(p, &mut section),
         radius: Box::new(raw_radius::read(p, &mut section)),
     };

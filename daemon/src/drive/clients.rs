@@ -419,6 +419,9 @@ impl Drive {
             self.wheel.cancel(timer);
         }
         conn.inbox.zeroize();
+        if let Some(timer) = conn.ldap().and_then(|client| client.limited.take()?.leave_for_good()) {
+            self.turns.cancel(timer);
+        }
         if let Some(bid) = conn.ldap().and_then(|client| client.bid.take()) {
             self.bid_gone(at, conn.generation, &bid);
         }

@@ -25,6 +25,7 @@ pub mod exec;
 pub mod feed;
 mod handover;
 pub mod helper;
+mod limits;
 mod local;
 mod lockout;
 mod names;
@@ -181,6 +182,8 @@ pub enum Job {
     RadiusCancel(radius::CanceledRequest),
     /// A bind that was held back by a lockout may try again.
     BidWoken(conn::ConnRef),
+    /// An operation that waited until others of its client's address or name had ended may go on: whose, and which.
+    LimitGranted(conn::ConnRef, u32),
     /// Another process is to have the RADIUS sockets, too.
     Lend(SyncSender<handover::Lent>),
     /// RADIUS requests whose accounting is kept are left where they wait, or read again; says when it is so.
@@ -243,6 +246,8 @@ pub struct Drive {
     /// Connections to be looked at in the next turn without an event.
     again: Vec<usize>,
     wheel: Wheel,
+    /// Operations that are held back by limits.
+    turns: Wheel,
     expired: Vec<u64>,
     scratch: Vec<u8>,
     /// What a helper says is read into this,
@@ -295,6 +300,7 @@ impl Drive {
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
+            turns: Wheel::new(limits::TICK, 1024),
             expired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             datagram: Vec::new(),
@@ -420,6 +426,7 @@ impl Drive {
             } => self.radius_compared(listener, request, verdict),
             Job::RadiusCancel(canceled) => self.radius_hears_cancel(canceled),
             Job::BidWoken(who) => self.bid_woken(who),
+            Job::LimitGranted(who, number) => self.limit_granted(who, number),
             Job::Lend(to) => self.lend(&to),
             Job::Hold { hold, to } => self.hold(hold, &to),
             Job::Leave => self.leave_to_another(),

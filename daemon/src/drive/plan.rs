@@ -41,6 +41,8 @@ pub struct ListenerState {
     pub audit: Option<Arc<Audited>>,
     /// Lockout after failed binds.
     pub lockout: Option<Arc<Lockout>>,
+    /// Limits of clients.
+    pub limits: Option<Arc<crate::limits::Limits>>,
 }
 
 /// Which workers a directory lives on, of `workers`: all, or as many as its server with the fewest connections has.
@@ -207,6 +209,7 @@ impl Drive {
                 complaints: Complaints::default(),
                 audit: Audited::of(plan, new),
                 lockout: self.shared.lockouts.get(id),
+                limits: self.shared.limits.get(id),
             };
             self.listeners.insert(id, state);
         }
@@ -215,6 +218,7 @@ impl Drive {
         for (id, old) in listeners {
             self.listeners.entry(id).or_insert(old);
         }
+        self.limit_again();
         let ids: Vec<u64> = plan.listeners.iter().map(|listener| listener_id(listener)).collect();
         let leaving: Vec<usize> = self
             .conns

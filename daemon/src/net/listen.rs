@@ -5,8 +5,8 @@
 //! then, the acceptor looks every 20 ms whether there is room again.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,11 +16,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use wire::ldap::result;
 
 use super::bound::{Bound, Sock};
 use super::stream::Raw;
 use crate::config::plan::Listener;
 use crate::drive::Job;
+use crate::limits::{Guest, Limits, Turned};
 use crate::net::placing;
 use crate::shared::Shared;
 use crate::worker::Inbox;
@@ -43,6 +45,8 @@ pub struct Accepted {
     pub listener: u64,
     /// Where from; none over a unix socket.
     pub peer: Option<SocketAddr>,
+    /// Its limits, where it has some and they are known already.
+    pub guest: Option<Guest>,
     /// Counts it.
     pub admission: Admission,
 }
@@ -212,6 +216,8 @@ struct Open {
     bound: Box<Bound>,
     plan: Arc<Listener>,
     workers: Vec<usize>,
+    /// Limits of its clients, where their addresses are known at once.
+    limits: Option<Arc<Limits>>,
     /// The kernel has clients that were not taken yet.
     waiting: bool,
     /// There was no room for them when they were last looked at.
@@ -293,6 +299,7 @@ impl Accepting {
                 }
                 Some(Command::Change { id, plan, workers }) => {
                     if let Some(open) = self.listeners.values_mut().find(|open| open.id == id) {
+                        open.limits = limits(&self.shared, id, &plan);
                         open.plan = plan;
                         open.workers = workers;
                     }
@@ -313,6 +320,7 @@ impl Accepting {
                                 Open {
                                     id,
                                     bound,
+                                    limits: limits(&self.shared, id, &plan),
                                     plan,
                                     workers,
                                     waiting: true,
@@ -395,12 +403,24 @@ impl Accepting {
         };
         match accepted {
             Ok((raw, peer)) => {
+                let admitted = open
+                    .limits
+                    .as_ref()
+                    .map(|limits| limits.admit(peer, self.shared.clock.now()));
+                let guest = match admitted.transpose() {
+                    Ok(guest) => guest.flatten(),
+                    Err(why) => {
+                        turn_away(raw, why, open.plan.tls_first);
+                        return Took::One;
+                    }
+                };
                 self.hand_over(
                     open,
                     Accepted {
                         raw,
                         listener: open.id,
                         peer,
+                        guest,
                         admission: Admission::new(&open.clients),
                     },
                 );
@@ -428,6 +448,32 @@ impl Accepting {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if inbox.push(Job::Accept(accepted)).is_err() {
             count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A listener's limits; behind PROXY headers they are looked at once the address is known.
+fn limits(shared: &Shared, id: u64, plan: &Listener) -> Option<Arc<Limits>> {
+    shared.limits.get(id).filter(|_| plan.proxy.is_none())
+}
+
+/// Says why, where it can be said in clear, and closes. Nobody waits for this client: what it has sent is thrown away, and the
+/// notice may be lost with it.
+fn turn_away(raw: Raw, why: Turned, tls_first: bool) {
+    if tls_first {
+        return;
+    }
+    let mut notice = Vec::new();
+    result::write_notice_of_disconnection(&mut notice, result::code::BUSY, why.words());
+    let mut thrown = [0; 4096];
+    match raw {
+        Raw::Tcp(mut stream) => {
+            let _ = stream.write(&notice);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read(&mut thrown);
+        }
+        Raw::Unix(mut stream) => {
+            let _ = stream.write(&notice);
         }
     }
 }

@@ -40,6 +40,7 @@ mod hostile;
 mod identity;
 mod import_lloadd;
 mod lifecycle;
+mod limits;
 mod load;
 mod local;
 mod local_sync;

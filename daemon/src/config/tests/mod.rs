@@ -1,6 +1,7 @@
 //! Every class of mistake, with its exact place and its words.
 
 mod accounting;
+mod client_limits;
 mod mistakes;
 mod nss;
 mod proxy;
