@@ -349,6 +349,7 @@ impl Drive {
         conn.closing = true;
         conn.inbox.zeroize();
         self.mark_dirty(at);
+        self.end_turn(at);
         self.abandon_all(at, None);
     }
 

@@ -292,6 +292,14 @@ impl Drive {
         }
     }
 
+    /// Nothing more is taken from a client: what it was to have goes to others.
+    pub(super) fn end_turn(&mut self, at: usize) {
+        let client = self.conns.get_mut(at).and_then(|conn| conn.ldap());
+        if let Some(timer) = client.and_then(|client| client.limited.as_mut()?.end_turn()) {
+            self.turns.cancel(timer);
+        }
+    }
+
     /// The listeners' limits may be others: who is connected is counted by them from now on.
     pub(super) fn limit_again(&mut self) {
         let clients: Vec<usize> = self
