@@ -8,6 +8,10 @@ fn at(micros: u64) -> Instant {
     Instant::from_micros(micros)
 }
 
+fn small(rng: &mut Rng, bound: u32) -> u32 {
+    u32::try_from(rng.below(bound.into())).expect("below it")
+}
+
 /// The earliest moment that keeps the law, found by looking at every one before: of any span, at most `burst + span * rate`.
 #[derive(Default)]
 struct Law {
@@ -29,7 +33,7 @@ impl Law {
 fn each_is_given_the_earliest_moment_that_keeps_the_law() {
     for seed in 0..500 {
         let mut rng = Rng::new(seed);
-        let (per_second, burst) = (1 + rng.below(2_000) as u32, 1 + rng.below(20) as u32);
+        let (per_second, burst) = (1 + small(&mut rng, 2_000), 1 + small(&mut rng, 20));
         let (rate, interval_ns) = (Rate::new(per_second, burst), 1_000_000_000 / u64::from(per_second));
         let (mut bucket, mut law) = (Bucket::default(), Law::default());
         let mut now = at(rng.below(1_000_000));
@@ -72,7 +76,7 @@ fn what_is_not_given_costs_nothing_and_no_clock_does_harm() {
         assert_eq!(bucket.take(rate, at(10), at(999_999)), None);
     }
     assert_eq!(bucket.take(rate, at(10), at(1_000_000)), Some(at(1_000_000)));
-    assert_eq!(bucket.take(rate, Instant::MAX, Instant::MAX).is_some(), true);
+    assert!(bucket.take(rate, Instant::MAX, Instant::MAX).is_some());
     assert_eq!(bucket.take(rate, at(0), at(1)), None);
 }
 
@@ -108,7 +112,7 @@ fn so_many_connections_and_no_more_and_so_many_in_a_second() {
 fn places_are_never_too_many_and_go_to_those_who_waited_longest() {
     for seed in 0..1_000 {
         let mut rng = Rng::new(seed);
-        let mut pick = |bound: u64| rng.below(bound) as usize;
+        let mut pick = |bound: u64| usize::try_from(rng.below(bound)).expect("below it");
         let quota = |pending_max| Quota {
             pending_max,
             ..Quota::default()
