@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub audit: Audit,
     /// Lockout after failed binds, by listener.
     pub lockouts: Vec<Lockout>,
+    /// Look-ups of names since the start.
+    pub lookups: Lookups,
     /// Limits of clients, by listener.
     pub limits: Vec<Limits>,
     /// Everything else that is counted.
@@ -60,6 +62,20 @@ pub struct Lockout {
     pub entries: u64,
     /// Of them, locked now.
     pub locked: u64,
+}
+
+/// Look-ups of names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lookups {
+    /// Of services, with an answer.
+    pub services: u64,
+    /// Of services, without one.
+    pub services_failed: u64,
+    /// Of addresses, with an answer.
+    pub addresses: u64,
+    /// Of addresses, without one.
+    pub addresses_failed: u64,
 }
 
 /// Limits of clients, of a listener.

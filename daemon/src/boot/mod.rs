@@ -10,6 +10,7 @@ mod feeds;
 mod files;
 mod handle;
 mod limits;
+mod names;
 mod radius;
 pub mod radius_test;
 mod records;
@@ -37,6 +38,7 @@ use crate::config::{self, render};
 use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
 use crate::feed;
+use crate::net::dns::Counts;
 use crate::net::listen::Acceptor;
 use crate::net::resolve::Resolver;
 use crate::shared::Shared;
@@ -48,6 +50,7 @@ use feeds::Followed;
 use files::verify;
 use handle::{handle, wake_bids};
 use limits::{clients_max, raise_descriptor_limit};
+use names::Names;
 use records::Records;
 pub use signals::{Early, early};
 use sockets::{Giving, Opened, bind_all};
@@ -69,6 +72,8 @@ enum Event {
     Signal(i32),
     Command(Command, SyncSender<Result<(), String>>),
     Upgrade(Step),
+    /// A service was looked up again.
+    Service(String, names::Answer),
 }
 
 /// How far the daemon is.
@@ -100,6 +105,7 @@ struct Daemon {
     /// Started when the configuration first asks for D-Bus.
     dbus: Option<dbus::Running>,
     feeds: Followed,
+    names: Names,
     records: Records,
     reporter: Arc<snapshot::Reporter>,
     drain_started: Option<Instant>,
@@ -190,18 +196,21 @@ fn build(
     let mut locks = place.is_free().then(|| feed::lock(&plan)).transpose()?;
     let admin = place.admin(&plan).map_err(|why| vec![why])?;
     let sockets = bind_all(&plan.listeners, plan.server.workers, place.taken())?;
-    let mut plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
-    let workers = create_workers(plan.server.workers, &shared)?;
+    let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
+    let workers = create_workers(plan.server.workers, &shared, &resolver)?;
     let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
+    let mut names = Names::new(resolver, inboxes.clone(), to_main.clone());
+    let mut plan = names.begin(plan).map_err(|why| vec![why])?;
     guard(&shared, &plan)?;
     shared.introduce(inboxes.clone());
     let acceptor = Acceptor::start(inboxes.clone(), Arc::clone(&shared), clients_max(&plan))
         .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
     let mut records = Records::none(inboxes.clone());
     let bound = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
-    let reporter = Arc::new(reporter(&plan, bound, inboxes, &shared, &acceptor, &records));
-    place.take(&mut plan, source.as_deref(), &reporter)?;
+    let counts = names.counts();
+    let reporter = Arc::new(reporter(&plan, bound, inboxes, (&shared, counts), &acceptor, &records));
+    place.take(&mut plan, source.as_deref(), &reporter, &mut names)?;
     if locks.is_none() {
         locks = Some(successor::patiently(|| feed::lock(&plan))?);
     }
@@ -231,6 +240,7 @@ fn build(
         source,
         dbus: None,
         feeds,
+        names,
         records,
         reporter,
         drain_started: None,
@@ -260,7 +270,7 @@ fn reporter(
     plan: &Arc<Plan>,
     bound: HashMap<u64, Address>,
     inboxes: Vec<Arc<Inbox>>,
-    shared: &Arc<Shared>,
+    (shared, lookups): (&Arc<Shared>, Arc<Counts>),
     acceptor: &Acceptor,
     records: &Records,
 ) -> snapshot::Reporter {
@@ -275,6 +285,7 @@ fn reporter(
         inboxes,
         state: Arc::new(Mutex::new(state)),
         shared: Arc::clone(shared),
+        lookups,
         pauses: Arc::clone(&acceptor.pauses),
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
@@ -293,8 +304,7 @@ fn guard(shared: &Shared, plan: &Plan) -> Result<(), Vec<String>> {
 }
 
 /// The workers' threads, without anything to do yet.
-fn create_workers(count: usize, shared: &Arc<Shared>) -> Result<Vec<Worker>, Vec<String>> {
-    let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
+fn create_workers(count: usize, shared: &Arc<Shared>, resolver: &Resolver) -> Result<Vec<Worker>, Vec<String>> {
     let mut workers = Vec::with_capacity(count);
     for number in 0..count {
         let (shared, resolver) = (Arc::clone(shared), resolver.clone());
@@ -367,6 +377,7 @@ impl Daemon {
                     let _ = answer.send(self.command(&command));
                 }
                 Ok(Event::Upgrade(step)) => self.go_on_upgrading(step),
+                Ok(Event::Service(service, found)) => self.service_found(&service, found),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -379,6 +390,7 @@ impl Daemon {
         }
         // Who still waits for an answer is not to be waited for.
         drop(events);
+        self.names.stop();
         self.acceptor.stop();
         self.feeds.stop();
         self.records.stop();
@@ -468,8 +480,9 @@ impl Daemon {
         new.server.workers = old.server.workers;
         new.server.control.clone_from(&old.server.control);
         new.server.admin = old.server.admin;
-        let new = Arc::new(new);
         verify(&new).map_err(|why| why.join("; "))?;
+        let next = self.names.prepare(new)?;
+        let new = Arc::clone(&next.plan);
         let known = |listener: &&Arc<Listener>| {
             old.listeners
                 .iter()
@@ -485,6 +498,7 @@ impl Daemon {
         let locks = self.feeds.prepare(&new)?;
         let writers = self.records.prepare(&new).map_err(|why| why.join("; "))?;
         self.records.apply(&new, &writers);
+        self.names.take(next);
         self.apply(&old, &new, &fresh, sockets);
         self.offer_dbus(&new);
         Ok(self.feeds.apply(&new, locks))

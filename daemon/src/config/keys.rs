@@ -243,7 +243,6 @@ impl Kind {
             (Kind::Upstream, "bind_connections") => {
                 "connections for binds are opened on demand; bound them with `bind_connections_max`"
             }
-            (Kind::Upstream, "srv") => "servers are named one by one, with `url`",
             (Kind::Service, "offer") => "services are not offered to other machines yet; remove it",
             (Kind::Service, "direct_reply") => {
                 "nothing need be set: whoever calls with a descriptor is answered there, where the helper takes it"
@@ -270,6 +269,8 @@ const SERVER: &[&str] = &[
     "clients_max",
     "outbox_bytes_total",
     "location",
+    "dns_servers",
+    "dns_timeout",
     "drain_gentle",
     "drain_firm",
     "upgrade_timeout",
@@ -284,6 +285,7 @@ const DIRECTORY: &[&str] = &[
     "server",
     "tier",
     "tls",
+    "resolve_interval",
     "search_timeout",
     "operation_timeout",
     "connect_timeout",
@@ -321,6 +323,7 @@ const DIRECTORY: &[&str] = &[
 const TIER: &[&str] = &["policy", "server"];
 const UPSTREAM: &[&str] = &[
     "url",
+    "srv",
     "ldif",
     "writable",
     "admins",

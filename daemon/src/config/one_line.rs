@@ -400,6 +400,7 @@ fn directory(args: &Ldap) -> raw::Directory {
         policy: args.policy.map(|policy| At::new(policy, Place::Flag("--policy"))),
         servers: args.server.iter().map(server).collect(),
         tiers: Vec::new(),
+        resolve_interval: None,
         session_tracking: None,
         routing: super::routing::Raw::default(),
         check: None,

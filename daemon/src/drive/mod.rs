@@ -46,8 +46,8 @@ mod stay;
 mod timers;
 mod upstreams;
 
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -106,6 +106,15 @@ pub enum Job {
         number: u32,
         /// What was found.
         found: Result<Vec<SocketAddr>, String>,
+    },
+    /// A name of a server has lost addresses.
+    Addresses {
+        /// Its directory.
+        directory: String,
+        /// The server.
+        server: String,
+        /// Those that it has.
+        addresses: Arc<BTreeSet<IpAddr>>,
     },
     /// A program was started, or could not be.
     Spawned(exec::Spawned),
@@ -397,6 +406,11 @@ impl Drive {
                 number,
                 found,
             } => self.check_resolved(pool, key, number, found),
+            Job::Addresses {
+                directory,
+                server,
+                addresses,
+            } => self.leave_addresses(&directory, &server, &addresses),
             Job::Spawned(spawned) => self.spawned(spawned),
             Job::Started(started) => self.helper_started(started),
             Job::Alive {

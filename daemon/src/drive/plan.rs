@@ -49,7 +49,9 @@ pub struct ListenerState {
 pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
     let servers = directory.tiers.iter().flat_map(|tier| &tier.servers);
     let remote = servers.filter(|server| !matches!(server.target, plan::Target::Local(_)));
-    let fewest = remote.map(|server| server.connections.max(1)).min().unwrap_or(workers);
+    let fewest = remote.map(|server| server.connections.max(1));
+    // Which servers DNS names does not decide where a directory lives.
+    let fewest = fewest.chain(directory.service_connections).min().unwrap_or(workers);
     let count = fewest.clamp(1, workers.max(1));
     let first = directory
         .name
@@ -380,7 +382,7 @@ impl Server {
                 };
                 self.tls = Some((tls::client(client)?, tls::server_name(client, host)?));
             }
-            plan::Target::Unix(_) => {}
+            plan::Target::Unix(_) | plan::Target::Srv { .. } => {}
             plan::Target::Local(_) => self.local = Some(crate::local_files::load(&self.plan.target)?),
         }
         Ok(())

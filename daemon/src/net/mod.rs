@@ -3,6 +3,7 @@
 pub mod bound;
 pub mod crl;
 pub mod datagram;
+pub mod dns;
 pub mod listen;
 pub mod placing;
 pub mod preface;

@@ -48,6 +48,7 @@ mod local_write;
 mod lockout;
 #[path = "../../../helpers/tests/sql/mariadb.rs"]
 mod mariadb;
+mod names;
 mod nss;
 mod ops;
 mod pam;

@@ -1,7 +1,7 @@
-//! The figures of the audit log, of lockouts and of limits.
+//! The figures of the audit log, of lockouts and of limits, and of look-ups of names.
 
 use super::Page;
-use crate::admin::snapshot::{Limits, Lockout, Snapshot};
+use crate::admin::snapshot::{Limits, Lockout, Lookups, Snapshot};
 
 type Figure = (&'static str, &'static str, &'static str, fn(&Lockout) -> u64);
 
@@ -63,6 +63,19 @@ const LIMITS: [LimitsFigure; 4] = [
     ),
 ];
 
+fn lookups(page: &mut Page, all: &Lookups) {
+    const NAME: &str = "usherd_name_lookups_total";
+    page.family(NAME, "counter", "Look-ups of services and of servers' addresses.");
+    for (kind, outcome, count) in [
+        ("service", "answered", all.services),
+        ("service", "failed", all.services_failed),
+        ("address", "answered", all.addresses),
+        ("address", "failed", all.addresses_failed),
+    ] {
+        page.line(NAME, &[("kind", kind), ("outcome", outcome)], count);
+    }
+}
+
 fn limits(page: &mut Page, all: &[Limits]) {
     page.family(
         REFUSED_CONNECTIONS,
@@ -85,6 +98,7 @@ fn limits(page: &mut Page, all: &[Limits]) {
 
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     limits(page, &snapshot.limits);
+    lookups(page, &snapshot.lookups);
     let audit = &snapshot.audit;
     for (name, kind, help, value) in [
         (

@@ -3,6 +3,7 @@
 mod accounting;
 mod client_limits;
 mod mistakes;
+mod names;
 mod nss;
 mod proxy;
 mod radius;
