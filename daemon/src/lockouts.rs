@@ -262,7 +262,7 @@ fn settings(plan: &LockoutPlan) -> Settings {
 }
 
 /// A name without regard to case and spaces, or as far as it can be read: what is no DN (`user@example.com`) in lower case.
-fn normal(name: &[u8]) -> Vec<u8> {
+pub fn normal(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     if dn::normalize(name, &CaseIgnore, &mut out).is_err() {
         out = name.trim_ascii().to_ascii_lowercase();
@@ -277,7 +277,8 @@ fn network(plan: &LockoutPlan, peer: SocketAddr) -> Option<String> {
     Network::around(ip, prefix).map(|network| network.to_string())
 }
 
-fn show(address: &Address) -> String {
+/// An address as it is written in configurations.
+pub fn show(address: &Address) -> String {
     match address {
         Address::Tcp(at) | Address::Udp(at) => at.to_string(),
         Address::Unix(path, _) => format!("unix:{}", path.display()),

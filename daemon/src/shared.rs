@@ -17,7 +17,7 @@ const REST_AFTER: Span = Span::from_millis(300);
 const LOOK_BACK: Span = Span::from_millis(100);
 
 /// Tells the engine's time: microseconds since the daemon began.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Clock(std::time::Instant);
 
 impl Clock {
@@ -49,7 +49,7 @@ pub struct Shared {
     /// Sockets for datagrams on all workers; whoever makes one adds, the worker that closes it takes away.
     sockets: AtomicUsize,
     /// The workers' inboxes, by number.
-    inboxes: OnceLock<Vec<Arc<Inbox>>>,
+    inboxes: Arc<OnceLock<Vec<Arc<Inbox>>>>,
     /// Where passwords are compared that take their time.
     pub passwords: Passwords,
     /// What traces say.
@@ -64,19 +64,24 @@ pub struct Shared {
     pub tickets: crate::net::tickets::Tickets,
     /// Where clients' requests about the daemon's figures are answered.
     pub monitor: crate::monitor::Monitor,
+    /// Limits of clients.
+    pub limits: crate::limits::AllLimits,
 }
 
 impl Shared {
     /// For so many workers.
     pub fn new(workers: usize, waiting_bytes_max: usize) -> Self {
+        let clock = Clock::start();
+        let inboxes = Arc::default();
         Shared {
-            clock: Clock::start(),
+            clock,
             clients: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             busy_at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(waiting_bytes_max),
             sockets: AtomicUsize::new(0),
-            inboxes: OnceLock::new(),
+            limits: crate::limits::AllLimits::new(Arc::clone(&inboxes), clock),
+            inboxes,
             passwords: Passwords::new(workers),
             traces: Lines::default(),
             door: Door::new(),

@@ -42,6 +42,10 @@ pub struct Snapshot {
     pub audit: Audit,
     /// Lockout after failed binds, by listener.
     pub lockouts: Vec<Lockout>,
+    /// Look-ups of names since the start.
+    pub lookups: Lookups,
+    /// Limits of clients, by listener.
+    pub limits: Vec<Limits>,
     /// Everything else that is counted.
     pub counters: Counters,
 }
@@ -60,6 +64,38 @@ pub struct Lockout {
     pub entries: u64,
     /// Of them, locked now.
     pub locked: u64,
+}
+
+/// Look-ups of names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lookups {
+    /// Of services, with an answer.
+    pub services: u64,
+    /// Of services, without one.
+    pub services_failed: u64,
+    /// Of addresses, with an answer.
+    pub addresses: u64,
+    /// Of addresses, without one.
+    pub addresses_failed: u64,
+}
+
+/// Limits of clients, of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// The listener, as configured.
+    pub listener: String,
+    /// Connections refused since the start, by why.
+    pub refused_connections: Vec<Count>,
+    /// Operations held back.
+    pub delayed: u64,
+    /// Operations answered 51.
+    pub refused: u64,
+    /// Addresses that are remembered now.
+    pub addresses: u64,
+    /// Names.
+    pub names: u64,
 }
 
 /// The audit log.

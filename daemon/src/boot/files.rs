@@ -19,14 +19,8 @@ pub(super) fn verify(plan: &Plan) -> Result<(), Vec<String>> {
         for server in directory.tiers.iter().flat_map(|tier| &tier.servers) {
             let checked = match &server.target {
                 Target::Local(file) => crate::local_files::check(file),
-                Target::Tcp { host, tls: tls_of, .. } => match tls_of {
-                    UpstreamTls::None => Ok(()),
-                    UpstreamTls::Ldaps(client)
-                    | UpstreamTls::StartTlsRequired(client)
-                    | UpstreamTls::StartTlsTried(client) => {
-                        tls::client(client).and_then(|_| tls::server_name(client, host).map(|_| ()))
-                    }
-                },
+                Target::Tcp { host, tls: of, .. } => protection(of, Some(host)),
+                Target::Srv { tls: of, .. } => protection(of, None),
                 Target::Unix(_) => Ok(()),
             };
             if let Err(why) = checked {
@@ -35,4 +29,15 @@ pub(super) fn verify(plan: &Plan) -> Result<(), Vec<String>> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+/// `host`: whose certificate it will be, where that is known.
+fn protection(of: &UpstreamTls, host: Option<&str>) -> Result<(), String> {
+    match of {
+        UpstreamTls::None => Ok(()),
+        UpstreamTls::Ldaps(client) | UpstreamTls::StartTlsRequired(client) | UpstreamTls::StartTlsTried(client) => {
+            tls::client(client)?;
+            host.map_or(Ok(()), |host| tls::server_name(client, host).map(|_| ()))
+        }
+    }
 }

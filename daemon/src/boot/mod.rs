@@ -10,6 +10,7 @@ mod feeds;
 mod files;
 mod handle;
 mod limits;
+mod names;
 mod radius;
 pub mod radius_test;
 mod records;
@@ -37,6 +38,7 @@ use crate::config::{self, render};
 use crate::dbus;
 use crate::drive::{Drive, Job, SERVICES_HOME, hosts, listener_id};
 use crate::feed;
+use crate::net::dns::Counts;
 use crate::net::listen::Acceptor;
 use crate::net::resolve::Resolver;
 use crate::shared::Shared;
@@ -48,6 +50,7 @@ use feeds::Followed;
 use files::verify;
 use handle::{handle, wake_bids};
 use limits::{clients_max, raise_descriptor_limit};
+use names::Names;
 use records::Records;
 pub use signals::{Early, early};
 use sockets::{Giving, Opened, bind_all};
@@ -69,6 +72,8 @@ enum Event {
     Signal(i32),
     Command(Command, SyncSender<Result<(), String>>),
     Upgrade(Step),
+    /// A service was looked up again.
+    Service(String, names::Answer),
 }
 
 /// How far the daemon is.
@@ -101,6 +106,7 @@ struct Daemon {
     /// Started when the configuration first asks for D-Bus.
     dbus: Option<dbus::Running>,
     feeds: Followed,
+    names: Names,
     records: Records,
     reporter: Arc<snapshot::Reporter>,
     drain_started: Option<Instant>,
@@ -191,27 +197,30 @@ fn build(
     let mut locks = place.is_free().then(|| feed::lock(&plan)).transpose()?;
     let admin = place.admin(&plan).map_err(|why| vec![why])?;
     let sockets = bind_all(&plan.listeners, plan.server.workers, place.taken())?;
-    let mut plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
-    let workers = create_workers(plan.server.workers, &shared)?;
+    let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
+    let workers = create_workers(plan.server.workers, &shared, &resolver)?;
     let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
+    let mut names = Names::new(resolver, inboxes.clone(), to_main.clone());
+    let mut plan = names.begin(plan).map_err(|why| vec![why])?;
     guard(&shared, &plan)?;
     shared.introduce(inboxes.clone());
     let acceptor = Acceptor::start(inboxes.clone(), Arc::clone(&shared), clients_max(&plan))
         .map_err(|error| vec![format!("clients cannot be accepted: {error}")])?;
     let mut records = Records::none(inboxes.clone());
     let bound = sockets.iter().map(|(id, bound)| (*id, bound.address())).collect();
+    let counts = names.counts();
     let reporter = Arc::new(reporter(
         &plan,
         bound,
         inboxes,
-        &shared,
+        (&shared, counts),
         &acceptor,
         &records,
         !place.is_free(),
     ));
     introduce(&shared, &reporter);
-    place.take(&mut plan, source.as_deref(), &reporter)?;
+    place.take(&mut plan, source.as_deref(), &reporter, &mut names)?;
     if locks.is_none() {
         locks = Some(successor::patiently(|| feed::lock(&plan))?);
     }
@@ -241,6 +250,7 @@ fn build(
         source,
         dbus: None,
         feeds,
+        names,
         records,
         reporter,
         drain_started: None,
@@ -278,7 +288,7 @@ fn reporter(
     plan: &Arc<Plan>,
     bound: HashMap<u64, Address>,
     inboxes: Vec<Arc<Inbox>>,
-    shared: &Arc<Shared>,
+    (shared, lookups): (&Arc<Shared>, Arc<Counts>),
     acceptor: &Acceptor,
     records: &Records,
     took_over: bool,
@@ -295,6 +305,7 @@ fn reporter(
         inboxes,
         state: Arc::new(Mutex::new(state)),
         shared: Arc::clone(shared),
+        lookups,
         pauses: Arc::clone(&acceptor.pauses),
         accepted: Arc::clone(&acceptor.accepted),
         silent: AtomicU64::new(0),
@@ -307,13 +318,13 @@ fn reporter(
 fn guard(shared: &Shared, plan: &Plan) -> Result<(), Vec<String>> {
     // Nobody waits yet.
     let _ = shared.lockouts.apply(plan);
+    shared.limits.apply(plan);
     let begun = shared.audit.apply(plan.audit.as_ref());
     begun.map_err(|error| vec![format!("no thread for the audit log: {error}")])
 }
 
 /// The workers' threads, without anything to do yet.
-fn create_workers(count: usize, shared: &Arc<Shared>) -> Result<Vec<Worker>, Vec<String>> {
-    let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
+fn create_workers(count: usize, shared: &Arc<Shared>, resolver: &Resolver) -> Result<Vec<Worker>, Vec<String>> {
     let mut workers = Vec::with_capacity(count);
     for number in 0..count {
         let (shared, resolver) = (Arc::clone(shared), resolver.clone());
@@ -386,6 +397,7 @@ impl Daemon {
                     let _ = answer.send(self.command(&command));
                 }
                 Ok(Event::Upgrade(step)) => self.go_on_upgrading(step),
+                Ok(Event::Service(service, found)) => self.service_found(&service, found),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -398,6 +410,7 @@ impl Daemon {
         }
         // Who still waits for an answer is not to be waited for.
         drop(events);
+        self.names.stop();
         self.acceptor.stop();
         self.feeds.stop();
         self.records.stop();
@@ -487,8 +500,9 @@ impl Daemon {
         new.server.workers = old.server.workers;
         new.server.control.clone_from(&old.server.control);
         new.server.admin = old.server.admin;
-        let new = Arc::new(new);
         verify(&new).map_err(|why| why.join("; "))?;
+        let next = self.names.prepare(new)?;
+        let new = Arc::clone(&next.plan);
         let known = |listener: &&Arc<Listener>| {
             old.listeners
                 .iter()
@@ -504,6 +518,7 @@ impl Daemon {
         let locks = self.feeds.prepare(&new)?;
         let writers = self.records.prepare(&new).map_err(|why| why.join("; "))?;
         self.records.apply(&new, &writers);
+        self.names.take(next);
         self.apply(&old, &new, &fresh, sockets);
         self.offer_dbus(&new);
         Ok(self.feeds.apply(&new, locks))
@@ -526,6 +541,7 @@ impl Daemon {
             tracing::error!(%error, "no thread for the audit log");
         }
         let woken = self.shared.lockouts.apply(new);
+        self.shared.limits.apply(new);
         // The workers know a listener before its first client comes.
         for worker in &self.workers {
             worker.inbox().push_always(Job::Plan(Arc::clone(new)));

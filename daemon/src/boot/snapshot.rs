@@ -10,8 +10,8 @@ use engine::core::{Health, Histogram, Score, Stats};
 use super::{Lifecycle, State};
 use crate::admin;
 use crate::admin::snapshot::{
-    Audit, Count, Counters, Directory, Feed, Helper, Listener, Local, Lockout, Operations, Seconds, Server, Service,
-    Snapshot,
+    Audit, Count, Counters, Directory, Feed, Helper, Limits, Listener, Local, Lockout, Lookups, Operations, Seconds,
+    Server, Service, Snapshot,
 };
 use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
@@ -29,6 +29,8 @@ pub(super) struct Reporter {
     pub(super) inboxes: Vec<Arc<Inbox>>,
     pub(super) state: Arc<Mutex<State>>,
     pub(super) shared: Arc<Shared>,
+    /// Look-ups of names.
+    pub(super) lookups: Arc<crate::net::dns::Counts>,
     pub(super) pauses: Arc<AtomicU64>,
     pub(super) accepted: Arc<AtomicUsize>,
     /// Workers that did not answer the last time.
@@ -57,6 +59,31 @@ fn lockouts(figures: Vec<crate::lockouts::Figures>) -> Vec<Lockout> {
         locked: figures.locked as u64,
     };
     figures.into_iter().map(one).collect()
+}
+
+fn lookups(counts: &crate::net::dns::Counts) -> Lookups {
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    Lookups {
+        services: of(&counts.services),
+        services_failed: of(&counts.services_failed),
+        addresses: of(&counts.addresses),
+        addresses_failed: of(&counts.addresses_failed),
+    }
+}
+
+fn limits(figures: crate::limits::Figures) -> Limits {
+    Limits {
+        listener: figures.listener,
+        refused_connections: vec![
+            count("connections", figures.connections),
+            count("rate", figures.connects),
+            count("entries", figures.no_room),
+        ],
+        delayed: figures.delayed,
+        refused: figures.refused,
+        addresses: figures.addresses as u64,
+        names: figures.names as u64,
+    }
 }
 
 /// An address as it is written in configurations.
@@ -145,6 +172,8 @@ impl Reporter {
                 .collect(),
             audit: audit(&self.shared.audit.figures()),
             lockouts: lockouts(self.shared.lockouts.figures(self.shared.clock.now())),
+            lookups: lookups(&self.lookups),
+            limits: self.shared.limits.figures().into_iter().map(limits).collect(),
             counters: Counters {
                 accepted: self.accepted.load(Ordering::Relaxed) as u64,
                 refusals: Vec::new(),

@@ -8,8 +8,9 @@ use super::snapshot::{protocol, show};
 use super::workers_of;
 use crate::config::plan::{Address, Face, Listener, Plan, Radius};
 use crate::drive::{Job, listener_id};
+use crate::net::bound::{self, Bound};
 use crate::net::datagram::{self, Socket};
-use crate::net::listen::{self, Acceptor, Bound};
+use crate::net::listen::Acceptor;
 use crate::shared::Shared;
 use crate::upgrade::taking::Taken;
 use crate::worker::Inbox;
@@ -69,7 +70,7 @@ fn adopt(listener: &Listener, taken: &mut Taken) -> Result<Option<Opened>, Strin
         }
         _ => match sockets.pop() {
             Some(socket) => {
-                listen::adopt(&listener.address, socket, taken.ours()).map(|bound| Some(Opened::Stream(bound)))
+                bound::adopt(&listener.address, socket, taken.ours()).map(|bound| Some(Opened::Stream(bound)))
             }
             None => Ok(None),
         },
@@ -86,7 +87,7 @@ fn settings(radius: &Radius) -> datagram::Settings {
 fn bind(listener: &Listener, workers: usize) -> Result<Opened, String> {
     match (&listener.address, &listener.face) {
         (Address::Udp(at), Face::Radius(radius)) => {
-            let explain = |error| listen::explain(&at.to_string(), &error);
+            let explain = |error| bound::explain(&at.to_string(), &error);
             let sockets = datagram::bind(*at, workers, settings(radius)).map_err(explain)?;
             let bound = sockets.first().map_or(*at, Socket::local_addr);
             if let Some(Ok(granted)) = sockets.first().map(Socket::receive_buffer_bytes)
@@ -101,7 +102,7 @@ fn bind(listener: &Listener, workers: usize) -> Result<Opened, String> {
             }
             Ok(Opened::Datagrams(bound, sockets))
         }
-        (address, _) => listen::bind(address).map(Opened::Stream),
+        (address, _) => bound::bind(address).map(Opened::Stream),
     }
 }
 

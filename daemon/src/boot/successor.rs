@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::names::Names;
 use super::snapshot::Reporter;
 use super::verify;
 use crate::admin;
@@ -70,6 +71,7 @@ impl Place {
         plan: &mut Arc<Plan>,
         source: Option<&Path>,
         reporter: &Reporter,
+        names: &mut Names,
     ) -> Result<(), Vec<String>> {
         let Place::Taken(taken) = self else {
             tell(reporter, plan);
@@ -90,7 +92,7 @@ impl Place {
                 if again.listeners != plan.listeners || again.server != plan.server {
                     return Err(vec!["the configuration changes while it is being read".to_owned()]);
                 }
-                *plan = Arc::new(again);
+                *plan = names.begin(again).map_err(|why| vec![why])?;
                 let mut state = reporter.state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.plan = Arc::clone(plan);
             }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +22,9 @@ use wire::proxy_header::{self, Ends};
 
 use crate::config::Plan;
 use crate::config::plan::{Bind, Directory, Identity, Target, TlsClient, Upstream, UpstreamTls};
+use crate::config::srv::{self, Answers};
+use crate::net::dns::{Dns, Found};
+use crate::net::resolve::Resolver;
 use crate::net::{own_bind, tls};
 
 /// Messages that a server may send in answer to one request here.
@@ -36,8 +39,83 @@ pub(super) struct Probe {
     took: Duration,
 }
 
-/// Probes every server of every directory, in turn.
+/// Whom names are asked of.
+struct Names {
+    dns: Option<Dns>,
+}
+
+impl Names {
+    fn new(plan: &Plan) -> Names {
+        let mut directories = plan.directories.values();
+        let wanted = !plan.server.dns.servers.is_empty() || directories.any(|one| !srv::services(one).is_empty());
+        let start = || {
+            let resolver = Resolver::start().ok()?;
+            Dns::start(
+                &plan.server.dns,
+                resolver.system().clone(),
+                Arc::clone(resolver.counts()),
+            )
+            .ok()
+        };
+        Names {
+            dns: wanted.then(start).flatten(),
+        }
+    }
+
+    fn service(&self, name: &str) -> Result<Vec<Found>, String> {
+        let dns = self.dns.as_ref().ok_or("there is no thread for DNS")?;
+        let (own, name) = (dns.clone(), name.to_owned());
+        let answer = dns.begin(async move { own.service(&name).await });
+        answer.recv().map_err(|_| "it was not looked up".to_owned())?
+    }
+
+    fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+        match &self.dns {
+            Some(dns) if dns.is_for_addresses() && Resolver::literal(host, port).is_none() => {
+                let (own, name) = (dns.clone(), host.to_owned());
+                let answer = dns.begin(async move { own.addresses(&name, port).await });
+                answer.recv().map_err(|_| "it was not looked up".to_owned())?
+            }
+            _ => (host, port)
+                .to_socket_addrs()
+                .map(Iterator::collect)
+                .map_err(|error| format!("the name {host}: {error}")),
+        }
+    }
+}
+
+/// Probes every server of every directory, in turn, those that DNS names, too.
 pub(super) fn all(plan: &Plan) -> Vec<Probe> {
+    let names = Names::new(plan);
+    let (mut probes, mut answers) = (Vec::new(), Answers::new());
+    for directory in plan.directories.values() {
+        for service in srv::services(directory) {
+            let begun = Instant::now();
+            let found = names.service(service);
+            probes.push(Probe {
+                directory: directory.name.clone(),
+                server: service.to_owned(),
+                outcome: found.as_ref().map(|found| named(found)).map_err(Clone::clone),
+                took: begun.elapsed(),
+            });
+            answers.insert(service.to_owned(), found.unwrap_or_default());
+        }
+    }
+    probes.extend(servers(&srv::expand(plan, &answers), &names));
+    probes
+}
+
+fn named(found: &[Found]) -> String {
+    let one = |one: &Found| {
+        format!(
+            "{}:{} (priority {}, weight {})",
+            one.host, one.port, one.priority, one.weight
+        )
+    };
+    format!("names {}", found.iter().map(one).collect::<Vec<_>>().join(", "))
+}
+
+fn servers(plan: &Plan, names: &Names) -> Vec<Probe> {
     let servers = plan.directories.values().flat_map(|directory| {
         let servers = directory.tiers.iter().flat_map(|tier| tier.servers.iter());
         servers.map(move |server| (directory, server))
@@ -45,7 +123,7 @@ pub(super) fn all(plan: &Plan) -> Vec<Probe> {
     servers
         .map(|(directory, server)| {
             let begun = Instant::now();
-            let outcome = probe(directory, server);
+            let outcome = probe(directory, server, names);
             Probe {
                 directory: directory.name.clone(),
                 server: server.name.clone(),
@@ -84,11 +162,12 @@ impl fmt::Display for Probe {
     }
 }
 
-fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
+fn probe(directory: &Directory, server: &Upstream, names: &Names) -> Result<String, String> {
     let until = Instant::now() + directory.limits.connect_timeout;
     let mut said = Vec::new();
     let (stream, is_tls): (Box<dyn Stream>, bool) = match &server.target {
         Target::Local(_) => return Ok("a local directory, read and found right".into()),
+        Target::Srv { service, .. } => return Err(format!("{service} names no server")),
         Target::Unix(path) => {
             let stream = UnixStream::connect(path).map_err(|error| format!("connect: {error}"))?;
             let left = Some(left(until)?);
@@ -99,7 +178,7 @@ fn probe(directory: &Directory, server: &Upstream) -> Result<String, String> {
             (Box::new(stream), false)
         }
         Target::Tcp { host, port, tls } => {
-            let stream = connect(host, *port, until)?;
+            let stream = connect(host, names.addresses(host, *port)?, until)?;
             introduce(&stream, server)?;
             secured(stream, host, tls, until, &mut said)?
         }
@@ -185,12 +264,9 @@ fn secured(
     }
 }
 
-fn connect(host: &str, port: u16, until: Instant) -> Result<TcpStream, String> {
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("the name {host}: {error}"))?;
+fn connect(host: &str, addresses: Vec<SocketAddr>, until: Instant) -> Result<TcpStream, String> {
     let mut last = format!("the name {host} has no address");
-    for address in addresses.take(16) {
+    for address in addresses.into_iter().take(16) {
         match TcpStream::connect_timeout(&address, left(until)?) {
             Ok(stream) => {
                 let left = Some(left(until)?);

@@ -64,6 +64,7 @@ fn text(s: &Snapshot) -> String {
         ["LISTENER", "PROTOCOL", "DIRECTORY", "STATE", "CLIENTS>"],
         listeners,
     );
+    limits(&mut text, s);
     for directory in &s.directories {
         let summary = format!("{} waiting", directory.queue);
         text.push_str(&format!(
@@ -106,6 +107,19 @@ fn text(s: &Snapshot) -> String {
     services(&mut text, s);
     radius(&mut text, s);
     text
+}
+
+/// Of limits only those that were reached.
+fn limits(text: &mut String, s: &Snapshot) {
+    for one in &s.limits {
+        let connections: u64 = one.refused_connections.iter().map(|count| count.count).sum();
+        if connections + one.delayed + one.refused > 0 {
+            text.push_str(&format!(
+                "  limits of {}: {connections} connections refused, {} operations held back, {} answered busy\n",
+                one.listener, one.delayed, one.refused
+            ));
+        }
+    }
 }
 
 fn radius(text: &mut String, s: &Snapshot) {

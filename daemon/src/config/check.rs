@@ -13,8 +13,8 @@ use super::plan::{self, Address, Plan};
 use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
 use super::{
-    check_audit, check_dbus, check_directory, check_feed, check_lockout, check_monitor, check_nss, check_proxy,
-    check_rpc, check_service, check_tls, radius,
+    check_audit, check_dbus, check_directory, check_feed, check_limits, check_lockout, check_monitor, check_nss,
+    check_proxy, check_rpc, check_service, check_tls, radius,
 };
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
@@ -82,6 +82,7 @@ fn check_server(p: &mut Problems, raw: &super::raw::Server, folder: &Folder) -> 
         admin,
         clients_max: raw.clients_max.as_ref().map(|at| at.value),
         outbox_bytes_total: raw.outbox_bytes_total.as_ref().map_or(40 << 20, |at| at.value),
+        dns: super::check_srv::dns(p, raw),
         location: raw.location.as_ref().map(|at| at.value.clone()),
         drain_gentle: raw.drain_gentle.as_ref().map_or(Duration::from_secs(30), |at| at.value),
         drain_firm: raw.drain_firm.as_ref().map_or(Duration::from_secs(5), |at| at.value),
@@ -260,6 +261,7 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         audit: check_audit::listener(p, raw, listen, protocol),
         lockout: check_lockout::listener(p, listen, protocol),
         monitor: check_monitor::listener(p, listen, protocol),
+        limits: check_limits::listener(p, listen, protocol),
         tcp: listen.tcp.options(None),
     })
 }

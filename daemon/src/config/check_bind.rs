@@ -300,6 +300,9 @@ pub(super) fn fits(p: &mut Problems, raw: &Bind, url: &Place, target: &Target) {
         Target::Tcp {
             tls: UpstreamTls::None,
             ..
+        } | Target::Srv {
+            tls: UpstreamTls::None,
+            ..
         }
     );
     if let Some(plain) = raw.names(Mechanism::Plain).filter(|_| no_tls && !target.is_here()) {
@@ -317,7 +320,7 @@ pub(super) fn fits(p: &mut Problems, raw: &Bind, url: &Place, target: &Target) {
     };
     let shows_nothing = |tls: &TlsClient| tls.identity.is_none();
     let missing = match target {
-        Target::Tcp { tls, .. } => match tls {
+        Target::Tcp { tls, .. } | Target::Srv { tls, .. } => match tls {
             UpstreamTls::None => Some("write ldaps:// or starttls, with cert_file and key_file in `tls`; or ldapi://"),
             UpstreamTls::Ldaps(tls) | UpstreamTls::StartTlsRequired(tls) | UpstreamTls::StartTlsTried(tls) => {
                 shows_nothing(tls).then_some("add tls = { cert_file = \"…\", key_file = \"…\" }")

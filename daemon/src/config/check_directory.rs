@@ -10,9 +10,10 @@ use super::check::{Named, check_name};
 use super::diagnostic::{At, Place, Problems};
 use super::files::{self, Folder};
 use super::plan::{self, Identity, LocalFile, Target, UpstreamTls};
+use super::plan_bind::is_loopback;
 use super::raw::{self, StartTls};
 use super::values::{self, Scheme, ServerPlace};
-use super::{check_bind, check_health, check_tls};
+use super::{check_bind, check_health, check_srv, check_tls};
 
 /// Connections for binds to one server at most, and where RADIUS asks.
 const BINDS_MAX: usize = 64;
@@ -102,6 +103,8 @@ fn check_directory(
         routing,
         sasl: raw.sasl,
         limits: raw.limits.clone(),
+        resolve_interval: check_srv::interval(p, raw, tiers.as_deref().unwrap_or_default()),
+        service_connections: check_srv::fewest_connections(tiers.as_deref().unwrap_or_default()),
         tiers: tiers?,
     })
 }
@@ -139,6 +142,7 @@ fn tiers(p: &mut Problems, name: &At<String>, raw: &raw::Directory, folder: &Fol
     }
     let mut plans = Vec::with_capacity(raw.tiers.len());
     let mut sound = true;
+    check_srv::refuse_in_tiers(p, &raw.tiers);
     for tier in &raw.tiers {
         if tier.servers.is_empty() && p.absent(&tier.place, "server") {
             p.error(
@@ -154,7 +158,10 @@ fn tiers(p: &mut Problems, name: &At<String>, raw: &raw::Directory, folder: &Fol
                 .help("remove it, or write all servers in one list, without tiers");
         }
         match check_tier(p, raw, &tier.servers, policy, &mut names, folder) {
-            Some(tier) => plans.push(tier),
+            Some(tier) => plans.push(plan::Tier {
+                priority: plans.len() + 1,
+                ..tier
+            }),
             None => sound = false,
         }
     }
@@ -168,11 +175,12 @@ fn by_priority(servers: &[raw::Upstream], all: &plan::Tier) -> Vec<plan::Tier> {
         let priority = raw.priority.as_ref().map_or(1, |at| at.value);
         tiers.entry(priority).or_default().push(Arc::clone(server));
     }
-    let tier = |servers| plan::Tier {
+    let tier = |(priority, servers)| plan::Tier {
+        priority,
         policy: all.policy,
         servers,
     };
-    tiers.into_values().map(tier).collect()
+    tiers.into_iter().map(tier).collect()
 }
 
 fn check_tier(
@@ -190,8 +198,7 @@ fn check_tier(
         let Some(plan) = check_upstream(p, directory, server, folder) else {
             continue;
         };
-        let at = server.name.as_ref().or(server.url.as_ref()).or(server.ldif.as_ref());
-        let at = at.map_or(Place::Nowhere, |at| at.place.clone());
+        let at = check_srv::place(server);
         if let Some(first) = names.get(&plan.name) {
             p.error(&at, format!("two servers of one directory are called `{}`", plan.name))
                 .label("second here")
@@ -203,6 +210,7 @@ fn check_tier(
         plans.push(Arc::new(plan));
     }
     (plans.len() == servers.len()).then_some(plan::Tier {
+        priority: 1,
         policy: kind,
         servers: plans,
     })
@@ -228,27 +236,30 @@ fn check_upstream(
     folder: &Folder,
 ) -> Option<plan::Upstream> {
     let place = raw.place.clone().unwrap_or(Place::Nowhere);
-    let (target, written) = match (&raw.url, &raw.ldif) {
-        (Some(url), None) => (remote(p, directory, raw, url, folder), url),
-        (None, Some(ldif)) => (
-            local(
-                p,
-                raw,
-                ldif,
-                directory.base.as_ref().map(|at| at.value.as_str()),
-                folder,
-            ),
-            ldif,
-        ),
-        (Some(_), Some(ldif)) => {
+    let (target, written) = match (&raw.srv, &raw.url, &raw.ldif) {
+        (Some(srv), None, None) => (check_srv::service(p, directory, raw, srv, folder), srv),
+        (Some(_), ..) => {
+            p.error(
+                &check_srv::place(raw),
+                "a server has a `srv`, a `url` or an `ldif`, not more than one",
+            )
+            .help("make two servers of them");
+            return None;
+        }
+        (None, Some(url), None) => (remote(p, directory, raw, url, folder), url),
+        (None, None, Some(ldif)) => {
+            let base = directory.base.as_ref().map(|at| at.value.as_str());
+            (local(p, raw, ldif, base, folder), ldif)
+        }
+        (None, Some(_), Some(ldif)) => {
             p.error(&ldif.place, "a server has a `url` or an `ldif`, not both")
                 .help("make two servers of them");
             return None;
         }
-        (None, None) if !p.absent(&place, "url") || !p.absent(&place, "ldif") => return None,
-        (None, None) => {
+        (None, None, None) if ["url", "ldif", "srv"].iter().any(|key| !p.absent(&place, key)) => return None,
+        (None, None, None) => {
             p.error(&place, "a server without an address")
-                .help("add url = \"ldap://HOST\" or ldif = \"FILE\"");
+                .help("add url = \"ldap://HOST\", srv = \"_ldap._tcp.DOMAIN\" or ldif = \"FILE\"");
             return None;
         }
     };
@@ -350,7 +361,7 @@ const BYTES_MAX: usize = 1 << 30;
 const CHANGES_MAX: usize = 10_000;
 
 /// The settings that say how an LDIF file may be written to.
-fn writing_settings(raw: &raw::Writing) -> [(&'static str, Option<&Place>); 5] {
+pub(super) fn writing_settings(raw: &raw::Writing) -> [(&'static str, Option<&Place>); 5] {
     [
         ("admins", raw.admins.as_ref().map(|at| &at.place)),
         ("write_back", raw.write_back.as_ref().map(|at| &at.place)),
@@ -403,17 +414,7 @@ fn remote(
             return None;
         }
     };
-    if let (Some(starttls), Scheme::Ldaps | Scheme::Ldapi) = (&raw.starttls, parsed.scheme) {
-        let why = if parsed.scheme == Scheme::Ldaps {
-            "ldaps:// is TLS from the first byte"
-        } else {
-            "a unix socket does not leave this machine"
-        };
-        p.error(&starttls.place, "`starttls` is for ldap://")
-            .label(why)
-            .help("remove `starttls`");
-        return None;
-    }
+    starttls_fits(p, raw, parsed.scheme)?;
     let written_to = raw.writing.writable.as_ref().map(|at| ("writable", Some(&at.place)));
     for (key, place) in written_to.into_iter().chain(writing_settings(&raw.writing)) {
         if let Some(place) = place {
@@ -443,8 +444,38 @@ fn remote(
         }
         ServerPlace::Tcp(host, port) => (host, port),
     };
+    let tls = protection(p, directory, raw, parsed.scheme, &url.place, Some(&host), folder)?;
+    Some(Target::Tcp { host, port, tls })
+}
+
+fn starttls_fits(p: &mut Problems, raw: &raw::Upstream, scheme: Scheme) -> Option<()> {
+    if let (Some(starttls), Scheme::Ldaps | Scheme::Ldapi) = (&raw.starttls, scheme) {
+        let why = if scheme == Scheme::Ldaps {
+            "ldaps:// is TLS from the first byte"
+        } else {
+            "a unix socket does not leave this machine"
+        };
+        p.error(&starttls.place, "`starttls` is for ldap://")
+            .label(why)
+            .help("remove `starttls`");
+        return None;
+    }
+    Some(())
+}
+
+/// How connections over TCP are protected. `written`: what of them is in the file; `host`: where they go, if that is known.
+pub(super) fn protection(
+    p: &mut Problems,
+    directory: &raw::Directory,
+    raw: &raw::Upstream,
+    scheme: Scheme,
+    written: &Place,
+    host: Option<&str>,
+    folder: &Folder,
+) -> Option<UpstreamTls> {
+    starttls_fits(p, raw, scheme)?;
     let material = raw.tls.as_ref().or(directory.tls.as_ref());
-    let tls = match (parsed.scheme, raw.starttls.as_ref().map(|at| at.value)) {
+    let tls = match (scheme, raw.starttls.as_ref().map(|at| at.value)) {
         (Scheme::Ldaps, _) => UpstreamTls::Ldaps(check_tls::client(p, material, folder)?),
         (_, Some(StartTls::Required)) => UpstreamTls::StartTlsRequired(check_tls::client(p, material, folder)?),
         (_, Some(StartTls::Tried)) => UpstreamTls::StartTlsTried(check_tls::client(p, material, folder)?),
@@ -457,13 +488,11 @@ fn remote(
             UpstreamTls::None
         }
     };
-    let in_clear = matches!(tls, UpstreamTls::None);
-    let target = Target::Tcp { host, port, tls };
-    if in_clear && has_a_bind(directory, raw) && !target.is_here() {
-        p.warning(&url.place, "the password of `bind_dn` travels in plain text")
+    if matches!(tls, UpstreamTls::None) && has_a_bind(directory, raw) && !host.is_some_and(is_loopback) {
+        p.warning(written, "the password of `bind_dn` travels in plain text")
             .help("write ldaps://, or add starttls = \"required\"");
     }
-    Some(target)
+    Some(tls)
 }
 
 /// The binds that are made to a server: the daemon's own, and that of its check.

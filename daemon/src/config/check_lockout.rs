@@ -58,7 +58,7 @@ pub fn read(p: &mut Problems, mut section: Section<'_>) -> Lockout {
 
 /// What it means.
 pub(super) fn listener(p: &mut Problems, listen: &Listen, protocol: Protocol) -> Option<LockoutPlan> {
-    let lockout = listen.lockout.as_ref()?;
+    let lockout = listen.guard.lockout.as_ref()?;
     if !matches!(protocol, Protocol::Ldap | Protocol::Ldaps) {
         p.error(&lockout.place, "`lockout` is for ldap and ldaps listeners")
             .help("remove it");

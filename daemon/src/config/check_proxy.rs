@@ -81,7 +81,8 @@ fn from<T>(p: &mut Problems, listen: &Listen, protocol: &At<T>) -> Option<Vec<Ne
     (networks.len() == from.value.len()).then_some(networks)
 }
 
-fn network(text: &str) -> Result<Network, String> {
+/// A network of peers, as they are compared.
+pub(super) fn network(text: &str) -> Result<Network, String> {
     let network = Network::read(text)?;
     match network.address().to_canonical() {
         address if address.is_ipv4() != network.address().is_ipv4() => Err(format!(

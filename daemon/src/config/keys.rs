@@ -84,11 +84,15 @@ pub enum Kind {
     Audit,
     /// `[listen.lockout]`.
     Lockout,
+    /// `[listen.limits]`.
+    ClientLimits,
+    /// `[[listen.limits.override]]`.
+    LimitsOverride,
 }
 
 impl Kind {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Kind; 38] = [
+    pub const ALL: [Kind; 40] = [
         Kind::Root,
         Kind::Server,
         Kind::Directory,
@@ -127,6 +131,8 @@ impl Kind {
         Kind::Accounting,
         Kind::Audit,
         Kind::Lockout,
+        Kind::ClientLimits,
+        Kind::LimitsOverride,
     ];
 
     /// As it is called in messages and as a heading of the documentation.
@@ -170,6 +176,8 @@ impl Kind {
             Kind::Accounting => "`accounting` of a listener",
             Kind::Audit => "[audit]",
             Kind::Lockout => "[listen.lockout]",
+            Kind::ClientLimits => "[listen.limits]",
+            Kind::LimitsOverride => "[[listen.limits.override]]",
         }
     }
 
@@ -214,6 +222,8 @@ impl Kind {
             Kind::Accounting => radius_keys::ACCOUNTING,
             Kind::Audit => &super::check_audit::KEYS,
             Kind::Lockout => &super::check_lockout::KEYS,
+            Kind::ClientLimits => &super::check_limits::KEYS,
+            Kind::LimitsOverride => &super::check_limits::OVERRIDE_KEYS,
         }
     }
 
@@ -236,7 +246,6 @@ impl Kind {
             (Kind::Directory | Kind::Upstream | Kind::Check, "bind_realm") => {
                 "none of the mechanisms that the daemon binds with has a realm; remove it"
             }
-            (Kind::Upstream, "srv") => "servers are named one by one, with `url`",
             (Kind::Service, "offer") => "services are not offered to other machines yet; remove it",
             (Kind::Service, "direct_reply") => {
                 "nothing need be set: whoever calls with a descriptor is answered there, where the helper takes it"
@@ -263,6 +272,8 @@ const SERVER: &[&str] = &[
     "clients_max",
     "outbox_bytes_total",
     "location",
+    "dns_servers",
+    "dns_timeout",
     "drain_gentle",
     "drain_firm",
     "upgrade_timeout",
@@ -282,6 +293,7 @@ const DIRECTORY: &[&str] = &[
     "server",
     "tier",
     "tls",
+    "resolve_interval",
     "search_timeout",
     "operation_timeout",
     "connect_timeout",
@@ -319,6 +331,7 @@ const DIRECTORY: &[&str] = &[
 const TIER: &[&str] = &["policy", "server"];
 const UPSTREAM: &[&str] = &[
     "url",
+    "srv",
     "ldif",
     "writable",
     "admins",
@@ -396,6 +409,7 @@ const LISTEN: &[&str] = &[
     "audit",
     "lockout",
     "monitor",
+    "limits",
     "keepalive",
     "tcp_user_timeout",
 ];

@@ -166,6 +166,7 @@ pub fn datagrams(address: plan::Address, face: plan::Face) -> plan::Listener {
         audit: false,
         lockout: None,
         monitor: None,
+        limits: None,
     }
 }
 
@@ -401,6 +402,7 @@ fn directory(args: &Ldap) -> raw::Directory {
         policy: args.policy.map(|policy| At::new(policy, Place::Flag("--policy"))),
         servers: args.server.iter().map(server).collect(),
         tiers: Vec::new(),
+        resolve_interval: None,
         session_tracking: None,
         routing: super::routing::Raw::default(),
         check: None,

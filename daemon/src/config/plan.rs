@@ -58,6 +58,8 @@ pub struct Server {
     pub clients_max: Option<usize>,
     /// Bytes that wait for slow readers, all clients together; above half of it each client's bound shrinks.
     pub outbox_bytes_total: usize,
+    /// Whom names are asked of.
+    pub dns: crate::net::dns::DnsPlan,
     /// Where the daemon is: of a tier, servers of the same location come first.
     pub location: Option<String>,
     /// How long each level of draining lasts before the next.
@@ -92,6 +94,10 @@ pub struct Directory {
     pub sasl: super::sasl::Sasl,
     /// How the shared connections grow and queue, and how long things may take.
     pub limits: DirectoryLimits,
+    /// Between two look-ups of its servers' names; zero: only for new connections.
+    pub resolve_interval: Duration,
+    /// Connections of servers that DNS names, whichever they are; the fewest.
+    pub service_connections: Option<usize>,
     /// Tried in order: a tier is used while one of its servers is up.
     pub tiers: Vec<Tier>,
 }
@@ -183,6 +189,8 @@ pub struct DirectoryLimits {
 /// `[[directory.NAME.tier]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tier {
+    /// `priority` of its servers, or its place among tiers that are written.
+    pub priority: usize,
     /// How a server is chosen among those that are up.
     pub policy: Policy,
     /// The servers.
@@ -234,6 +242,13 @@ pub enum Target {
         /// 389 or 636 unless given.
         port: u16,
         /// Protection of the connection.
+        tls: UpstreamTls,
+    },
+    /// Servers that DNS names: they stand in its place in the plan that is in force.
+    Srv {
+        /// `_ldap._tcp.example.com`.
+        service: String,
+        /// Protection of their connections.
         tls: UpstreamTls,
     },
     /// An LDAP server over a unix socket (`ldapi`).
@@ -350,6 +365,8 @@ pub struct Listener {
     pub lockout: Option<crate::lockouts::LockoutPlan>,
     /// Who may read the daemon's figures here; none: nobody.
     pub monitor: Option<Arc<engine::session::ldap::monitor::Readers>>,
+    /// Limits of clients; none: there are none.
+    pub limits: Option<Arc<crate::limits::LimitsPlan>>,
     /// Of its connections, from the next one on.
     pub tcp: TcpOptions,
 }

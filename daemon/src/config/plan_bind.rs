@@ -84,11 +84,15 @@ impl Target {
     pub fn is_here(&self) -> bool {
         match self {
             Target::Unix(_) | Target::Local(_) => true,
-            Target::Tcp { host, .. } => {
-                host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-            }
+            Target::Tcp { host, .. } => is_loopback(host),
+            Target::Srv { .. } => false,
         }
     }
+}
+
+/// Whether a name or address stands for this machine.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 impl std::fmt::Debug for Simple {

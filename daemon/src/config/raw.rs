@@ -15,9 +15,11 @@ use super::check_tcp;
 use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::limits;
-use super::plan::{ClientCert, DirectoryLimits, Identity, UPGRADE_TIMEOUT_MAX};
+use super::plan::{ClientCert, DirectoryLimits, Identity};
 use super::radius::raw::{self as raw_radius, Radius};
 use super::raw_feed;
+pub use super::raw_server::Server;
+use super::raw_server::read as read_server;
 use super::raw_service;
 pub use super::raw_service::{Helper, Service};
 use super::reader::Section;
@@ -43,33 +45,6 @@ pub struct Raw {
     pub audit: Option<super::check_audit::Audit>,
 }
 
-/// `[server]`.
-#[derive(Debug, Default)]
-pub struct Server {
-    /// 0: one per CPU; negative: CPUs minus that many.
-    pub workers: Option<At<i64>>,
-    /// Where feeds keep their state.
-    pub state_dir: Option<At<String>>,
-    /// Path of the control socket.
-    pub control: Option<At<String>>,
-    /// Address of the HTTP side.
-    pub admin: Option<At<String>>,
-    /// See `plan::Server`.
-    pub clients_max: Option<At<usize>>,
-    /// See `plan::Server`.
-    pub outbox_bytes_total: Option<At<usize>>,
-    /// Where the daemon is.
-    pub location: Option<At<String>>,
-    /// See `plan::Server`.
-    pub drain_gentle: Option<At<Duration>>,
-    /// See `plan::Server`.
-    pub drain_firm: Option<At<Duration>>,
-    /// See `plan::Server`.
-    pub upgrade_timeout: Option<At<Duration>>,
-    /// See `plan::Server`.
-    pub upgrade_linger: Option<At<Duration>>,
-}
-
 /// `[directory.NAME]`.
 #[derive(Debug)]
 pub struct Directory {
@@ -89,6 +64,8 @@ pub struct Directory {
     pub servers: Vec<Upstream>,
     /// `[[directory.NAME.tier]]`.
     pub tiers: Vec<Tier>,
+    /// Between two look-ups of names.
+    pub resolve_interval: Option<At<Duration>>,
     /// Whether servers are told of clients by a control.
     pub session_tracking: Option<At<bool>>,
     /// Where operations may go.
@@ -147,6 +124,8 @@ pub struct Upstream {
     pub place: Option<Place>,
     /// `ldap://…`.
     pub url: Option<At<String>>,
+    /// A service that DNS knows, instead of a URL.
+    pub srv: Option<At<String>>,
     /// A file instead of a URL.
     pub ldif: Option<At<String>>,
     /// Shown instead of the URL.
@@ -280,10 +259,10 @@ pub struct Listen {
     pub password_prohibited: Option<At<String>>,
     /// See `plan::Listener`.
     pub audit: Option<At<bool>>,
-    /// `[listen.lockout]`.
-    pub lockout: Option<super::check_lockout::Lockout>,
     /// See `plan::Listener`.
     pub monitor: Option<At<Vec<At<String>>>>,
+    /// `[listen.lockout]` and `[listen.limits]`.
+    pub guard: super::check_limits::Guard,
     /// Of its connections.
     pub tcp: check_tcp::Written,
     /// What only RADIUS has.
@@ -319,8 +298,8 @@ impl Listen {
             answer_bytes_max: None,
             password_prohibited: None,
             audit: None,
-            lockout: None,
             monitor: None,
+            guard: Default::default(),
             tcp: check_tcp::Written::default(),
             radius: Box::default(),
         }
@@ -412,24 +391,6 @@ pub fn read(p: &mut Problems, table: &DeTable<'_>) -> Raw {
     raw
 }
 
-fn read_server(p: &mut Problems, mut section: Section<'_>) -> Server {
-    let server = Server {
-        workers: section.integer(p, "workers", -1024, 1024),
-        state_dir: section.string(p, "state_dir"),
-        control: section.string(p, "control"),
-        admin: section.string(p, "admin"),
-        clients_max: section.count(p, "clients_max", 1, 10_000_000),
-        outbox_bytes_total: section.size(p, "outbox_bytes_total", 1 << 20, 64 * GIB),
-        location: section.string(p, "location"),
-        drain_gentle: section.duration(p, "drain_gentle", Duration::ZERO, DURATION_MAX),
-        drain_firm: section.duration(p, "drain_firm", Duration::ZERO, HOUR),
-        upgrade_timeout: section.duration(p, "upgrade_timeout", Duration::from_secs(1), UPGRADE_TIMEOUT_MAX),
-        upgrade_linger: section.duration(p, "upgrade_linger", Duration::ZERO, DURATION_MAX),
-    };
-    section.finish(p);
-    server
-}
-
 fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
     let servers = section.sections(p, "server", Kind::Upstream);
     let tiers = section.sections(p, "tier", Kind::Tier);
@@ -443,6 +404,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         servers: servers.into_iter().map(|section| read_upstream(p, section)).collect(),
         tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
         tls: tls.map(|section| read_tls_client(p, section)),
+        resolve_interval: section.duration(p, "resolve_interval", Duration::ZERO, DURATION_MAX),
         session_tracking: section.boolean(p, "session_tracking"),
         routing: super::routing::read(p, &mut section),
         check: check_health::read(p, &mut section),
@@ -470,6 +432,7 @@ fn read_upstream(p: &mut Problems, mut section: Section<'_>) -> Upstream {
     let upstream = Upstream {
         place: Some(section.place.clone()),
         url: section.string(p, "url"),
+        srv: section.string(p, "srv"),
         ldif: section.string(p, "ldif"),
         name: section.string(p, "name"),
         writing: Writing {
@@ -530,7 +493,6 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
     const LATER: [&str; 3] = ["radsec", "nss-pam", "http"];
     let tls = section.section(p, "tls", Kind::TlsServer);
     let map = section.section(p, "map", Kind::Map);
-    let lockout = section.section(p, "lockout", Kind::Lockout);
     let listen = Listen {
         place: section.place.clone(),
         protocol: section.choice(p, "protocol", &PROTOCOLS, &LATER),
@@ -557,8 +519,8 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         answer_bytes_max: section.size(p, "answer_bytes_max", 4096, GIB),
         password_prohibited: section.string(p, "password_prohibited"),
         audit: section.boolean(p, "audit"),
-        lockout: lockout.map(|section| super::check_lockout::read(p, section)),
         monitor: section.strings(p, "monitor"),
+        guard: super::check_limits::read(p, &mut section),
         tcp: check_tcp::read(p, &mut section),
         radius: Box::new(raw_radius::read(p, &mut section)),
     };

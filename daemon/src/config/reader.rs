@@ -483,7 +483,7 @@ impl<'t> Section<'t> {
             Kind::Server => "[server]".into(),
             Kind::Listen => "[[listen]]".into(),
             Kind::Audit => "[audit]".into(),
-            Kind::Lockout => "[listen.lockout]".into(),
+            Kind::Lockout | Kind::ClientLimits | Kind::LimitsOverride => kind.title().into(),
             Kind::RadiusEntry => "[[entry]]".into(),
             Kind::Sql => format!("[{}]", self.path_of(key)),
             Kind::RadiusRule => format!("[[{}]]", self.path_of(key)),

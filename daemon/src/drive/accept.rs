@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Drive;
 use super::ask::AskClient;
 use super::conn::{Kind, LdapClient};
+use super::limits::Limited;
 use super::preface::canonical;
 use super::rpc::RpcClient;
 use crate::config::plan::{Face, Secret};
@@ -96,6 +97,7 @@ impl Drive {
                 choking: Vec::new(),
                 rests_since: None,
                 bid: None,
+                limited: accepted.guest.map(Limited::new).map(Box::new),
             }),
             (Face::Rpc { token, .. }, _) => {
                 stream.receive_descriptors();

@@ -53,6 +53,7 @@ impl Drive {
         };
         match server.plan.target.clone() {
             Target::Local(_) => self.check_over(index, key, number, Ok(())),
+            Target::Srv { .. } => self.check_over(index, key, number, Err("DNS names no server of it".into())),
             Target::Unix(path) => self.check_dial(index, key, number, Raw::connect_unix(&path)),
             Target::Tcp { host, port, .. } => match Resolver::literal(&host, port) {
                 Some(address) => self.check_dial(index, key, number, Raw::connect_tcp(address)),

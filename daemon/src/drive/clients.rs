@@ -349,6 +349,7 @@ impl Drive {
         conn.closing = true;
         conn.inbox.zeroize();
         self.mark_dirty(at);
+        self.end_turn(at);
         self.abandon_all(at, None);
     }
 
@@ -419,6 +420,9 @@ impl Drive {
             self.wheel.cancel(timer);
         }
         conn.inbox.zeroize();
+        if let Some(timer) = conn.ldap().and_then(|client| client.limited.take()?.leave_for_good()) {
+            self.turns.cancel(timer);
+        }
         if let Some(bid) = conn.ldap().and_then(|client| client.bid.take()) {
             self.bid_gone(at, conn.generation, &bid);
         }

@@ -10,6 +10,7 @@ use engine::upstream::ldap::Connection;
 
 use super::ask::AskClient;
 use super::check::Checking;
+use super::limits::Limited;
 use super::lockout::Bid;
 use super::rpc::RpcClient;
 use crate::net::listen::Admission;
@@ -77,6 +78,8 @@ pub struct LdapClient {
     pub rests_since: Option<Instant>,
     /// Its bind, where the listener locks out.
     pub bid: Option<Box<Bid>>,
+    /// Its limits, where it has some.
+    pub limited: Option<Box<Limited>>,
 }
 
 /// A connection to an LDAP server.
@@ -204,6 +207,11 @@ impl Conn {
             Kind::Check(checking) => checking.connecting,
             _ => false,
         }
+    }
+
+    /// Whether an operation of its client is held back by limits.
+    pub fn is_held_back(&self) -> bool {
+        matches!(&self.kind, Kind::Ldap(client) if client.limited.as_ref().is_some_and(|limited| limited.is_holding()))
     }
 
     /// The LDAP client that it is.

@@ -97,6 +97,7 @@ impl World {
         let before: Vec<usize> = self.drive.conns.iter().map(|(at, _)| at).collect();
         let listener = listener_id(&self.drive.plan.as_ref().unwrap().listeners[0]);
         self.inbox.push_always(Job::Accept(Accepted {
+            guest: None,
             raw: Raw::Unix(mio::net::UnixStream::from_std(theirs)),
             listener,
             peer: None,

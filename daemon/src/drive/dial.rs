@@ -3,9 +3,11 @@
 //! Each connection begins with another address of the name, so that they spread over all; what one address refuses, or does
 //! not answer within its part of `connect_timeout`, is tried at the next.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use engine::core::{Cause, UpstreamId};
+use engine::session::ldap::lane;
 use engine::upstream::ldap::Connection;
 
 use super::conn::{Kind, LdapUpstream};
@@ -58,6 +60,7 @@ impl Drive {
                 }
                 None => self.open_failed(index, id, "it has been taken away"),
             },
+            Target::Srv { .. } => self.open_failed(index, id, "DNS names no server of it"),
             Target::Unix(path) => self.dial(index, id, number, lane, Raw::connect_unix(&path), Vec::new()),
             Target::Tcp { host, port, .. } => match Resolver::literal(&host, port) {
                 Some(address) => self.dial(index, id, number, lane, Raw::connect_tcp(address), Vec::new()),
@@ -173,6 +176,49 @@ impl Drive {
         self.arm(conn.at as usize, super::timers::span(timeout));
         if let Some(state) = self.pool(index) {
             state.set_place(id, Place::Conn(conn));
+        }
+    }
+
+    /// A server's name has only these addresses: connections to others get nothing new, and are closed once they have done what
+    /// they have. Those that belong to one client stay until it leaves.
+    pub(super) fn leave_addresses(&mut self, directory: &str, server: &str, addresses: &BTreeSet<IpAddr>) {
+        let now = self.now;
+        let Some(index) = self.find_directory(directory) else {
+            return;
+        };
+        let servers = self
+            .pool(index)
+            .and_then(PoolState::directory)
+            .map(|directory| &directory.servers);
+        let Some(number) = servers.and_then(|servers| servers.iter().position(|one| one.plan.name == server)) else {
+            return;
+        };
+        let elsewhere = |raw: &Raw| match raw {
+            Raw::Tcp(stream) => stream
+                .peer_addr()
+                .is_ok_and(|peer| !addresses.contains(&peer.ip().to_canonical())),
+            Raw::Unix(_) => false,
+        };
+        let leaving: Vec<UpstreamId> = self
+            .conns
+            .iter()
+            .filter_map(|(_, conn)| match &conn.kind {
+                Kind::Upstream(upstream)
+                    if upstream.pool == index
+                        && upstream.server == number
+                        && matches!(upstream.lane, lane::SHARED | lane::BIND)
+                        && elsewhere(conn.stream.raw()) =>
+                {
+                    Some(upstream.id)
+                }
+                _ => None,
+            })
+            .collect();
+        for id in leaving {
+            if let Some(state) = self.pool(index) {
+                state.pool.upstream_draining(id, now, &mut state.effects);
+            }
+            self.carry_out(index, None);
         }
     }
 

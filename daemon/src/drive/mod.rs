@@ -25,6 +25,7 @@ pub mod exec;
 pub mod feed;
 mod handover;
 pub mod helper;
+mod limits;
 mod local;
 mod lockout;
 mod monitor;
@@ -46,8 +47,8 @@ mod stay;
 mod timers;
 mod upstreams;
 
-use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -107,6 +108,15 @@ pub enum Job {
         number: u32,
         /// What was found.
         found: Result<Vec<SocketAddr>, String>,
+    },
+    /// A name of a server has lost addresses.
+    Addresses {
+        /// Its directory.
+        directory: String,
+        /// The server.
+        server: String,
+        /// Those that it has.
+        addresses: Arc<BTreeSet<IpAddr>>,
     },
     /// A program was started, or could not be.
     Spawned(exec::Spawned),
@@ -190,6 +200,8 @@ pub enum Job {
     RadiusCancel(radius::CanceledRequest),
     /// A bind that was held back by a lockout may try again.
     BidWoken(conn::ConnRef),
+    /// An operation that waited until others of its client's address or name had ended may go on: whose, and which.
+    LimitGranted(conn::ConnRef, u32),
     /// Another process is to have the RADIUS sockets, too.
     Lend(SyncSender<handover::Lent>),
     /// RADIUS requests whose accounting is kept are left where they wait, or read again; says when it is so.
@@ -252,6 +264,8 @@ pub struct Drive {
     /// Connections to be looked at in the next turn without an event.
     again: Vec<usize>,
     wheel: Wheel,
+    /// Operations that are held back by limits.
+    turns: Wheel,
     expired: Vec<u64>,
     scratch: Vec<u8>,
     /// What a helper says is read into this,
@@ -304,6 +318,7 @@ impl Drive {
             dirty: Vec::new(),
             again: Vec::new(),
             wheel: Wheel::new(CONN_TICK, 512),
+            turns: Wheel::new(limits::TICK, 1024),
             expired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             datagram: Vec::new(),
@@ -401,6 +416,11 @@ impl Drive {
                 number,
                 found,
             } => self.check_resolved(pool, key, number, found),
+            Job::Addresses {
+                directory,
+                server,
+                addresses,
+            } => self.leave_addresses(&directory, &server, &addresses),
             Job::Spawned(spawned) => self.spawned(spawned),
             Job::Started(started) => self.helper_started(started),
             Job::Alive {
@@ -431,6 +451,7 @@ impl Drive {
             } => self.radius_compared(listener, request, verdict),
             Job::RadiusCancel(canceled) => self.radius_hears_cancel(canceled),
             Job::BidWoken(who) => self.bid_woken(who),
+            Job::LimitGranted(who, number) => self.limit_granted(who, number),
             Job::Lend(to) => self.lend(&to),
             Job::Hold { hold, to } => self.hold(hold, &to),
             Job::Leave => self.leave_to_another(),

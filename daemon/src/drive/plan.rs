@@ -41,13 +41,17 @@ pub struct ListenerState {
     pub audit: Option<Arc<Audited>>,
     /// Lockout after failed binds.
     pub lockout: Option<Arc<Lockout>>,
+    /// Limits of clients.
+    pub limits: Option<Arc<crate::limits::Limits>>,
 }
 
 /// Which workers a directory lives on, of `workers`: all, or as many as its server with the fewest connections has.
 pub fn hosts(directory: &plan::Directory, workers: usize) -> Vec<usize> {
     let servers = directory.tiers.iter().flat_map(|tier| &tier.servers);
     let remote = servers.filter(|server| !matches!(server.target, plan::Target::Local(_)));
-    let fewest = remote.map(|server| server.connections.max(1)).min().unwrap_or(workers);
+    let fewest = remote.map(|server| server.connections.max(1));
+    // Which servers DNS names does not decide where a directory lives.
+    let fewest = fewest.chain(directory.service_connections).min().unwrap_or(workers);
     let count = fewest.clamp(1, workers.max(1));
     let first = directory
         .name
@@ -208,6 +212,7 @@ impl Drive {
                 complaints: Complaints::default(),
                 audit: Audited::of(plan, new),
                 lockout: self.shared.lockouts.get(id),
+                limits: self.shared.limits.get(id),
             };
             self.listeners.insert(id, state);
         }
@@ -216,6 +221,7 @@ impl Drive {
         for (id, old) in listeners {
             self.listeners.entry(id).or_insert(old);
         }
+        self.limit_again();
         let ids: Vec<u64> = plan.listeners.iter().map(|listener| listener_id(listener)).collect();
         let leaving: Vec<usize> = self
             .conns
@@ -377,7 +383,7 @@ impl Server {
                 };
                 self.tls = Some((tls::client(client)?, tls::server_name(client, host)?));
             }
-            plan::Target::Unix(_) => {}
+            plan::Target::Unix(_) | plan::Target::Srv { .. } => {}
             plan::Target::Local(_) => self.local = Some(crate::local_files::load(&self.plan.target)?),
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::helper::HelperRef;
 use super::local::LocalUpstream;
 use super::service::Service;
 use crate::audit::record::Entry;
+use crate::limits::Permit;
 use crate::net::stream::wipe;
 
 /// Request buffers larger than this are given back.
@@ -57,6 +58,8 @@ pub struct Flight {
     pub direct: Option<OwnedFd>,
     /// What the audit log is to be told of it.
     pub audit: Option<Box<Entry>>,
+    /// Its places among the operations that its client may have pending.
+    pub permit: Option<Permit>,
 }
 
 /// Where an upstream is.
@@ -169,6 +172,7 @@ impl PoolState {
             flight.identified = false;
             flight.skip = 0;
             flight.audit = None;
+            flight.permit = None;
         }
     }
 
@@ -186,6 +190,7 @@ impl PoolState {
             }
             flight.caller = None;
             flight.direct = None;
+            flight.permit = None;
             entry = flight.audit.take();
         }
         entry

@@ -100,6 +100,10 @@ impl Drive {
                 client.affinity = affinity(conn.peer);
             }
         }
+        if !self.limit_late(at, tls.is_none()) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(at) else { return };
         let stranger = matches!(&conn.kind, Kind::Rpc(client) if client.session.is_stranger());
         conn.partial_since = (tls.is_some() || stranger).then_some(now);
         if let Some(tls) = tls

@@ -12,11 +12,22 @@ use super::audit::Audited;
 use super::clients::Flow;
 use super::conn::{ConnRef, Kind};
 use super::effects::Current;
-use super::lockout::Judged;
+use super::limits::Judged;
+use super::lockout;
 use super::pools::{Caller, PoolState};
 use crate::audit::record::Entry;
 use crate::config::plan::Affinity;
+use crate::limits::Permit;
 use crate::lockouts::Lockout;
+
+/// What goes along with a request that is submitted.
+#[derive(Default)]
+struct Along {
+    /// What the audit log is told of it.
+    entry: Option<Box<Entry>>,
+    /// Its places among the operations that may be pending.
+    permit: Option<Permit>,
+}
 
 impl Drive {
     /// One whole message.
@@ -40,7 +51,7 @@ impl Drive {
         let Some(listener) = self.listeners.get(&client.listener) else {
             return Flow::Stop;
         };
-        if listener.audit.is_some() || listener.lockout.is_some() {
+        if listener.audit.is_some() || listener.lockout.is_some() || client.limited.is_some() {
             let (audited, lockout) = (listener.audit.clone(), listener.lockout.clone());
             return self.ldap_watched(at, frame, &env, audited.as_deref(), lockout.as_ref());
         }
@@ -51,10 +62,33 @@ impl Drive {
         let next = client
             .session
             .receive(&env, &listener.settings, is_sent, conn.stream.outbox(&mut self.spares));
-        self.ldap_next(at, index, next, frame, &env, None)
+        self.ldap_next(at, index, next, frame, &env, Along::default())
     }
 
-    /// As above, where the listener has an audit log or locks out.
+    /// Whether a request may go on, as far as limits and lockout have a say.
+    fn judge(&mut self, at: usize, listener: u64, env: &Envelope<'_>, lockout: Option<&Arc<Lockout>>) -> Judged {
+        let permit = match self.judge_limits(at, env) {
+            Judged::Go(permit) => permit,
+            other => return other,
+        };
+        if env.tag != tag::BIND_REQUEST {
+            return Judged::Go(permit);
+        }
+        let timeout = self.listeners.get(&listener).map(|one| one.settings.operation_timeout);
+        let judged = lockout
+            .zip(timeout)
+            .map(|(lockout, timeout)| self.judge_bind(at, lockout, env, timeout));
+        match judged {
+            None | Some(lockout::Judged::Go) => Judged::Go(permit),
+            Some(lockout::Judged::Hold) => {
+                self.keep_permit(at, permit);
+                Judged::Hold
+            }
+            Some(lockout::Judged::Refused(code, why)) => Judged::Refused(code, why),
+        }
+    }
+
+    /// As above, where the listener has an audit log or locks out, or the client has limits.
     fn ldap_watched(
         &mut self,
         at: usize,
@@ -68,19 +102,12 @@ impl Drive {
         };
         let index = client.pool;
         let listener = client.listener;
-        let mut refusal = None;
-        if env.tag == tag::BIND_REQUEST {
-            self.secret_read = true;
-            let timeout = self.listeners.get(&listener).map(|one| one.settings.operation_timeout);
-            let judged = lockout
-                .zip(timeout)
-                .map(|(lockout, timeout)| self.judge_bind(at, lockout, env, timeout));
-            match judged {
-                None | Some(Judged::Go) => {}
-                Some(Judged::Hold) => return self.ldap_next(at, index, Next::Later, frame, env, None),
-                Some(Judged::Refused(code, why)) => refusal = Some((code, why)),
-            }
-        }
+        self.secret_read |= env.tag == tag::BIND_REQUEST;
+        let (permit, refusal) = match self.judge(at, listener, env, lockout) {
+            Judged::Go(permit) => (permit, None),
+            Judged::Hold => return self.ldap_next(at, index, Next::Later, frame, env, Along::default()),
+            Judged::Refused(code, why) => (None, Some((code, why))),
+        };
         let entry = audited.and_then(|audited| self.audit_begin(at, audited, env));
         let Some(Some(state)) = self.pools.get_mut(index) else {
             return Flow::Stop;
@@ -114,10 +141,10 @@ impl Drive {
                 None
             }
         };
-        self.ldap_next(at, index, next, frame, env, entry)
+        self.ldap_next(at, index, next, frame, env, Along { entry, permit })
     }
 
-    /// Does what the session wants. `entry`: what the audit log is told of it, where it is submitted.
+    /// Does what the session wants.
     fn ldap_next(
         &mut self,
         at: usize,
@@ -125,7 +152,7 @@ impl Drive {
         next: Next,
         frame: &[u8],
         env: &Envelope<'_>,
-        entry: Option<Box<Entry>>,
+        along: Along,
     ) -> Flow {
         let now = self.now;
         match next {
@@ -134,7 +161,7 @@ impl Drive {
                 Flow::Go
             }
             Next::Submit(submit) => {
-                self.submit(at, index, submit, frame, env, entry);
+                self.submit(at, index, submit, frame, env, along);
                 self.secret_read |= submit.bind;
                 if self.conns.get(at).is_some() {
                     Flow::Go
@@ -143,11 +170,11 @@ impl Drive {
                 }
             }
             Next::Monitor => {
-                self.ask_monitor(at, frame, env, entry);
+                self.ask_monitor(at, frame, env, along.entry);
                 Flow::Go
             }
             Next::Step(ticket) => {
-                self.sasl_step(at, index, ticket, env);
+                self.sasl_step(at, index, ticket, env, along.permit);
                 self.secret_read = true;
                 Flow::Go
             }
@@ -193,15 +220,7 @@ impl Drive {
         }
     }
 
-    fn submit(
-        &mut self,
-        at: usize,
-        index: usize,
-        submit: Submit,
-        frame: &[u8],
-        env: &Envelope<'_>,
-        entry: Option<Box<Entry>>,
-    ) {
+    fn submit(&mut self, at: usize, index: usize, submit: Submit, frame: &[u8], env: &Envelope<'_>, along: Along) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(at) else { return };
         let conn_ref = ConnRef {
@@ -246,10 +265,11 @@ impl Drive {
         };
         client.session.submitted(env.id, env.tag, ticket);
         state.take_off(ticket, caller, now);
-        if entry.is_some()
+        if (along.entry.is_some() || along.permit.is_some())
             && let Some(flight) = state.flight(ticket)
         {
-            flight.audit = entry;
+            flight.audit = along.entry;
+            flight.permit = along.permit;
         }
         self.carry_out(index, Some(Current { ticket, env: *env }));
         let Some(state) = self.pool(index) else { return };

@@ -10,6 +10,7 @@ use wire::ldap::root_dse::{self, Rules};
 use super::Drive;
 use super::conn::{ConnRef, Kind};
 use super::pools::{Caller, Place};
+use crate::limits::Permit;
 use crate::net::stream::{Raw, Stream};
 
 /// The server would not say as whom a client has bound.
@@ -48,7 +49,14 @@ impl Drive {
     }
 
     /// A client's next step of a SASL bind goes to the connection on which the bind began.
-    pub(super) fn sasl_step(&mut self, at: usize, index: usize, ticket: Ticket, env: &Envelope<'_>) {
+    pub(super) fn sasl_step(
+        &mut self,
+        at: usize,
+        index: usize,
+        ticket: Ticket,
+        env: &Envelope<'_>,
+        permit: Option<Permit>,
+    ) {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(at) else { return };
         let caller = Caller {
@@ -65,7 +73,9 @@ impl Drive {
             return;
         };
         let to = state.pool.go_on(ticket, caller, now).and_then(|upstream| {
-            state.flight(ticket)?.caller = Some(caller);
+            let flight = state.flight(ticket)?;
+            flight.caller = Some(caller);
+            flight.permit = permit;
             match state.place(upstream) {
                 Some(Place::Conn(to)) => Some(*to),
                 _ => None,
@@ -107,6 +117,10 @@ impl Drive {
             return;
         };
         state.pool.hold(ticket);
+        if let Some(flight) = state.flight(ticket) {
+            // The client has its answer: until it says more, nothing of its is pending.
+            flight.permit = None;
+        }
         let at = caller.conn.at as usize;
         let Some(conn) = self
             .conns

@@ -23,6 +23,7 @@ impl Drive {
         let pools = self.pools.iter().flatten().filter_map(|state| state.pool.wake_at());
         pools
             .chain(self.wheel.next())
+            .chain(self.turns.next())
             .chain(self.helpers_due)
             .chain(self.radius.wake_at())
             .min()
@@ -46,6 +47,7 @@ impl Drive {
             }
         }
         self.expired = expired;
+        self.wake_turns();
         self.watch_helpers();
         self.tick_radius();
         for index in 0..self.pools.len() {
@@ -111,7 +113,7 @@ impl Drive {
         let impatient = conn.stalled_since.filter(|_| choking).map(|since| since + PATIENCE);
         let idle = plan
             .idle_timeout
-            .filter(|_| pending == 0)
+            .filter(|_| pending == 0 && !conn.is_held_back())
             .map(|timeout| conn.active_at + span(timeout));
         let rests = self.rest_ends(at);
         let bid = match &conn.kind {
@@ -185,6 +187,7 @@ impl Drive {
             self.bid_late(at);
         }
         if pending == 0
+            && !self.conns.get(at).is_some_and(Conn::is_held_back)
             && plan
                 .idle_timeout
                 .is_some_and(|timeout| over(Some(conn_active(self, at)), timeout))

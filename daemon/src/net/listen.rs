@@ -5,24 +5,24 @@
 //! then, the acceptor looks every 20 ms whether there is room again.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use wire::ldap::result;
 
+use super::bound::{Bound, Sock};
 use super::stream::Raw;
-use crate::config::plan::{Address, Listener};
+use crate::config::plan::Listener;
 use crate::drive::Job;
+use crate::limits::{Guest, Limits, Turned};
 use crate::net::placing;
 use crate::shared::Shared;
 use crate::worker::Inbox;
@@ -31,7 +31,6 @@ const COMMANDS: Token = Token(usize::MAX);
 const PAUSE: Duration = Duration::from_millis(20);
 /// Clients taken from one listener before the others are looked at.
 const AT_ONCE: usize = 64;
-const BACKLOG: i32 = 4096;
 /// How long the thread may take to do as it was told.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Sockets that wait to be lent.
@@ -46,6 +45,8 @@ pub struct Accepted {
     pub listener: u64,
     /// Where from; none over a unix socket.
     pub peer: Option<SocketAddr>,
+    /// Its limits, where it has some and they are known already.
+    pub guest: Option<Guest>,
     /// Counts it.
     pub admission: Admission,
 }
@@ -72,164 +73,6 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// A bound socket, not yet accepting.
-#[derive(Debug)]
-pub struct Bound {
-    socket: Sock,
-    /// Where it listens; the port is the kernel's choice where 0 was asked for.
-    pub address: Address,
-}
-
-#[derive(Debug)]
-enum Sock {
-    Tcp(TcpListener),
-    Unix {
-        listener: UnixListener,
-        /// The file goes with the listener.
-        cleanup: Cleanup,
-    },
-}
-
-impl Sock {
-    fn source(&mut self) -> &mut dyn mio::event::Source {
-        match self {
-            Sock::Tcp(listener) => listener,
-            Sock::Unix { listener, .. } => listener,
-        }
-    }
-
-    fn again(&self) -> io::Result<OwnedFd> {
-        match self {
-            Sock::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
-            Sock::Unix { listener, .. } => listener.as_fd().try_clone_to_owned(),
-        }
-    }
-
-    /// Its file, if it is among these, is another's.
-    fn leave(&self, files: &[PathBuf]) {
-        if let Sock::Unix { cleanup, .. } = self
-            && files.contains(&cleanup.file)
-        {
-            cleanup.ours.store(false, Ordering::Release);
-        }
-    }
-}
-
-/// Removes a unix socket's file, where that is this process's.
-#[derive(Debug)]
-struct Cleanup {
-    file: PathBuf,
-    ours: Arc<AtomicBool>,
-}
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        if self.ours.load(Ordering::Acquire) {
-            let _ = std::fs::remove_file(&self.file);
-        }
-    }
-}
-
-/// Binds a listener's socket. The error says what to do about it.
-pub fn bind(address: &Address) -> Result<Bound, String> {
-    match address {
-        Address::Tcp(at) => {
-            let listener = bind_tcp(*at).map_err(|error| explain(&at.to_string(), &error))?;
-            let at = listener.local_addr().map_err(|error| error.to_string())?;
-            Ok(Bound {
-                socket: Sock::Tcp(listener),
-                address: Address::Tcp(at),
-            })
-        }
-        Address::Udp(at) => Err(format!("{at} is for datagrams, which are not accepted")),
-        Address::Unix(path, mode) => {
-            let listener = bind_unix(path, *mode).map_err(|error| explain(&path.display().to_string(), &error))?;
-            Ok(Bound {
-                socket: Sock::Unix {
-                    listener,
-                    cleanup: Cleanup {
-                        file: path.clone(),
-                        ours: Arc::new(AtomicBool::new(true)),
-                    },
-                },
-                address: address.clone(),
-            })
-        }
-    }
-}
-
-/// A socket that another process has made and listens on; its file, if it has one, is this process's once `ours` says so.
-pub fn adopt(address: &Address, socket: OwnedFd, ours: Arc<AtomicBool>) -> Result<Bound, String> {
-    let wrong = |error: io::Error| format!("a socket that was handed over cannot be used: {error}");
-    rustix::io::ioctl_fionbio(&socket, true).map_err(|error| wrong(error.into()))?;
-    match address {
-        Address::Tcp(_) => {
-            let listener = TcpListener::from_std(std::net::TcpListener::from(socket));
-            let at = listener.local_addr().map_err(wrong)?;
-            Ok(Bound {
-                socket: Sock::Tcp(listener),
-                address: Address::Tcp(at),
-            })
-        }
-        Address::Udp(at) => Err(format!("{at} is for datagrams, which are not accepted")),
-        Address::Unix(path, mode) => {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode)).map_err(wrong)?;
-            let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket));
-            let file = path.clone();
-            Ok(Bound {
-                socket: Sock::Unix {
-                    listener,
-                    cleanup: Cleanup { file, ours },
-                },
-                address: address.clone(),
-            })
-        }
-    }
-}
-
-/// What to do about it.
-pub fn explain(address: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("{address} is in use by another program; stop it, or choose another address")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("{address}: not permitted; ports below 1024 want CAP_NET_BIND_SERVICE, sockets a writable folder")
-        }
-        io::ErrorKind::AddrNotAvailable => format!("{address} is no address of this machine"),
-        _ => format!("{address}: {error}"),
-    }
-}
-
-fn bind_tcp(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if at.is_ipv6() {
-        // `[::]` serves v4 as well, as everybody expects.
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(at))?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
-}
-
-fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
-    if path.exists() {
-        // Left behind by one that was killed, unless somebody answers.
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(listener)
 }
 
 /// What the acceptor is told.
@@ -373,6 +216,8 @@ struct Open {
     bound: Box<Bound>,
     plan: Arc<Listener>,
     workers: Vec<usize>,
+    /// Limits of its clients, where their addresses are known at once.
+    limits: Option<Arc<Limits>>,
     /// The kernel has clients that were not taken yet.
     waiting: bool,
     /// There was no room for them when they were last looked at.
@@ -454,6 +299,7 @@ impl Accepting {
                 }
                 Some(Command::Change { id, plan, workers }) => {
                     if let Some(open) = self.listeners.values_mut().find(|open| open.id == id) {
+                        open.limits = limits(&self.shared, id, &plan);
                         open.plan = plan;
                         open.workers = workers;
                     }
@@ -474,6 +320,7 @@ impl Accepting {
                                 Open {
                                     id,
                                     bound,
+                                    limits: limits(&self.shared, id, &plan),
                                     plan,
                                     workers,
                                     waiting: true,
@@ -556,12 +403,24 @@ impl Accepting {
         };
         match accepted {
             Ok((raw, peer)) => {
+                let admitted = open
+                    .limits
+                    .as_ref()
+                    .map(|limits| limits.admit(peer, self.shared.clock.now()));
+                let guest = match admitted.transpose() {
+                    Ok(guest) => guest.flatten(),
+                    Err(why) => {
+                        turn_away(raw, why, open.plan.tls_first);
+                        return Took::One;
+                    }
+                };
                 self.hand_over(
                     open,
                     Accepted {
                         raw,
                         listener: open.id,
                         peer,
+                        guest,
                         admission: Admission::new(&open.clients),
                     },
                 );
@@ -589,6 +448,32 @@ impl Accepting {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         if inbox.push(Job::Accept(accepted)).is_err() {
             count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A listener's limits; behind PROXY headers they are looked at once the address is known.
+fn limits(shared: &Shared, id: u64, plan: &Listener) -> Option<Arc<Limits>> {
+    shared.limits.get(id).filter(|_| plan.proxy.is_none())
+}
+
+/// Says why, where it can be said in clear, and closes. Nobody waits for this client: what it has sent is thrown away, and the
+/// notice may be lost with it.
+fn turn_away(raw: Raw, why: Turned, tls_first: bool) {
+    if tls_first {
+        return;
+    }
+    let mut notice = Vec::new();
+    result::write_notice_of_disconnection(&mut notice, result::code::BUSY, why.words());
+    let mut thrown = [0; 4096];
+    match raw {
+        Raw::Tcp(mut stream) => {
+            let _ = stream.write(&notice);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = stream.read(&mut thrown);
+        }
+        Raw::Unix(mut stream) => {
+            let _ = stream.write(&notice);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Sockets: what is read, what is written, and who may come in.
 
+pub mod bound;
 pub mod crl;
 pub mod datagram;
+pub mod dns;
 pub mod listen;
 pub mod own_bind;
 pub mod placing;

@@ -189,6 +189,15 @@ impl Client {
         Self::on(Stream::Tcp(stream))
     }
 
+    /// A client that comes from this address of this machine.
+    pub(crate) fn from(address: [u8; 4], port: u16) -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((address, 0))).expect("an address of this machine");
+        connect(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).expect("the daemon listens");
+        Self::over(TcpStream::from(socket))
+    }
+
     fn on(stream: Stream) -> Self {
         Self {
             stream: Some(stream),

@@ -1,7 +1,7 @@
 //! Lockout after failed binds: exact, however many try at once, and harmless to whoever knows the password.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -122,13 +122,7 @@ fn bind(target: &Target, dn: &str, password: &str) -> i64 {
 
 /// A client that comes from this address.
 fn bind_from(address: [u8; 4], port: u16, dn: &str, password: &str) -> i64 {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    bind(&socket, &SocketAddr::from((address, 0))).expect("an address of this machine");
-    connect(&socket, &SocketAddr::from(([127, 0, 0, 1], port))).expect("the daemon listens");
-    Client::over(TcpStream::from(socket))
-        .one(&ops::bind(dn, password))
-        .code()
+    Client::from(address, port).one(&ops::bind(dn, password)).code()
 }
 
 #[test]

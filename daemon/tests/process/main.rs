@@ -41,6 +41,7 @@ mod identity;
 mod import_lloadd;
 mod ldap_bench;
 mod lifecycle;
+mod limits;
 mod load;
 mod local;
 mod local_sync;
@@ -49,6 +50,7 @@ mod lockout;
 #[path = "../../../helpers/tests/sql/mariadb.rs"]
 mod mariadb;
 mod monitor;
+mod names;
 mod nss;
 mod ops;
 mod own_bind;

@@ -13,6 +13,7 @@ mod check;
 mod crash;
 pub mod erlang;
 mod histogram;
+pub mod limits;
 pub mod lockout;
 pub mod policy;
 pub mod pool;

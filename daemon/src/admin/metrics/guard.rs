@@ -1,7 +1,7 @@
-//! The figures of the audit log and of lockouts.
+//! The figures of the audit log, of lockouts and of limits, and of look-ups of names.
 
 use super::Page;
-use crate::admin::snapshot::{Lockout, Snapshot};
+use crate::admin::snapshot::{Limits, Lockout, Lookups, Snapshot};
 
 type Figure = (&'static str, &'static str, &'static str, fn(&Lockout) -> u64);
 
@@ -32,7 +32,73 @@ const LOCKOUTS: [Figure; 4] = [
     ),
 ];
 
+const REFUSED_CONNECTIONS: &str = "usherd_limits_connections_refused_total";
+
+type LimitsFigure = (&'static str, &'static str, &'static str, fn(&Limits) -> u64);
+
+const LIMITS: [LimitsFigure; 4] = [
+    (
+        "usherd_limits_operations_delayed_total",
+        "counter",
+        "Operations that were held back by limits of clients.",
+        |one| one.delayed,
+    ),
+    (
+        "usherd_limits_operations_refused_total",
+        "counter",
+        "Operations that were answered busy by limits of clients.",
+        |one| one.refused,
+    ),
+    (
+        "usherd_limits_addresses",
+        "gauge",
+        "Addresses that limits of clients remember.",
+        |one| one.addresses,
+    ),
+    (
+        "usherd_limits_names",
+        "gauge",
+        "Names that limits of clients remember.",
+        |one| one.names,
+    ),
+];
+
+fn lookups(page: &mut Page, all: &Lookups) {
+    const NAME: &str = "usherd_name_lookups_total";
+    page.family(NAME, "counter", "Look-ups of services and of servers' addresses.");
+    for (kind, outcome, count) in [
+        ("service", "answered", all.services),
+        ("service", "failed", all.services_failed),
+        ("address", "answered", all.addresses),
+        ("address", "failed", all.addresses_failed),
+    ] {
+        page.line(NAME, &[("kind", kind), ("outcome", outcome)], count);
+    }
+}
+
+fn limits(page: &mut Page, all: &[Limits]) {
+    page.family(
+        REFUSED_CONNECTIONS,
+        "counter",
+        "Connections refused by limits of clients.",
+    );
+    for one in all {
+        for count in &one.refused_connections {
+            let labels = [("listener", one.listener.as_str()), ("reason", count.label.as_str())];
+            page.line(REFUSED_CONNECTIONS, &labels, count.count);
+        }
+    }
+    for (name, kind, help, figure) in LIMITS {
+        page.family(name, kind, help);
+        for one in all {
+            page.line(name, &[("listener", one.listener.as_str())], figure(one));
+        }
+    }
+}
+
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
+    limits(page, &snapshot.limits);
+    lookups(page, &snapshot.lookups);
     let audit = &snapshot.audit;
     for (name, kind, help, value) in [
         (

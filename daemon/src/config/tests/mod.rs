@@ -2,7 +2,9 @@
 
 mod accounting;
 mod binds;
+mod client_limits;
 mod mistakes;
+mod names;
 mod nss;
 mod proxy;
 mod radius;

@@ -167,7 +167,7 @@ impl Session {
 
     /// What would add to a client's pending operations waits for room; what takes from them does not, or a client whose
     /// searches have no end could never abandon one.
-    fn takes_now(&self, tag: u8, settings: &Settings) -> bool {
+    pub fn takes_now(&self, tag: u8, settings: &Settings) -> bool {
         self.takes(settings)
             || (self.state == State::Open
                 && matches!(tag, tag::ABANDON_REQUEST | tag::UNBIND_REQUEST | tag::BIND_REQUEST))

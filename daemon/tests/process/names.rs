@@ -1,0 +1,404 @@
+//! Names: servers that DNS names, and names of servers with several addresses, by a DNS server that says what the test wants.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::ops::{self, present};
+use crate::proc::{run, wait_for};
+use crate::slapd::{BASE, Slapd, USHERD, password, user};
+use crate::usherd::{BINARY, Setup, Usherd, server};
+
+const SERVICE: &str = "_ldap._tcp.example.com";
+const A: u16 = 1;
+const SRV: u16 = 33;
+const NO_SUCH_NAME: u8 = 3;
+
+type Records = HashMap<(String, u16), Vec<Vec<u8>>>;
+
+/// Answers what it was told, anything else with NXDOMAIN, or nothing at all.
+struct Dns {
+    port: u16,
+    records: Arc<Mutex<Records>>,
+    silent: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Dns {
+    fn start() -> Dns {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let dns = Dns {
+            port: socket.local_addr().expect("an address").port(),
+            records: Arc::default(),
+            silent: Arc::default(),
+            asked: Arc::default(),
+        };
+        let (records, silent, asked) = (
+            Arc::clone(&dns.records),
+            Arc::clone(&dns.silent),
+            Arc::clone(&dns.asked),
+        );
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                asked.fetch_add(1, Ordering::SeqCst);
+                if !silent.load(Ordering::SeqCst) {
+                    let answer = answer(&buffer[..length], &records.lock().expect("nobody panics"));
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+        });
+        dns
+    }
+
+    /// Servers of the service: priority, weight, port, host.
+    fn serves(&self, servers: &[(u16, u16, u16, &str)]) {
+        let record = |(priority, weight, port, host): &(u16, u16, u16, &str)| {
+            let numbers = [*priority, *weight, *port].map(u16::to_be_bytes).concat();
+            [numbers, name(host)].concat()
+        };
+        self.set(SERVICE, SRV, servers.iter().map(record).collect());
+    }
+
+    fn has_addresses(&self, host: &str, addresses: &[[u8; 4]]) {
+        self.set(host, A, addresses.iter().map(|address| address.to_vec()).collect());
+    }
+
+    fn set(&self, name: &str, kind: u16, data: Vec<Vec<u8>>) {
+        let mut records = self.records.lock().expect("nobody panics");
+        records.insert((name.to_owned(), kind), data);
+    }
+
+    fn forget(&self, name: &str, kind: u16) {
+        self.records
+            .lock()
+            .expect("nobody panics")
+            .remove(&(name.to_owned(), kind));
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it was asked so often again.
+    fn until_asked(&self, more: usize) {
+        let wanted = self.asked() + more;
+        wait_for("DNS is asked again", Duration::from_secs(20), || {
+            (self.asked() >= wanted).then_some(())
+        });
+    }
+
+    fn server(&self) -> String {
+        format!("dns_servers = [\"127.0.0.1:{}\"]\ndns_timeout = \"300ms\"", self.port)
+    }
+}
+
+fn port(slapd: &Slapd) -> u16 {
+    let url = slapd.url();
+    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
+    port.expect("a port")
+}
+
+fn name(text: &str) -> Vec<u8> {
+    let labels = text.split('.').flat_map(|label| {
+        let length = u8::try_from(label.len()).expect("a short label");
+        std::iter::once(length).chain(label.bytes())
+    });
+    labels.chain([0]).collect()
+}
+
+/// The answer to one question (RFC 1035 section 4).
+fn answer(question: &[u8], records: &Records) -> Vec<u8> {
+    let (mut labels, mut at) = (Vec::new(), 12);
+    while question[at] > 0 {
+        let length = usize::from(question[at]);
+        labels.push(String::from_utf8_lossy(&question[at + 1..=at + length]).to_ascii_lowercase());
+        at += length + 1;
+    }
+    let kind = u16::from_be_bytes([question[at + 1], question[at + 2]]);
+    let asked = labels.join(".");
+    let found = records.get(&(asked.clone(), kind));
+    let known = records.keys().any(|(name, _)| *name == asked);
+    let count = u16::try_from(found.map_or(0, Vec::len)).expect("a few");
+    let mut out = question[..2].to_vec();
+    out.extend_from_slice(&[0x81, if known { 0x80 } else { 0x80 | NO_SUCH_NAME }, 0, 1]);
+    out.extend_from_slice(&count.to_be_bytes());
+    out.extend_from_slice(&[0, 0, 0, 0]);
+    out.extend_from_slice(&question[12..at + 5]);
+    for data in found.into_iter().flatten() {
+        out.extend_from_slice(&[0xC0, 12]);
+        out.extend_from_slice(&kind.to_be_bytes());
+        out.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+        out.extend_from_slice(&u16::try_from(data.len()).expect("short").to_be_bytes());
+        out.extend_from_slice(data);
+    }
+    out
+}
+
+/// A directory whose servers DNS names.
+fn by_service(dns: &Dns, lines: &str) -> Setup {
+    let entry = format!("{{ srv = \"{SERVICE}\" }}");
+    Setup::corp(&format!("policy = \"weighted\"\n{lines}"), &[entry]).server(&dns.server())
+}
+
+/// Its servers as the status has them: name, tier, weight.
+fn servers(usherd: &Usherd) -> Vec<(String, u64, u64)> {
+    let status = usherd.status();
+    let servers = status["directories"][0]["servers"].as_array().expect("a list").clone();
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+    servers
+        .iter()
+        .map(|one| {
+            let name = one["name"].as_str().unwrap_or_default().to_owned();
+            (name, number(&one["tier"]), number(&one["weight"]))
+        })
+        .collect()
+}
+
+fn named(port: u16, host: &str) -> String {
+    format!("ldap://{host}.example.com:{port}")
+}
+
+fn search(client: &mut Client) {
+    let found = client.call(&ops::search(&user(1), ops::BASE, &present("uid"), &["uid"]));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[1].code(), 0);
+}
+
+#[test]
+fn priorities_are_tiers_and_weights_are_weights() {
+    let (one, two, three) = (Slapd::start(), Slapd::start(), Slapd::start());
+    let dns = Dns::start();
+    for host in ["one", "two", "three"] {
+        dns.has_addresses(&format!("{host}.example.com"), &[[127, 0, 0, 1]]);
+    }
+    dns.serves(&[
+        (10, 30, port(&one), "one.example.com"),
+        (10, 10, port(&two), "two.example.com"),
+        (20, 0, port(&three), "three.example.com"),
+    ]);
+    let usherd = by_service(&dns, "").start();
+    let mut expected = vec![
+        (named(port(&one), "one"), 1, 30),
+        (named(port(&two), "two"), 1, 10),
+        (named(port(&three), "three"), 2, 1),
+    ];
+    let mut found = servers(&usherd);
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    usherd.until("all are up", |status| {
+        let servers = status["directories"][0]["servers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        servers.len() == 3 && servers.iter().all(|one| one["state"] == "up")
+    });
+    let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
+    for _ in 0..80 {
+        search(&mut client);
+    }
+    let status = usherd.status();
+    let operations = |port: u16, host: &str| {
+        let servers = status["directories"][0]["servers"].as_array().expect("a list");
+        let found = servers.iter().find(|one| one["name"] == named(port, host).as_str());
+        found.and_then(|one| one["operations"].as_u64()).expect("a figure")
+    };
+    let (often, seldom) = (operations(port(&one), "one"), operations(port(&two), "two"));
+    assert!(often > 2 * seldom && seldom > 10, "{often} and {seldom}");
+    assert_eq!(operations(port(&three), "three"), 0, "it is of the second tier");
+    usherd.stop();
+}
+
+#[test]
+fn servers_come_and_go_with_dns_and_no_client_is_lost() {
+    let (one, two) = (Slapd::start(), Slapd::start());
+    let dns = Dns::start();
+    for host in ["one", "two"] {
+        dns.has_addresses(&format!("{host}.example.com"), &[[127, 0, 0, 1]]);
+    }
+    dns.serves(&[(0, 1, port(&one), "one.example.com")]);
+    let usherd = by_service(&dns, "resolve_interval = \"1s\"").start();
+    let target = usherd.plain(0);
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (target, over) = (target.clone(), Arc::clone(&over));
+            std::thread::spawn(move || {
+                let (mut client, mut count) = (Client::bound(&target, &user(1), &password(1)), 0);
+                while !over.load(Ordering::Relaxed) {
+                    search(&mut client);
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let until = |what: &str, expected: &[(u16, &str)]| {
+        let mut expected: Vec<String> = expected.iter().map(|(port, host)| named(*port, host)).collect();
+        expected.sort();
+        usherd.until(what, |_| {
+            let mut found: Vec<String> = servers(&usherd).into_iter().map(|(name, _, _)| name).collect();
+            found.sort();
+            found == expected
+        });
+    };
+    dns.serves(&[
+        (0, 1, port(&one), "one.example.com"),
+        (0, 1, port(&two), "two.example.com"),
+    ]);
+    until("the new server is there", &[(port(&one), "one"), (port(&two), "two")]);
+    usherd.until("it is used", |status| {
+        let servers = status["directories"][0]["servers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        servers.iter().all(|one| one["operations"].as_u64() > Some(20))
+    });
+    dns.serves(&[(0, 1, port(&two), "two.example.com")]);
+    until("the old server has gone", &[(port(&two), "two")]);
+    std::thread::sleep(Duration::from_millis(300));
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        let count = client.join().expect("every search is answered");
+        assert!(count > 20, "{count}");
+    }
+    drop(one);
+    let mut client = Client::bound(&target, &user(1), &password(1));
+    search(&mut client);
+    usherd.stop();
+}
+
+#[test]
+fn a_look_up_that_fails_changes_nothing_and_one_that_never_succeeded_is_tried_again() {
+    let slapd = Slapd::start();
+    let dns = Dns::start();
+    dns.has_addresses("one.example.com", &[[127, 0, 0, 1]]);
+    let usherd = by_service(&dns, "resolve_interval = \"1s\"").launch();
+    assert_eq!(servers(&usherd), []);
+    let mut early = Client::connect(&usherd.plain(0));
+    let nobody = early.call(&ops::search(BASE, ops::BASE, &present("objectClass"), &["1.1"]));
+    assert_eq!(nobody[0].code(), 52, "there is no server");
+    dns.serves(&[(0, 1, port(&slapd), "one.example.com")]);
+    usherd.until("ready", |status| status["lifecycle"] == "ready");
+    let expected = vec![(named(port(&slapd), "one"), 1, 1)];
+    let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
+    let still_there = |why: &str, client: &mut Client| {
+        dns.until_asked(3);
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(servers(&usherd), expected, "{why}");
+        search(client);
+    };
+    dns.forget(SERVICE, SRV);
+    still_there("NXDOMAIN", &mut client);
+    dns.serves(&[]);
+    still_there("no record", &mut client);
+    dns.silent.store(true, Ordering::SeqCst);
+    still_there("silence", &mut client);
+    assert!(usherd.command(&["reload"]).status.success());
+    assert_eq!(servers(&usherd), expected, "a reload looks up nothing that is known");
+    let status = usherd.status();
+    assert!(status["lookups"]["services_failed"].as_u64() > Some(2), "{status:#}");
+    usherd.stop();
+}
+
+#[test]
+fn of_a_name_with_dead_addresses_the_other_one_is_used() {
+    let slapd = Slapd::start();
+    // At these other addresses nobody listens, or somebody takes connections and says nothing.
+    let refused = [[127, 0, 0, 2], [127, 0, 0, 3]];
+    let mute = [[127, 0, 0, 4], [127, 0, 0, 5]];
+    let listeners = mute.map(|address| TcpListener::bind((Ipv4Addr::from(address), port(&slapd))).expect("a port"));
+    let dns = Dns::start();
+    for (host, dead) in [("refused", refused), ("mute", mute)] {
+        let name = format!("{host}.example.com");
+        dns.has_addresses(&name, &[dead[0], dead[1], [127, 0, 0, 1]]);
+        let url = format!("ldap://{name}:{}", port(&slapd));
+        // One connection, which begins with a dead address; a server that was given up would not be tried again in time.
+        let lines = "connect_timeout = \"3s\"\nretry_min = \"30s\"";
+        let usherd = Setup::corp(lines, &[server(&url, "connections = 1,")])
+            .server(&format!("workers = 1\n{}", dns.server()))
+            .start();
+        for _ in 0..3 {
+            let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
+            search(&mut client);
+        }
+        usherd.stop();
+    }
+    drop(listeners);
+}
+
+#[test]
+fn connections_leave_an_address_that_the_name_has_no_more() {
+    let slapd = Slapd::start();
+    let port = port(&slapd);
+    // The same server at another address: whoever connects there is passed on.
+    let other = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).expect("a port of another address");
+    let open = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&open);
+    std::thread::spawn(move || {
+        for stream in other.incoming().flatten() {
+            let counted = Arc::clone(&counted);
+            std::thread::spawn(move || {
+                let server = std::net::TcpStream::connect(("127.0.0.1", port)).expect("slapd listens");
+                counted.fetch_add(1, Ordering::SeqCst);
+                let (mut from, mut to) = (
+                    stream.try_clone().expect("a stream"),
+                    server.try_clone().expect("a stream"),
+                );
+                let back = std::thread::spawn(move || {
+                    let (mut from, mut to) = (server, stream);
+                    let _ = std::io::copy(&mut from, &mut to);
+                });
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+                let _ = back.join();
+                counted.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let dns = Dns::start();
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
+    let url = format!("ldap://ldap.example.com:{port}");
+    let usherd = Setup::corp("resolve_interval = \"1s\"", &[server(&url, "")])
+        .server(&dns.server())
+        .start();
+    let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
+    search(&mut client);
+    assert!(open.load(Ordering::SeqCst) > 0);
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 1]]);
+    wait_for(
+        "nobody is connected to the old address",
+        Duration::from_secs(30),
+        || {
+            search(&mut client);
+            (open.load(Ordering::SeqCst) == 0).then_some(())
+        },
+    );
+    search(&mut client);
+    usherd.stop();
+}
+
+#[test]
+fn the_probe_says_what_a_service_has_and_whether_it_answers() {
+    let slapd = Slapd::start();
+    let dns = Dns::start();
+    dns.has_addresses("one.example.com", &[[127, 0, 0, 1]]);
+    dns.serves(&[(0, 1, port(&slapd), "one.example.com"), (5, 1, 1, "two.example.com")]);
+    let (folder, file) = by_service(&dns, "").written();
+    let probed = run(BINARY, &["check", "-c", &file, "--probe"], Duration::from_secs(30));
+    let text = String::from_utf8_lossy(&probed.stdout).into_owned();
+    assert!(!probed.status.success(), "{text}");
+    for expected in [
+        format!("ok      corp  {SERVICE}  "),
+        format!("ok      corp  {}  ", named(port(&slapd), "one")),
+        "FAILED  corp  ldap://two.example.com:1  ".to_owned(),
+        format!("bound as {}", USHERD.0),
+    ] {
+        assert!(text.contains(&expected), "{expected} in\n{text}");
+    }
+    drop(folder);
+}
