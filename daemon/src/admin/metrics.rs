@@ -262,60 +262,61 @@ fn kept(page: &mut Page, s: &Snapshot) {
 
 type Figure = (&'static str, &'static str, &'static str, fn(&Server) -> u64);
 
+const UPSTREAM_FIGURES: [Figure; 10] = [
+    ("usherd_upstream_connections", "gauge", "Shared connections.", |one| {
+        one.connections
+    }),
+    (
+        "usherd_upstream_bind_connections",
+        "gauge",
+        "Connections for binds.",
+        |one| one.bind_connections,
+    ),
+    (
+        "usherd_upstream_pinned_connections",
+        "gauge",
+        "Connections that stay with the client whose bind they carried.",
+        |one| one.pinned,
+    ),
+    (
+        "usherd_upstream_isolated_connections",
+        "gauge",
+        "Connections for one client at a time, by a rule: in use, or kept ready.",
+        |one| one.isolated,
+    ),
+    ("usherd_upstream_pending", "gauge", "Operations in flight.", |one| {
+        one.pending
+    }),
+    (
+        "usherd_upstream_operations_total",
+        "counter",
+        "Operations sent.",
+        |one| one.operations,
+    ),
+    (
+        "usherd_upstream_failures_total",
+        "counter",
+        "Connections lost or refused, and failed probes.",
+        |one| one.failures,
+    ),
+    (
+        "usherd_upstream_checks_failed_total",
+        "counter",
+        "Checks that failed.",
+        |one| one.checks_failed,
+    ),
+    (
+        "usherd_upstream_latency_microseconds",
+        "gauge",
+        "Estimate of the time an operation takes.",
+        |one| one.latency_us,
+    ),
+    ("usherd_upstream_weight", "gauge", "Configured weight.", |one| {
+        u64::from(one.weight)
+    }),
+];
+
 fn upstreams(page: &mut Page, s: &Snapshot) {
-    const FIGURES: [Figure; 10] = [
-        ("usherd_upstream_connections", "gauge", "Shared connections.", |one| {
-            one.connections
-        }),
-        (
-            "usherd_upstream_bind_connections",
-            "gauge",
-            "Connections for binds.",
-            |one| one.bind_connections,
-        ),
-        (
-            "usherd_upstream_pinned_connections",
-            "gauge",
-            "Connections that stay with the client whose bind they carried.",
-            |one| one.pinned,
-        ),
-        (
-            "usherd_upstream_isolated_connections",
-            "gauge",
-            "Connections for one client at a time, by a rule: in use, or kept ready.",
-            |one| one.isolated,
-        ),
-        ("usherd_upstream_pending", "gauge", "Operations in flight.", |one| {
-            one.pending
-        }),
-        (
-            "usherd_upstream_operations_total",
-            "counter",
-            "Operations sent.",
-            |one| one.operations,
-        ),
-        (
-            "usherd_upstream_failures_total",
-            "counter",
-            "Connections lost or refused, and failed probes.",
-            |one| one.failures,
-        ),
-        (
-            "usherd_upstream_checks_failed_total",
-            "counter",
-            "Checks that failed.",
-            |one| one.checks_failed,
-        ),
-        (
-            "usherd_upstream_latency_microseconds",
-            "gauge",
-            "Estimate of the time an operation takes.",
-            |one| one.latency_us,
-        ),
-        ("usherd_upstream_weight", "gauge", "Configured weight.", |one| {
-            u64::from(one.weight)
-        }),
-    ];
     let every = || {
         s.directories
             .iter()
@@ -335,7 +336,7 @@ fn upstreams(page: &mut Page, s: &Snapshot) {
             page.line("usherd_upstream_score", &labels, u64::from(server.score == score));
         }
     }
-    for (name, kind, help, value) in FIGURES {
+    for (name, kind, help, value) in UPSTREAM_FIGURES {
         page.family(name, kind, help);
         for (directory, server) in every() {
             let tier = server.tier.to_string();

@@ -18,6 +18,18 @@ fn local() -> Local {
     }
 }
 
+fn server() -> Server {
+    Server {
+        name: "a\"\\b\nc".into(),
+        tier: 1,
+        state: "suspect".into(),
+        pending: 9,
+        isolated: 5,
+        pinned: 7,
+        ..Server::default()
+    }
+}
+
 fn figures() -> Snapshot {
     Snapshot {
         version: "0.1.0".into(),
@@ -39,15 +51,7 @@ fn figures() -> Snapshot {
             name: "corp".into(),
             identity: "proxied".into(),
             queue: 4,
-            servers: vec![Server {
-                name: "a\"\\b\nc".into(),
-                tier: 1,
-                state: "suspect".into(),
-                pending: 9,
-                isolated: 5,
-                pinned: 7,
-                ..Server::default()
-            }],
+            servers: vec![server()],
             operations: vec![Operations {
                 class: "search".into(),
                 result: "success".into(),

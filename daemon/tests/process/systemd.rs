@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred};
 
-use crate::client::Client;
+use crate::client::{Client, Message};
 use crate::proc::{Folder, run, shown, wait_for};
 use crate::slapd::{Slapd, password, user};
-use crate::upgrade::{Successor, is_there};
+use crate::upgrade::{Successor, is_there, slow};
 use crate::usherd::{BINARY, Setup, server};
 
 const ANALYZE: &str = "/usr/bin/systemd-analyze";
@@ -162,10 +162,15 @@ fn systemd_is_told_of_start_reload_upgrade_and_stop_by_whom_it_believes() {
     assert_eq!(said[0], (old, format!("MAINPID={new}\nREADY=1\n")));
     assert_eq!(said[1], (new, "READY=1\n".to_owned()));
     reload(new, true);
-    // As ExecStop= of the unit: who is asked is the new one, and it is gone when the command comes back.
+    // As ExecStop= of the unit: who is asked is the new one, and it is gone when the command comes back, not sooner than its
+    // client has its answer.
+    let mut last = Client::bound(&usherd.plain(0), &user(2), &password(2));
+    let pending = last.send(&slow(1));
     let output = usherd.command(&["stop", "--wait"]);
     assert!(output.status.success(), "{}", shown(&output));
     assert!(!is_there(new), "process {new} is there still: {}", shown(&output));
+    let found = last.collect(pending, Duration::from_secs(5)).expect("its answer");
+    assert_eq!(found.last().map(Message::code), Some(0));
     assert_eq!(manager.hear(), (new, "STOPPING=1\n".to_owned()));
     // And what systemd does then: the old one, which has a client, ends by the signal and says nothing of the service.
     assert!(is_there(old), "it has a client");

@@ -78,7 +78,7 @@ pub(crate) fn is_there(pid: u64) -> bool {
         .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
-fn slow(seconds: u32) -> Vec<u8> {
+pub(crate) fn slow(seconds: u32) -> Vec<u8> {
     let dn = code_dn(&format!("slow{seconds}"));
     ops::search(&dn, ops::BASE, &ops::present("objectClass"), &[])
 }
