@@ -108,10 +108,12 @@ fn malformed_controls_are_answered_with_protocol_error_whatever_the_operation() 
 }
 
 #[test]
-fn proxied_authorization_of_a_client_s_own_is_refused_on_every_operation() {
+fn what_a_client_itself_says_of_whom_it_acts_for_is_refused_on_every_operation() {
     for oid in [
         control_oid::PROXIED_AUTHORIZATION,
         control_oid::PROXIED_AUTHORIZATION_V1,
+        control_oid::GROUP_AUTHORIZATION,
+        control_oid::RETAIN_IDENTITY,
     ] {
         for frame in operations(4)
             .iter()
