@@ -163,11 +163,15 @@ impl Session {
     }
 
     /// What would add to a client's pending operations waits for room; what takes from them does not, or a client whose
-    /// searches have no end could never abandon one.
+    /// searches have no end could never abandon one. Who leaves leaves at once, also amid a bind: others wait for its
+    /// connection.
     fn takes_now(&self, tag: u8, settings: &Settings) -> bool {
-        self.takes(settings)
-            || (self.state == State::Open
-                && matches!(tag, tag::ABANDON_REQUEST | tag::UNBIND_REQUEST | tag::BIND_REQUEST))
+        let takes_away = match self.state {
+            State::Open => matches!(tag, tag::ABANDON_REQUEST | tag::UNBIND_REQUEST | tag::BIND_REQUEST),
+            State::Binding { .. } => tag == tag::UNBIND_REQUEST,
+            State::Closing => false,
+        };
+        takes_away || self.takes(settings)
     }
 
     /// A bind that goes no further. Nothing of the old identity may run on, be sent late under another one, or find a
