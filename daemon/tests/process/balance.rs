@@ -55,6 +55,7 @@ fn weights_of_ten_to_one_are_kept_within_five_percent() {
         heavy.abs_diff(4_000) <= 200 && light.abs_diff(400) <= 20,
         "{heavy} : {light}"
     );
+    eprintln!("10 : 1 of 4,400 is {heavy} : {light}");
     usherd.stop();
 }
 
@@ -71,6 +72,7 @@ fn equal_servers_share_within_sixty_to_forty_under_every_policy() {
             first.min(second) * 10 >= (first + second) * 4,
             "{policy}: {first} : {second}"
         );
+        eprintln!("{policy}: {first} : {second}");
         usherd.stop();
     }
 }
@@ -91,6 +93,10 @@ fn more_binders_than_bind_connections_wait_and_none_is_refused() {
     let status = usherd.status();
     let binds = status["directories"][0]["servers"][0]["bind_connections"].as_u64();
     assert!(binds <= Some(2), "{status:#}");
+    eprintln!(
+        "{} binds of 48 clients over 2 connections: {} refused",
+        tally.binds, tally.busy
+    );
     usherd.stop();
 }
 

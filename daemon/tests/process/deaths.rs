@@ -83,22 +83,45 @@ fn every_answer_of_a_mixed_run_reaches_who_asked() {
     let _machine = alone();
     let mut pair = Slapd::mirror();
     let usherd = front(&pair, "retry_max = \"1s\"");
-    let operations = setting("USHERD_TEST_OPERATIONS", 20_000) as u64;
+    let operations = setting("USHERD_TEST_OPERATIONS", 40_000) as u64;
+    let span = Duration::from_secs(setting("USHERD_TEST_SECONDS", 0) as u64);
     let load = Load {
         abandoned: 30,
+        cancelled: 20,
         rebinds: 20,
         writes: 100,
         ..Load::new(&[usherd.plain(0)], 32, 8)
     };
-    let calm = load.run(operations / 2, &AtomicBool::new(false));
-    calm.assert_untroubled();
-    assert!(calm.binds > operations / 200, "{calm:#?}");
-    let mut total = calm.operations;
-    while total < operations {
+    let start = Instant::now();
+    let mut total = load.run(operations / 4, &AtomicBool::new(false));
+    total.assert_untroubled();
+    assert!(total.binds > operations / 400, "{total:#?}");
+    // From here on clients come and go as well, and servers are killed.
+    let load = Load { leaves: 2, ..load };
+    let mut kills = 0;
+    while total.operations < operations || start.elapsed() < span {
         let tally = under_kills(&load, &mut pair, &usherd, 4);
         tally.assert_lawful();
-        total += tally.operations;
+        total.merge(tally);
+        kills += 4;
     }
+    assert!(
+        total.left > 0 && total.cancelled > 0 && total.abandoned > 0,
+        "{total:#?}"
+    );
+    eprintln!(
+        "{} operations in {:?}, {kills} kills of servers: {} binds, {} abandoned, {} cancelled, {} clients left amid theirs; \
+         duplicate, late, unanswered, misdelivered: 0; read errors {} of {}; slowest {:?}",
+        total.operations,
+        start.elapsed(),
+        total.binds,
+        total.abandoned,
+        total.cancelled,
+        total.left,
+        total.read_errors,
+        total.reads,
+        total.slowest
+    );
     usherd.stop();
 }
 

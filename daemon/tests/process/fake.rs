@@ -95,18 +95,18 @@ fn spoil(answer: Vec<u8>, id: i64, fault: Fault) -> Vec<u8> {
     }
 }
 
-fn result(id: i64, tag: u8, code: i64, matched: &str) -> Vec<u8> {
+pub(crate) fn result(id: i64, tag: u8, code: i64, matched: &str) -> Vec<u8> {
     message(id, &seq(tag, &[int(0x0A, code), text(matched), text("")]))
 }
 
-fn entry(id: i64, user: &str) -> Vec<u8> {
+pub(crate) fn entry(id: i64, user: &str) -> Vec<u8> {
     let token = user.replace("user", "token-");
     let attribute = seq(0x30, &[text("description"), seq(0x31, &[text(token)])]);
     message(id, &seq(ops::SEARCH_ENTRY, &[text("uid=x"), seq(0x30, &[attribute])]))
 }
 
 /// As slapd would answer what the load asks.
-fn answer(id: i64, tag: u8, op: &[u8], who: &mut String) -> Vec<u8> {
+pub(crate) fn answer(id: i64, tag: u8, op: &[u8], who: &mut String) -> Vec<u8> {
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match tag {
         0x60 => {

@@ -27,6 +27,10 @@ pub(crate) struct Load {
     pub(crate) rebinds: u32,
     /// Of 1,000 operations, so many are writes.
     pub(crate) writes: u32,
+    /// Of 1,000 operations, so many are cancelled at once (RFC 3909).
+    pub(crate) cancelled: u32,
+    /// Of 1,000 operations, so many are the last of their client, which leaves without waiting for it and comes back.
+    pub(crate) leaves: u32,
     /// A client rests so long between rounds; zero: as fast as it can.
     pub(crate) rest: Duration,
     /// An answer may take so long before it counts as missing.
@@ -44,6 +48,8 @@ impl Load {
             abandoned: 0,
             rebinds: 0,
             writes: 0,
+            cancelled: 0,
+            leaves: 0,
             rest,
             patience,
         }
@@ -82,6 +88,9 @@ pub(crate) struct Tally {
     pub(crate) operations: u64,
     pub(crate) reads: u64,
     pub(crate) abandoned: u64,
+    pub(crate) cancelled: u64,
+    /// Clients that went away with operations pending, and came back.
+    pub(crate) left: u64,
     pub(crate) binds: u64,
     /// Reads with another result than theirs, or lost with their connection.
     pub(crate) read_errors: u64,
@@ -105,11 +114,13 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         let sums = [
             (&mut self.operations, other.operations),
             (&mut self.reads, other.reads),
             (&mut self.abandoned, other.abandoned),
+            (&mut self.cancelled, other.cancelled),
+            (&mut self.left, other.left),
             (&mut self.binds, other.binds),
             (&mut self.read_errors, other.read_errors),
             (&mut self.write_errors, other.write_errors),
@@ -164,6 +175,8 @@ enum Kind {
     Delete(usize),
     /// As whom, and whether the password is right.
     Bind(usize, bool),
+    /// Of another operation, by its message id.
+    Cancel(i64),
 }
 
 struct Pending {
@@ -172,6 +185,8 @@ struct Pending {
     entries: usize,
     /// Abandoned: tolerated until an answer to a request of this number or later has come.
     fence: Option<u64>,
+    /// It may end as canceled (118).
+    cancelled: bool,
     number: u64,
 }
 
@@ -183,6 +198,7 @@ struct Asker<'a> {
     free: Vec<i64>,
     identity: Option<usize>,
     binding: bool,
+    leaving: bool,
     number: u64,
     random: u64,
     tally: Tally,
@@ -198,6 +214,7 @@ impl<'a> Asker<'a> {
             free: Vec::new(),
             identity: None,
             binding: false,
+            leaving: false,
             number: 0,
             random: 0x9E37_79B9_7F4A_7C15 ^ (index as u64 + 1).wrapping_mul(0xBF58_476D_1CE4_E5B9),
             tally: Tally::default(),
@@ -246,6 +263,10 @@ impl<'a> Asker<'a> {
                 .is_some_and(|client| client.send_raw(&bytes).is_err())
         {
             self.disconnected();
+            return more;
+        }
+        if self.leaving {
+            self.leave();
             return more;
         }
         self.take(Duration::from_millis(50));
@@ -309,7 +330,23 @@ impl<'a> Asker<'a> {
             if let Some(pending) = self.pending.get_mut(&id) {
                 pending.fence = Some(fence);
             }
+        } else if u32::try_from(self.below(1_000)).expect("small") < self.load.cancelled {
+            self.tally.cancelled += 1;
+            self.push(Kind::Cancel(id), bytes);
+            if let Some(pending) = self.pending.get_mut(&id) {
+                pending.cancelled = true;
+            }
         }
+        self.leaving |= u32::try_from(self.below(1_000)).expect("small") < self.load.leaves;
+    }
+
+    /// Goes away as one does whose program is killed: what is pending is nobody's.
+    fn leave(&mut self) {
+        self.tally.left += 1;
+        self.leaving = false;
+        self.pending.clear();
+        self.client = None;
+        self.binding = false;
     }
 
     fn push(&mut self, kind: Kind, bytes: &mut Vec<u8>) -> i64 {
@@ -339,6 +376,7 @@ impl<'a> Asker<'a> {
                     &if *right { password(*number) } else { "wrong".to_owned() },
                 )
             }
+            Kind::Cancel(of) => ops::cancel(*of),
         };
         if matches!(kind, Kind::Search(_) | Kind::Compare(_) | Kind::WhoAmI(_)) {
             self.tally.reads += 1;
@@ -349,6 +387,7 @@ impl<'a> Asker<'a> {
             sent: Instant::now(),
             entries: 0,
             fence: None,
+            cancelled: false,
             number: self.number,
         };
         self.pending.insert(id, pending);
@@ -429,14 +468,17 @@ impl<'a> Asker<'a> {
         let tag = match pending.kind {
             Kind::Search(_) => ops::SEARCH_DONE,
             Kind::Compare(_) => 0x6F,
-            Kind::WhoAmI(_) => ops::EXTENDED_RESPONSE,
+            Kind::WhoAmI(_) | Kind::Cancel(_) => ops::EXTENDED_RESPONSE,
             Kind::Delete(_) => 0x6B,
             Kind::Bind(..) => ops::BIND_RESPONSE,
         };
         let failed = matches!(code, 51 | 52 | 80 | 3 | 11);
         let right = tag == message.tag
             && (failed
+                || (pending.cancelled && code == 118)
                 || match &pending.kind {
+                    // Done, over already, or a write that is under way.
+                    Kind::Cancel(_) => matches!(code, 0 | 119 | 120),
                     Kind::Search(_) => code == 0 && pending.entries == 1,
                     Kind::Compare(truth) => code == if *truth { 6 } else { 5 },
                     Kind::WhoAmI(who) => code == 0 && message.response_value().unwrap_or_default() == who.as_bytes(),

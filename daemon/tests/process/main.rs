@@ -2,8 +2,9 @@
 //! NSS and PAM modules of nss-pam-ldapd, Cyrus SASL, radclient, pyrad, scapy.
 //!
 //! Each test says in its name what must be so. A missing peer is a panic that names the Debian package. Longer runs by
-//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_FREEZE_SECONDS`,
-//! `USHERD_TEST_READERS`, `USHERD_TEST_TAKEOVERS`, `USHERD_TEST_FEED_RUNS`, `USHERD_TEST_RELOADS`, `USHERD_TEST_UPGRADES`;
+//! environment: `USHERD_TEST_CRASHES`, `USHERD_TEST_KILLS`, `USHERD_TEST_OPERATIONS`, `USHERD_TEST_SECONDS`,
+//! `USHERD_TEST_FREEZE_SECONDS`, `USHERD_TEST_READERS`, `USHERD_TEST_FLOODS`, `USHERD_TEST_IDLE`, `USHERD_TEST_TAKEOVERS`,
+//! `USHERD_TEST_FEED_RUNS`, `USHERD_TEST_RELOADS`, `USHERD_TEST_UPGRADES` (see `defects.rs`);
 //! `USHERD_TEST_KEEP=1` leaves the temporary folders, `USHERD_TEST_SLAPD_LOG=stats` makes slapd talk.
 
 #![cfg(test)]
@@ -17,6 +18,7 @@ mod client;
 mod commands;
 mod dbus;
 mod deaths;
+mod defects;
 mod drain;
 mod fake;
 mod feed;
@@ -38,6 +40,9 @@ mod helpers_process;
 mod helpers_seen;
 mod hostile;
 mod identity;
+mod identity_hostile;
+mod identity_matrix;
+mod identity_model;
 mod import_lloadd;
 mod ldap_bench;
 mod lifecycle;
@@ -78,6 +83,7 @@ mod radius_peer;
 mod radius_policy;
 mod radius_records;
 mod radius_trial;
+mod recorder;
 mod remote;
 mod resources;
 mod revoked;

@@ -21,7 +21,9 @@ fn four_hundred_connections_at_128_descriptors_stop_nothing_that_is_there_and_en
     let port = usherd.port(0);
     let mut early = Client::bound(&usherd.plain(0), &user(1), &password(1));
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    for round in 0..3 {
+    let mut slowest = Duration::ZERO;
+    let rounds = setting("USHERD_TEST_FLOODS", 3);
+    for round in 0..rounds {
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok();
         let flood: Vec<Option<TcpStream>> = (0..400).map(connect).collect();
         assert!(flood.iter().flatten().count() > 100, "there is no flood");
@@ -53,7 +55,9 @@ fn four_hundred_connections_at_128_descriptors_stop_nothing_that_is_there_and_en
             "round {round}: deaf for {:?}",
             closed.elapsed()
         );
+        slowest = slowest.max(closed.elapsed());
     }
+    eprintln!("{rounds} floods: a bind after each within {slowest:?}");
     usherd.stop();
 }
 
@@ -63,55 +67,62 @@ fn readers_that_do_not_read_cost_little_memory_and_others_go_on() {
     let slapd = Slapd::start();
     let usherd = Setup::corp("", &[server(&slapd.url(), "")]).start();
     let readers = setting("USHERD_TEST_READERS", 200);
-    let photos = ops::search(
-        &format!("ou=photos,{BASE}"),
-        ops::SUB,
-        &present("jpegPhoto"),
-        &["jpegPhoto"],
-    );
-    let load = Load::new(&[usherd.plain(0)], 8, 4);
     let load = Load {
         rest: Duration::from_millis(2),
         patience: Duration::from_secs(65),
-        ..load
+        ..Load::new(&[usherd.plain(0)], 8, 4)
     };
     let second = Duration::from_secs(1);
-    let (before, _) = rate(&load, 2 * second, || {});
-    let mut stuck = Vec::new();
     let mut most = 0;
-    let mut look = |usherd: &Usherd| most = most.max(usherd.process.memory_kib("VmRSS"));
-    let (during, slowest) = rate(&load, 4 * second, || {
-        for _ in 0..readers {
-            let mut client = Client::connect(&usherd.plain(0));
-            client.send(&photos);
-            stuck.push(client);
-            look(&usherd);
-        }
-        for _ in 0..40 {
-            look(&usherd);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    // What else this machine does comes and goes, so healthy clients are compared with themselves just before and after, and
+    // more than once if need be.
+    let kept = (0..5).any(|_| {
+        let (before, _) = rate(&load, 2 * second, || {});
+        let mut stuck = Vec::new();
+        let (during, slowest) = rate(&load, 4 * second, || {
+            stuck = get_stuck(&usherd, readers, &mut most);
+        });
+        let (beside, _) = rate(&load, 2 * second, || {});
+        most = most.max(usherd.process.memory_kib("VmRSS"));
+        drop(stuck);
+        usherd.until("the stuck clients are gone", |status| {
+            status["clients"].as_u64() < Some(20)
+        });
+        let (after, _) = rate(&load, 2 * second, || {});
+        eprintln!(
+            "{readers} readers of {} MiB: {most} KiB; healthy clients {before}/s before, {during}/s (slowest {slowest:?}) \
+             while they come, {beside}/s beside them, {after}/s after",
+            (PHOTOS * PHOTO_BYTES) >> 20,
+        );
+        assert!(most <= 100 * 1024, "{most} KiB");
+        assert!(slowest < 10 * second, "somebody waited {slowest:?}");
+        beside * 20 >= (before + after) * 9
     });
-    let (beside, _) = rate(&load, 2 * second, || {});
-    look(&usherd);
-    drop(stuck);
-    usherd.until("the stuck clients are gone", |status| {
-        status["clients"].as_u64() < Some(20)
-    });
-    let (after, _) = rate(&load, 2 * second, || {});
-    eprintln!(
-        "{readers} readers of {} MiB: {most} KiB; healthy clients {before}/s before, {during}/s (slowest {slowest:?}) \
-         while they come, {beside}/s beside them, {after}/s after",
-        (PHOTOS * PHOTO_BYTES) >> 20,
-    );
-    assert!(most <= 100 * 1024, "{most} KiB");
-    assert!(slowest < 10 * second, "somebody waited {slowest:?}");
-    // Half, because this machine's other work comes and goes; by design it is 90 %.
     assert!(
-        beside * 2 >= before.min(after),
-        "{before}/s before, {beside}/s beside, {after}/s after"
+        kept,
+        "beside readers that do not read, healthy clients never had 90 % of their rate"
     );
     usherd.stop();
+}
+
+/// Clients that ask for 10 MiB each and read nothing of it; `most` is the memory that the daemon had at most meanwhile.
+fn get_stuck(usherd: &Usherd, readers: usize, most: &mut u64) -> Vec<Client> {
+    let base = format!("ou=photos,{BASE}");
+    let photos = ops::search(&base, ops::SUB, &present("jpegPhoto"), &["jpegPhoto"]);
+    let mut look = || *most = (*most).max(usherd.process.memory_kib("VmRSS"));
+    let target = usherd.plain(0);
+    let stuck = (0..readers).map(|_| {
+        let mut client = Client::connect(&target);
+        client.send(&photos);
+        look();
+        client
+    });
+    let stuck: Vec<Client> = stuck.collect();
+    for _ in 0..40 {
+        look();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    stuck
 }
 
 /// Operations per second over at least `span`, while `meanwhile` runs, and the slowest; nobody may notice anything.

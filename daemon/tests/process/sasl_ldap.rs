@@ -12,7 +12,7 @@ use crate::slapd::{BASE, Slapd, password, user};
 use crate::usherd::{Setup, Usherd, server};
 
 /// slapd looks the users of SASL up below `ou=people`, and takes whoever runs these tests for user1.
-fn slapd() -> Slapd {
+pub(crate) fn slapd() -> Slapd {
     let lines = format!(
         "sasl-secprops none\n\
          authz-regexp \"uid=([^,]*),cn=[^,]*,cn=auth\" \"uid=$1,ou=people,{BASE}\"\n\

@@ -9,6 +9,10 @@ pub mod oid {
     pub const PROXIED_AUTHORIZATION: &str = "2.16.840.1.113730.3.4.18";
     /// Proxied authorization, version 1 (draft-weltman-ldapv3-proxy-04).
     pub const PROXIED_AUTHORIZATION_V1: &str = "2.16.840.1.113730.3.4.12";
+    /// Group authorization (IBM): the groups that whoever asks is in, as the connection's owner says.
+    pub const GROUP_AUTHORIZATION: &str = "1.3.18.0.2.10.21";
+    /// Retain identity (UnboundID): a bind after which the connection is whose it was before.
+    pub const RETAIN_IDENTITY: &str = "1.3.6.1.4.1.30221.2.5.3";
     /// Paged results (RFC 2696); its cookie lives on a connection.
     pub const PAGED_RESULTS: &str = "1.2.840.113556.1.4.319";
     /// Server-side sorting, request (RFC 2891).
@@ -158,12 +162,13 @@ pub fn write_control(out: &mut Vec<u8>, oid: &str, critical: bool, value: Option
     }
 }
 
-/// Whether `oid` has the shape of a numericoid (RFC 4512 section 1.4): numbers between single dots.
+/// Whether `oid` has the shape of a numericoid (RFC 4512 section 1.4): numbers without leading zeros between single dots. Each
+/// has one spelling, so that nobody can mean one that is looked for and write another.
 #[inline]
 #[must_use]
 pub fn is_numeric_oid(oid: &[u8]) -> bool {
     oid.split(|octet| *octet == b'.')
-        .all(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+        .all(|number| matches!(number, [b'0'] | [b'1'..=b'9', ..]) && number.iter().all(u8::is_ascii_digit))
 }
 
 #[inline]
@@ -193,6 +198,27 @@ fn control<'a>(level: &mut Reader<'a>) -> Result<Control<'a>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_numeric_oid_has_one_spelling() {
+        for right in ["0", "1.1", "2.16.840.1.113730.3.4.18", "0.9.2342.19200300.100.1.25"] {
+            assert!(is_numeric_oid(right.as_bytes()), "{right}");
+        }
+        for wrong in [
+            "",
+            ".",
+            "1.",
+            ".1",
+            "1..1",
+            "01",
+            "2.16.840.1.113730.3.4.018",
+            "1.00",
+            "1.1 ",
+            "1.a",
+        ] {
+            assert!(!is_numeric_oid(wrong.as_bytes()), "{wrong}");
+        }
+    }
 
     #[test]
     fn proxied_authorization_is_as_rfc_4370_has_it() {

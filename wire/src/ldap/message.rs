@@ -31,6 +31,10 @@ pub mod oid {
     pub const TRANSACTION_ABORTED: &str = "1.3.6.1.1.21.4";
     /// Verify Credentials (OpenLDAP).
     pub const VERIFY_CREDENTIALS: &str = "1.3.6.1.4.1.4203.666.6.5";
+    /// Turn (RFC 4531): the two ends of a connection change places.
+    pub const TURN: &str = "1.3.6.1.1.19";
+    /// Active Directory's fast bind: from then on a connection is for checking passwords alone.
+    pub const FAST_BIND: &str = "1.2.840.113556.1.4.1781";
     /// Sync info, an intermediate response (RFC 4533).
     pub const SYNC_INFO: &str = "1.3.6.1.4.1.4203.1.9.1.4";
 }

@@ -13,9 +13,8 @@ const MECHANISMS: &[u8] = b"supportedSASLMechanisms";
 const EXTENSIONS: &[u8] = b"supportedExtension";
 const CONTROLS: &[u8] = b"supportedControl";
 
-/// Extended operations that change whose a connection is, so that they cannot travel on one that others share: fast
-/// binds of Active Directory, and Turn (RFC 4531).
-const OF_THE_CONNECTION: [&str; 2] = ["1.2.840.113556.1.4.1781", "1.3.6.1.1.19"];
+/// Extended operations that change whose a connection is, so that they cannot travel on one that others share.
+pub const OF_THE_CONNECTION: [&str; 2] = [message::oid::FAST_BIND, message::oid::TURN];
 
 /// What becomes of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

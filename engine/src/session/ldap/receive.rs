@@ -10,13 +10,15 @@ use wire::ldap::envelope::{Envelope, response_tag, tag};
 use wire::ldap::grammar::{self, Auth, ExtendedRequest};
 use wire::ldap::message::oid;
 use wire::ldap::result::{self, code};
+use wire::ldap::root_dse::OF_THE_CONNECTION;
 
 /// What the controls of a request ask of the balancer.
 enum Controls {
     Plain,
     /// Results are expected for as long as the client stays: no deadline.
     Persistent,
-    ProxiedAuthorization,
+    /// They say as whom the request is to be done: on connections that clients share that is not theirs to say.
+    Identity,
 }
 
 impl Session {
@@ -107,9 +109,9 @@ impl Session {
     ) -> Option<(u32, &'static str)> {
         match controls {
             _ if malformed => Some((code::PROTOCOL_ERROR, "malformed or too many controls")),
-            Controls::ProxiedAuthorization if settings.proxied || self.pin.is_none() => Some((
+            Controls::Identity if settings.proxied || self.pin.is_none() => Some((
                 code::UNWILLING_TO_PERFORM,
-                "proxied authorization is not passed on here",
+                "a control that says as whom to act is not passed on here",
             )),
             _ if asked.action == Action::Reject => Some((
                 code::UNWILLING_TO_PERFORM,
@@ -166,11 +168,15 @@ impl Session {
     }
 
     /// What would add to a client's pending operations waits for room; what takes from them does not, or a client whose
-    /// searches have no end could never abandon one.
+    /// searches have no end could never abandon one. Who leaves leaves at once, also amid a bind: others wait for its
+    /// connection.
     pub fn takes_now(&self, tag: u8, settings: &Settings) -> bool {
-        self.takes(settings)
-            || (self.state == State::Open
-                && matches!(tag, tag::ABANDON_REQUEST | tag::UNBIND_REQUEST | tag::BIND_REQUEST))
+        let takes_away = match self.state {
+            State::Open => matches!(tag, tag::ABANDON_REQUEST | tag::UNBIND_REQUEST | tag::BIND_REQUEST),
+            State::Binding { .. } => tag == tag::UNBIND_REQUEST,
+            State::Closing => false,
+        };
+        takes_away || self.takes(settings)
     }
 
     /// A bind that goes no further. Nothing of the old identity may run on, be sent late under another one, or find a
@@ -284,7 +290,9 @@ impl Session {
             result::write_extended(out, env.id, code::UNWILLING_TO_PERFORM, why, None, None);
             Next::Done
         };
-        if settings.rules.refuses(request.oid) {
+        let of_connection = OF_THE_CONNECTION.iter().any(|oid| oid.as_bytes() == request.oid);
+        let shares = settings.proxied || self.pin.is_none();
+        if settings.rules.refuses(request.oid) || (of_connection && shares) {
             return refuse(out);
         }
         if request.oid == oid::START_TLS.as_bytes() {
@@ -372,12 +380,19 @@ impl Session {
     }
 }
 
+const OF_IDENTITY: [&str; 4] = [
+    control_oid::PROXIED_AUTHORIZATION,
+    control_oid::PROXIED_AUTHORIZATION_V1,
+    control_oid::GROUP_AUTHORIZATION,
+    control_oid::RETAIN_IDENTITY,
+];
+
 fn inspect(content: &[u8], rules: &Rules) -> (Controls, Asked) {
     let (mut found, mut asked) = (Controls::Plain, Asked::NOTHING);
     for control in control::controls(content).flatten() {
         let is = |oid: &str| control.oid == oid.as_bytes();
-        if is(control_oid::PROXIED_AUTHORIZATION) || is(control_oid::PROXIED_AUTHORIZATION_V1) {
-            return (Controls::ProxiedAuthorization, asked);
+        if OF_IDENTITY.iter().any(|oid| is(oid)) {
+            return (Controls::Identity, asked);
         }
         if is(control_oid::PERSISTENT_SEARCH) || is(control_oid::SYNC_REQUEST) || is(control_oid::CHANGE_NOTIFICATION) {
             found = Controls::Persistent;

@@ -40,7 +40,7 @@ pub struct Rules {
 /// The object identifier that stands for all that are not named (as in lloadd).
 pub const OTHERS: &str = "1.1";
 
-const CONTROLS: [(&str, Action); 9] = [
+const CONTROLS: [(&str, Action); 11] = [
     (control::PAGED_RESULTS, Action::Isolate),
     (control::VIRTUAL_LIST_VIEW_REQUEST, Action::Isolate),
     (control::TRANSACTION_SPECIFICATION, Action::Isolate),
@@ -51,6 +51,8 @@ const CONTROLS: [(&str, Action); 9] = [
     // Decided elsewhere.
     (control::PROXIED_AUTHORIZATION, Action::Ignore),
     (control::PROXIED_AUTHORIZATION_V1, Action::Ignore),
+    (control::GROUP_AUTHORIZATION, Action::Ignore),
+    (control::RETAIN_IDENTITY, Action::Ignore),
     // State is kept only for what goes with it, which has a rule of its own.
     (control::SORT_REQUEST, Action::Ignore),
 ];

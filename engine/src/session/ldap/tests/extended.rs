@@ -162,3 +162,17 @@ fn extended_operations_that_are_not_ours_are_passed_on_and_never_repeated() {
         assert!(matches!(next, Next::Submit(s) if !s.class.retry && s.class.lane == lane::SHARED));
     }
 }
+
+#[test]
+fn what_changes_whose_a_connection_is_travels_on_none_that_is_shared() {
+    for oid in [oid::TURN, oid::FAST_BIND] {
+        for mut client in [Client::new(), Client::pinned()] {
+            assert_eq!(client.says(&extended(5, oid, Some(b"x"))), Next::Done);
+            assert_eq!(client.answer(), (5, code::UNWILLING_TO_PERFORM));
+        }
+        let mut client = Client::pinned();
+        client.bind_on(1, "cn=x", 7);
+        let next = client.says(&extended(5, oid, Some(b"x")));
+        assert!(matches!(next, Next::Submit(submit) if submit.pin.is_some()), "{next:?}");
+    }
+}

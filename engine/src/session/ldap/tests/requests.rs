@@ -108,10 +108,12 @@ fn malformed_controls_are_answered_with_protocol_error_whatever_the_operation() 
 }
 
 #[test]
-fn proxied_authorization_of_a_client_s_own_is_refused_on_every_operation() {
+fn what_a_client_itself_says_of_whom_it_acts_for_is_refused_on_every_operation() {
     for oid in [
         control_oid::PROXIED_AUTHORIZATION,
         control_oid::PROXIED_AUTHORIZATION_V1,
+        control_oid::GROUP_AUTHORIZATION,
+        control_oid::RETAIN_IDENTITY,
     ] {
         for frame in operations(4)
             .iter()
@@ -166,13 +168,12 @@ fn an_id_is_free_again_once_its_request_has_ended() {
 }
 
 #[test]
-fn while_a_bind_is_in_flight_nothing_else_is_taken() {
+fn while_a_bind_is_in_flight_nothing_else_is_taken_but_leave() {
     let mut client = Client::new();
     client.says(&bind(1, "cn=x", "secret"));
     let waiting = operations(2).into_iter().chain([
         abandon(2, 1),
         extended(2, oid::WHO_AM_I, None),
-        written(|out| message::write_unbind(out, 2)),
         // Not even looked at: it may be what it says only afterwards.
         b"\x30\x05\x02\x01\x01\x5e\x00".to_vec(),
     ]);
@@ -184,6 +185,8 @@ fn while_a_bind_is_in_flight_nothing_else_is_taken() {
     client.session.answered(1, tag::BIND_REQUEST);
     assert!(client.session.takes(&client.settings));
     assert!(matches!(client.says(&search(2)), Next::Submit(_)));
+    client.says(&bind(3, "cn=x", "secret"));
+    assert_eq!(client.says(&written(|out| message::write_unbind(out, 4))), Next::Unbind);
 }
 
 #[test]
