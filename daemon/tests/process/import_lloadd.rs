@@ -63,7 +63,9 @@ impl Adapter {
         std::fs::create_dir_all(&own).expect("a folder");
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/lloadd");
         let environment = [format!("USHERD={BINARY}"), format!("TMPDIR={}", own.display())];
-        let mut all: Vec<&str> = environment.iter().map(String::as_str).collect();
+        // A shell cannot trap what was ignored when it began, and below nohup that is SIGHUP.
+        let mut all = vec!["--default-signal=HUP"];
+        all.extend(environment.iter().map(String::as_str));
         all.push(program);
         all.extend(args);
         Self(Process::start("/usr/bin/env", &all, &folder.path().join("adapter.log")))
