@@ -3,7 +3,7 @@
 //! The first half is for requests, the second for answers. What is copied out is looked at afterwards, so that nothing that
 //! the helper does to the memory meanwhile can be more than other bytes.
 //!
-//! Up to [`MAPPED_BYTES_MAX`] the daemon maps it (at 10 KB that saves a tenth of a call's time). All of it is allocated then
+//! Up to [`MAPPED_BYTES_MAX`] the daemon maps it (at 10 KB a call takes a twentieth less time). All of it is allocated then
 //! before anything can touch it: a fault for which the system has no memory would be the end of the daemon. What is larger is
 //! written and read by position and takes memory as it is used.
 
