@@ -106,17 +106,19 @@ class Usherd:
 class Serving(Usherd):
     """A helper on a thread of this process, ready."""
 
-    def __init__(self, handler: helper.Handler, *, threads: int = 1, shared_bytes: int = SHARED_BYTES) -> None:
+    def __init__(
+        self, handler: helper.Handler, *, threads: int = 1, ahead: int = 1, shared_bytes: int = SHARED_BYTES
+    ) -> None:
         super().__init__(shared_bytes)
         self.raised: Optional[BaseException] = None
-        self._thread = threading.Thread(target=self._serve, args=(handler, threads), daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(handler, threads, ahead), daemon=True)
         self._thread.start()
         ready = self.hear()
-        assert ready == Said(READY, 0, struct.pack(">I", threads) + b"test/1"), ready
+        assert ready == Said(READY, 0, struct.pack(">I", max(threads, ahead)) + b"test/1"), ready
 
-    def _serve(self, handler: helper.Handler, threads: int) -> None:
+    def _serve(self, handler: helper.Handler, threads: int, ahead: int) -> None:
         try:
-            helper.serve(handler, software="test/1", threads=threads, sock=self.far)
+            helper.serve(handler, software="test/1", threads=threads, ahead=ahead, sock=self.far)
         except BaseException as error:
             self.raised = error
 

@@ -46,8 +46,10 @@ def upper(one: helper.Call) -> bytes:
 
 
 class Calls(unittest.TestCase):
-    def serving(self, handler: helper.Handler, *, threads: int = 1, shared_bytes: int = SHARED_BYTES) -> Serving:
-        usherd = Serving(handler, threads=threads, shared_bytes=shared_bytes)
+    def serving(
+        self, handler: helper.Handler, *, threads: int = 1, ahead: int = 1, shared_bytes: int = SHARED_BYTES
+    ) -> Serving:
+        usherd = Serving(handler, threads=threads, ahead=ahead, shared_bytes=shared_bytes)
         self.addCleanup(usherd.close)
         return usherd
 
@@ -201,6 +203,59 @@ class Calls(unittest.TestCase):
         self.assertEqual({usherd.hear() for _ in range(4)}, {Said(DONE, number, b"x") for number in range(1, 5)})
         usherd.say(message(5, 0))
         self.assertIsNone(usherd.ended())
+
+    def test_calls_taken_ahead_are_answered_in_their_order(self) -> None:
+        usherd = self.serving(upper, ahead=8)
+        for number in range(1, 9):
+            usherd.say(call(number, b"x%d" % number))
+        for number in range(1, 9):
+            self.assertEqual(usherd.hear(), Said(DONE, number, b"X%d" % number))
+        usherd.say(call(9, b"last"))
+        usherd.say(message(5, 0))
+        self.assertEqual(usherd.hear(), Said(DONE, 9, b"LAST"))
+        self.assertIsNone(usherd.ended())
+
+    def test_a_call_that_waits_is_given_up_without_being_begun(self) -> None:
+        begun: list[bytes] = []
+
+        def handler(one: helper.Call) -> bytes:
+            begun.append(one.payload)
+            while one.payload == b"look" and not one.interrupted:
+                time.sleep(0.001)
+            return one.payload.upper()
+
+        usherd = self.serving(handler, ahead=4)
+        usherd.say(call(1, b"look"))
+        for number in range(2, 5):
+            usherd.say(call(number, b"wait%d" % number))
+        usherd.say(message(3, 3))
+        self.assertEqual(usherd.hear(), Said(ERROR, 3, b"\0\x01interrupted before it was begun"))
+        self.assertEqual(usherd.hear(), Said(INTERRUPTED, 3, b""))
+        usherd.say(message(5, 0))
+        usherd.say(message(3, 1))
+        self.assertEqual(usherd.hear(), Said(DONE, 1, b"LOOK"))
+        self.assertEqual(usherd.hear(), Said(INTERRUPTED, 1, b""))
+        for number in (2, 4):
+            self.assertEqual(usherd.hear(), Said(DONE, number, b"WAIT%d" % number))
+        self.assertIsNone(usherd.ended())
+        self.assertEqual(begun, [b"look", b"wait2", b"wait4"])
+
+    def test_more_calls_ahead_than_were_declared_break_the_protocol(self) -> None:
+        usherd = self.serving(self._look, ahead=2)
+        for number in range(1, 4):
+            usherd.say(call(number, b"look"))
+        self.assertIsInstance(usherd.ended(), helper.Broken)
+
+    @staticmethod
+    def _look(one: helper.Call) -> bytes:
+        while not one.interrupted:
+            time.sleep(0.001)
+        return b""
+
+    def test_what_ahead_may_be(self) -> None:
+        for threads, ahead in ((1, 0), (1, -1), (2, 2)):
+            with self.assertRaises(ValueError):
+                helper.serve(upper, threads=threads, ahead=ahead, sock=None)
 
     def test_a_helper_ends_when_usherd_has_gone(self) -> None:
         for threads in (1, 2):

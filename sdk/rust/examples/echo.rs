@@ -1,7 +1,12 @@
-//! A helper that answers with what it was sent: what `bench/call` measures with.
+//! A helper that answers with what it was sent: what `bench/call` measures with. An argument says how many calls it takes ahead.
 
-use usherd_sdk::helper;
+use std::num::NonZeroU32;
 
-fn main() -> Result<(), helper::Error> {
-    helper::serve("echo/1", |call| Ok(call.payload().to_vec()))
+use usherd_sdk::helper::{Error, Helper};
+
+fn main() -> Result<(), Error> {
+    let ahead = std::env::args().nth(1).and_then(|many| many.parse().ok());
+    Helper::connect()?.serve_ahead("echo/1", ahead.unwrap_or(NonZeroU32::MIN), |call| {
+        Ok(call.payload().to_vec())
+    })
 }

@@ -17,6 +17,7 @@ With several threads Python cannot do that: look at `call.interrupted` now and t
 
 from __future__ import annotations
 
+import collections
 import os
 import queue
 import signal
@@ -135,21 +136,36 @@ class Call:
             self._inputs.put(message.payload)
 
 
-def serve(handler: Handler, *, software: str = "", threads: int = 1, sock: Optional[socket.socket] = None) -> None:
+def serve(
+    handler: Handler,
+    *,
+    software: str = "",
+    threads: int = 1,
+    ahead: int = 1,
+    sock: Optional[socket.socket] = None,
+) -> None:
     """Serves calls until usherd says goodbye or has gone: one after the other on this thread, or as many at once as there
     are `threads`. `software` is the helper's name and version for people. `sock` is for tests that play usherd.
+
+    With one thread, up to `ahead` calls are sent by usherd before the first is answered: the next is at hand when one is done,
+    which for a handler that takes some microseconds and never waits is most of what a call costs. Not for others: a call that lies
+    here waits for this helper though another is idle, is not seen to be interrupted while a handler is at work, and dies with it.
+
+    `threads` and `ahead` need the service's `concurrency` to allow them.
 
     Raises NotStartedByUsherd, Broken, OSError.
     """
     if threads < 1:
         raise ValueError("a helper has at least one thread")
+    if ahead < 1 or (ahead > 1 and threads > 1):
+        raise ValueError("ahead is 1 or more, and with several threads 1")
     if sock is None:
         sock = _standard_input()
     try:
         link = Link(sock)
         software = software or os.path.basename(sys.argv[0])
-        crew: _Crew = _One(link) if threads == 1 else _Threads(link, threads)
-        crew.run(handler, _wire.ready(threads, software))
+        crew: _Crew = _One(link, ahead) if threads == 1 else _Threads(link, threads)
+        crew.run(handler, _wire.ready(max(threads, ahead), software))
     except Gone:
         pass
     finally:
@@ -235,11 +251,15 @@ class _One(_Crew):
 
     The signal handler runs between two steps of the program, or out of a system call that the signal has ended. It looks
     whether usherd has said that the call is no longer wanted, and raises at most once per call, only while `_armed`.
+
+    Calls that are taken ahead lie in the socket, or in `_queue` if they came while a handler looked there.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, ahead: int) -> None:
         super().__init__(link)
         self.may_share = True
+        self._ahead = ahead
+        self._queue: collections.deque[Request] = collections.deque()
         self._call: Optional[Call] = None
         self._armed = False
         self._listening = False
@@ -251,7 +271,10 @@ class _One(_Crew):
         before = signal.signal(signal.SIGINT, self._signal) if on_main else None
         try:
             self.link.send(ready)
-            while not self._goodbye or self.link.in_pieces:
+            while not self._goodbye or self._queue or self.link.in_pieces:
+                if self._queue:
+                    self._serve(handler, self._queue.popleft())
+                    continue
                 message, request = self.link.next()
                 if request is not None:
                     self._serve(handler, request)
@@ -293,18 +316,30 @@ class _One(_Crew):
         try:
             message, request = self.link.next()
             if request is not None:
-                request.close()
-                raise Broken("one call at a time")
-            if message.kind == _wire.GOODBYE:
+                if len(self._queue) + 1 >= self._ahead:
+                    request.close()
+                    raise Broken("as many calls at once as the helper takes")
+                self._queue.append(request)
+            elif message.kind == _wire.GOODBYE:
                 self._goodbye = True
             elif call is not None and message.kind in (_wire.INTERRUPT, _wire.INPUT):
                 if message.call == call._request.call:
                     call._hear(message)
                 elif message.kind == _wire.INTERRUPT:
-                    self.acknowledge(message.call)
+                    self._give_up(message.call)
         except (Gone, Broken, OSError) as error:
             self.gone = True
             self._failed = error
+
+    def _give_up(self, number: int) -> None:
+        """An interrupt of a call that is not the one served: one that waits is over, of another nothing is known any more."""
+        for request in self._queue:
+            if request.call == number:
+                self._queue.remove(request)
+                request.close()
+                self.link.send(_wire.error(number, CODE_FAILED, "interrupted before it was begun"))
+                break
+        self.acknowledge(number)
 
     def _serve(self, handler: Handler, request: Request) -> None:
         call = self._call = Call(self, request)

@@ -12,6 +12,7 @@ use rustix::net::{
 };
 use wire::frame::Malformed;
 use wire::helper::{self as codec, Answer, FromUsherd, HEADER_BYTES, INLINE_BYTES_MAX, MESSAGE_BYTES_MIN, Payload};
+use wire::wipe::wipe;
 
 use super::Error;
 use super::inbox::Inbox;
@@ -19,6 +20,8 @@ use crate::system::Memory;
 
 /// No message is read beyond this, whatever the welcome says: the kernel does not carry larger ones by default.
 const MESSAGE_BYTES_MAX: u32 = 1 << 20;
+/// A datagram of so many bytes is put together before it is sent: copying it costs less than saying where its parts are.
+const PLAIN_BYTES_MAX: usize = 512;
 /// What the kernel counts on top of a datagram's own bytes against the socket's send buffer.
 const DATAGRAM_OVERHEAD_BYTES: usize = 128;
 
@@ -190,6 +193,9 @@ impl Link {
 
     /// Sends one datagram of two pieces. Waits while usherd does not read; a signal does not end that.
     pub(super) fn send(&self, header: &[u8], payload: &[u8]) -> Result<(), Broken> {
+        if header.len() + payload.len() <= PLAIN_BYTES_MAX {
+            return self.send_plain(header, payload);
+        }
         let pieces = [IoSlice::new(header), IoSlice::new(payload)];
         loop {
             let mut control = SendAncillaryBuffer::default();
@@ -199,6 +205,30 @@ impl Link {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    /// Sends a short datagram: in one piece, which costs the kernel less.
+    fn send_plain(&self, header: &[u8], payload: &[u8]) -> Result<(), Broken> {
+        let mut whole = [0; PLAIN_BYTES_MAX];
+        let bytes = header.len() + payload.len();
+        let places = whole
+            .get_mut(..bytes)
+            .and_then(|whole| whole.split_at_mut_checked(header.len()));
+        let Some((first, second)) = places else {
+            return Err(protocol("a message that fits"));
+        };
+        first.copy_from_slice(header);
+        second.copy_from_slice(payload);
+        let whole = whole.get_mut(..bytes).unwrap_or_default();
+        let sent = loop {
+            match rustix::net::send(&self.socket, &*whole, SendFlags::NOSIGNAL) {
+                Ok(_) => break Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => break Err(errno.into()),
+            }
+        };
+        wipe(whole);
+        sent
     }
 
     /// Sends a part of an answer, or a question, in one message.

@@ -104,8 +104,25 @@ impl Helper {
         software: &str,
         handler: impl FnMut(&mut Call<'_>) -> Result<R, Failure>,
     ) -> Result<(), Error> {
-        ready(&self.link, 1, software)?;
-        ended(one::run(self.link, self.inbox, handler))
+        self.serve_ahead(software, NonZeroU32::MIN, handler)
+    }
+
+    /// As [`serve`](Self::serve), still one call after the other, but with up to `calls` of them sent by usherd before the first
+    /// is answered: the next is at hand when one is done, which for a handler that takes some microseconds and never waits is most of
+    /// what a call costs. Not for others: a call that lies here waits for this helper though another is idle, is not
+    /// seen to be interrupted while a handler is at work, and dies with it. The service needs `concurrency` to allow it.
+    ///
+    /// # Errors
+    /// As of [`serve`](Self::serve).
+    pub fn serve_ahead<R: AsRef<[u8]>>(
+        self,
+        software: &str,
+        calls: NonZeroU32,
+        handler: impl FnMut(&mut Call<'_>) -> Result<R, Failure>,
+    ) -> Result<(), Error> {
+        ready(&self.link, calls.get(), software)?;
+        let calls = usize::try_from(calls.get()).unwrap_or(usize::MAX);
+        ended(one::run(self.link, self.inbox, calls, handler))
     }
 
     /// As [`serve`](Self::serve), with as many calls at once as there are `threads`. Each thread has a handler of its own
