@@ -45,6 +45,10 @@ const TURN_BATCHES: usize = 4;
 /// more than a datagram does. Giving up the CPU instead of pausing (sched_yield) halved what was answered where others want it too.
 const BUSY_DATAGRAMS: usize = 8;
 
+/// What came since a socket was last found empty is no older than that: below this nobody asks the kernel how old it is. Clients
+/// wait for seconds.
+const FRESH: Span = Span::from_millis(2);
+
 /// A listener on this worker.
 #[derive(Debug)]
 struct Listener {
@@ -65,6 +69,8 @@ struct Listener {
     readable: bool,
     /// There soon will be.
     busy: bool,
+    /// Nothing was left to read then.
+    emptied_at: Instant,
     leaving: bool,
     /// What waits is not read for now.
     held: bool,
@@ -164,6 +170,7 @@ impl Drive {
             timed_at: Instant::ZERO,
             readable: true,
             busy: false,
+            emptied_at: Instant::ZERO,
             leaving: self.draining.is_some(),
             held: false,
         };
@@ -209,12 +216,18 @@ impl Drive {
             return;
         };
         self.radius.touched = true;
+        let now = self.now;
         for _ in 0..TURN_BATCHES {
             let Some(listener) = self.radius.at(index) else { break };
             if listener.leaving || listener.held || !listener.readable {
                 break;
             }
-            match listener.socket.receive(&mut batch) {
+            let fresh = now.since(listener.emptied_at) < FRESH;
+            let received = listener.socket.receive(&mut batch, fresh);
+            if received.as_ref().is_ok_and(|received| *received < BATCH_DATAGRAMS) {
+                listener.emptied_at = now;
+            }
+            match received {
                 Ok(0) => listener.readable = false,
                 Ok(received) => {
                     listener.readable = received == BATCH_DATAGRAMS;

@@ -110,8 +110,8 @@ impl Batch {
         self.received = 0;
     }
 
-    /// `own`: the socket's address, if it has but one.
-    pub(super) fn receive(&mut self, socket: &UdpSocket, own: Option<IpAddr>) -> io::Result<usize> {
+    /// `own`: the socket's address, if it has but one. `fresh`: see [`super::Socket::receive`].
+    pub(super) fn receive(&mut self, socket: &UdpSocket, own: Option<IpAddr>, fresh: bool) -> io::Result<usize> {
         self.wipe();
         let Headers {
             headers,
@@ -142,7 +142,8 @@ impl Batch {
         self.received = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         self.used = self.received;
         self.own = own;
-        self.age = (self.received > 0).then(|| age_of_last(socket.as_fd())).flatten();
+        let ask = self.received > 0 && !fresh;
+        self.age = ask.then(|| age_of_last(socket.as_fd())).flatten();
         Ok(self.received)
     }
 
@@ -214,6 +215,13 @@ impl Outgoing {
         answers: &[(Path, Range<usize>)],
         bytes: &[u8],
     ) -> io::Result<usize> {
+        if let [(path, range)] = answers
+            && path.to.is_none_or(|_| !self.is_any)
+            && let Some(bytes) = bytes.get(range.clone())
+        {
+            // Nothing to be said beside a lone answer: the plain call costs less.
+            return socket.send_to(bytes, of_family(path.from, self.is_v6)).map(|_| 1);
+        }
         let count = self.put(answers, bytes);
         if count == 0 {
             return Err(io::ErrorKind::InvalidInput.into());

@@ -63,7 +63,7 @@ pub struct Datagram<'a> {
     /// From whom, and to which of our addresses where the kernel says that.
     pub path: Path,
     /// How long it had lain in the kernel when it was read, by the wall clock: as long as the last one that was received
-    /// together with it, or longer. None where the kernel does not say it.
+    /// together with it, or longer. None where the kernel does not say it or was not asked.
     pub age: Option<Duration>,
     /// It was longer than the room there is; what is here is its beginning.
     pub truncated: bool,
@@ -177,12 +177,13 @@ fn set_receive_buffer(socket: &socket2::Socket, settings: Settings) -> io::Resul
 
 impl Socket {
     /// Receives what is there, as much as the batch has room for; how many. Never waits. A full batch may mean that there is
-    /// more, of which no event tells again.
+    /// more, of which no event tells again. `fresh`: the kernel is not asked how long they lay there, since it is known to be
+    /// too short to count ([`Datagram::age`] is none then).
     ///
     /// # Errors
     /// The kernel's; having nothing is none.
-    pub fn receive(&mut self, batch: &mut Batch) -> io::Result<usize> {
-        match batch.receive(&self.socket, self.own) {
+    pub fn receive(&mut self, batch: &mut Batch, fresh: bool) -> io::Result<usize> {
+        match batch.receive(&self.socket, self.own, fresh) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             received => received,
         }

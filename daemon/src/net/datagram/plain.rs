@@ -73,7 +73,7 @@ impl Batch {
     }
 
     /// `to`: the socket's address, if it has but one.
-    pub(super) fn receive(&mut self, socket: &UdpSocket, to: Option<IpAddr>) -> io::Result<usize> {
+    pub(super) fn receive(&mut self, socket: &UdpSocket, to: Option<IpAddr>, _fresh: bool) -> io::Result<usize> {
         self.wipe();
         for room in self.bytes.chunks_exact_mut(self.bytes_max + 1) {
             match socket.recv_from(room) {

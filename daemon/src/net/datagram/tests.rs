@@ -26,7 +26,7 @@ fn client(address: &str) -> Std {
 
 fn one(socket: &mut Socket, batch: &mut Batch) {
     let begun = Instant::now();
-    while socket.receive(batch).unwrap() == 0 {
+    while socket.receive(batch, false).unwrap() == 0 {
         assert!(begun.elapsed() < WAIT);
     }
     assert_eq!(batch.iter().count(), 1);
@@ -46,7 +46,7 @@ mod linux {
         while got.len() < want {
             assert!(begun.elapsed() < WAIT, "{} of {want}", got.len());
             for (number, socket) in sockets.iter_mut().enumerate() {
-                socket.receive(&mut batch).unwrap();
+                socket.receive(&mut batch, false).unwrap();
                 got.extend(batch.iter().map(|one| (number, one.path, one.bytes.to_vec())));
             }
         }
@@ -204,7 +204,7 @@ mod linux {
                 client.send_to(&[1; 1000], socket.local_addr()).unwrap();
             }
             loop {
-                match socket.receive(&mut batch).unwrap() {
+                match socket.receive(&mut batch, false).unwrap() {
                     0 => break,
                     count => received += count,
                 }
@@ -243,7 +243,7 @@ mod linux {
             }
             while numbers.len() < (usize::from(round) + 1) * 100 && calls < 100 {
                 calls += 1;
-                sockets[0].receive(&mut batch).unwrap();
+                sockets[0].receive(&mut batch, false).unwrap();
                 numbers.extend(
                     batch
                         .iter()
@@ -330,7 +330,7 @@ mod linux {
         client.send_to(b"short", at).unwrap();
         one(&mut sockets[0], &mut batch);
         assert!(batch.memory()[5..].iter().all(|octet| *octet == 0));
-        assert_eq!(sockets[0].receive(&mut batch).unwrap(), 0);
+        assert_eq!(sockets[0].receive(&mut batch, false).unwrap(), 0);
         assert!(batch.memory().iter().all(|octet| *octet == 0));
     }
 }
@@ -466,7 +466,7 @@ fn an_event_tells_that_something_came() {
                     .any(|event| event.token() == Token(7) && event.is_readable())
             );
             one(&mut socket, &mut batch);
-            assert_eq!(socket.receive(&mut batch).unwrap(), 0);
+            assert_eq!(socket.receive(&mut batch, false).unwrap(), 0);
         }
         socket.deregister(poll.registry()).unwrap();
         client.send_to(b"ask", at).unwrap();
@@ -494,7 +494,7 @@ fn without_batches_of_the_kernel_it_works_too() {
         let mut got = Vec::new();
         while got.len() < 3 {
             assert!(begun.elapsed() < WAIT);
-            match batch.receive(socket, to) {
+            match batch.receive(socket, to, false) {
                 Ok(count) => assert!(count == batch.iter().count() && (1..3).contains(&count)),
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }

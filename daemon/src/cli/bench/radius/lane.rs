@@ -110,7 +110,7 @@ impl<'p> Lane<'p> {
     ) -> Result<(), String> {
         for _ in 0..BATCHES_MAX {
             let told = |error: std::io::Error| format!("{}: {error}", plan.address);
-            let count = self.socket.receive(batch).map_err(told)?;
+            let count = self.socket.receive(batch, true).map_err(told)?;
             for datagram in batch.iter() {
                 match Packet::parse(datagram.bytes) {
                     Ok(packet) if datagram.path.from == plan.address => {
