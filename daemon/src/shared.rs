@@ -64,6 +64,8 @@ pub struct Shared {
     pub tickets: crate::net::tickets::Tickets,
     /// Where clients' requests about the daemon's figures are answered.
     pub monitor: crate::monitor::Monitor,
+    /// Who the names stand for under which clients bind.
+    pub names: crate::drive::names::AllNames,
     /// Limits of clients.
     pub limits: crate::limits::AllLimits,
 }
@@ -89,6 +91,7 @@ impl Shared {
             lockouts: crate::lockouts::Lockouts::default(),
             tickets: crate::net::tickets::Tickets::default(),
             monitor: crate::monitor::Monitor::default(),
+            names: crate::drive::names::AllNames::default(),
         }
     }
 

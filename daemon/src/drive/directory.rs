@@ -80,13 +80,13 @@ impl Server {
 
 impl Directory {
     /// Without servers yet.
-    pub fn new(plan: Arc<plan::Directory>) -> Self {
+    pub fn new(plan: Arc<plan::Directory>, names: Names) -> Self {
         Directory {
             plan,
             servers: Vec::new(),
             counts: Counts::default(),
             next_key: 0,
-            names: Names::default(),
+            names,
         }
     }
 
@@ -189,7 +189,7 @@ impl Drive {
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return false;
         };
-        let Serves::Directory(directory) = &state.target else {
+        let Serves::Directory(directory) = &mut state.target else {
             return false;
         };
         let Some(known) = directory.names.get(name, now) else {

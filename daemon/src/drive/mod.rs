@@ -29,7 +29,7 @@ mod limits;
 mod local;
 mod lockout;
 mod monitor;
-mod names;
+pub mod names;
 pub mod places;
 mod plan;
 mod pool_config;

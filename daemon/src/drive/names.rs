@@ -2,24 +2,72 @@
 //!
 //! Asked for with every bind, and with tens of thousands of names larger than a CPU's caches, so what is looked at is kept
 //! small: a name is known by 128 bits of a keyed hash and is not kept itself, and an identity only where it is another than the
-//! name as typed. The keys are this table's own and never leave it: nobody can look for two names that meet.
+//! name as typed. The keys never leave here: nobody can look for two names that meet.
+//!
+//! Each worker has a table of its own, into which it looks without a lock. Behind those is one that all have in common: what
+//! one worker was told no other asks.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use engine::core::time::{Instant, Span};
 
-/// Names that are kept.
+/// Names that are kept, by each worker and by all together.
 const NAMES_MAX: usize = 50_000;
 
-/// See the module.
+/// What all workers know, by directory, for as long as any of them has it.
 #[derive(Debug, Default)]
-pub struct Names {
-    keys: [RandomState; 2],
-    known: HashMap<[u64; 2], Known, foldhash::fast::FixedState>,
+pub struct AllNames(Mutex<HashMap<String, Weak<Common>>>);
+
+impl AllNames {
+    /// A worker's table for a directory.
+    pub fn of(&self, directory: &str) -> Names {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let common = all.get(directory).and_then(Weak::upgrade).unwrap_or_else(|| {
+            all.retain(|_, common| common.strong_count() > 0);
+            let new = Arc::default();
+            all.insert(directory.to_owned(), Arc::downgrade(&new));
+            new
+        });
+        Names {
+            own: Table::default(),
+            common,
+        }
+    }
 }
 
+/// What all workers know of one directory.
+#[derive(Debug, Default)]
+struct Common {
+    keys: [RandomState; 2],
+    table: Mutex<Table>,
+}
+
+impl Common {
+    fn key(&self, name: &[u8]) -> Key {
+        let [one, other] = &self.keys;
+        [one.hash_one(name), other.hash_one(name)]
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module.
 #[derive(Debug)]
+pub struct Names {
+    own: Table,
+    common: Arc<Common>,
+}
+
+#[derive(Debug, Default)]
+struct Table(HashMap<Key, Known, foldhash::fast::FixedState>);
+
+type Key = [u64; 2];
+
+#[derive(Clone, Debug)]
 struct Known {
     until: Instant,
     /// None: the name as typed.
@@ -37,9 +85,19 @@ pub enum Identity<'a> {
 
 impl Names {
     /// What is known of a name, and not too old.
-    pub fn get(&self, name: &[u8], now: Instant) -> Option<Identity<'_>> {
-        let known = self.known.get(&self.key(name)).filter(|known| now < known.until)?;
-        Some(match &known.identity {
+    pub fn get(&mut self, name: &[u8], now: Instant) -> Option<Identity<'_>> {
+        let key = self.common.key(name);
+        if !self.own.knows(&key, now) {
+            let known = self
+                .common
+                .table()
+                .0
+                .get(&key)
+                .filter(|known| now < known.until)
+                .cloned()?;
+            self.own.put(key, known, now);
+        }
+        Some(match &self.own.0.get(&key)?.identity {
             None => Identity::AsTyped,
             Some(identity) => Identity::As(identity),
         })
@@ -50,32 +108,39 @@ impl Names {
         if keep.is_zero() {
             return;
         }
-        if self.known.len() >= NAMES_MAX {
-            self.make_room(now);
-        }
         let typed = identity.strip_prefix(b"dn:") == Some(name);
         let known = Known {
             until: now + keep,
             identity: (!typed).then(|| identity.into()),
         };
-        self.known.insert(self.key(name), known);
+        let key = self.common.key(name);
+        self.common.table().put(key, known.clone(), now);
+        self.own.put(key, known, now);
+    }
+}
+
+impl Table {
+    fn knows(&self, key: &Key, now: Instant) -> bool {
+        self.0.get(key).is_some_and(|known| now < known.until)
+    }
+
+    fn put(&mut self, key: Key, known: Known, now: Instant) {
+        if self.0.len() >= NAMES_MAX {
+            self.make_room(now);
+        }
+        self.0.insert(key, known);
     }
 
     fn make_room(&mut self, now: Instant) {
-        self.known.retain(|_, known| now < known.until);
-        if self.known.len() >= NAMES_MAX {
+        self.0.retain(|_, known| now < known.until);
+        if self.0.len() >= NAMES_MAX {
             // Any half will do: who is asked for again is learned again.
             let mut keep = false;
-            self.known.retain(|_, _| {
+            self.0.retain(|_, _| {
                 keep = !keep;
                 keep
             });
         }
-    }
-
-    fn key(&self, name: &[u8]) -> [u64; 2] {
-        let [one, other] = &self.keys;
-        [one.hash_one(name), other.hash_one(name)]
     }
 }
 
@@ -87,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_name_is_known_until_its_time_is_over() {
-        let (mut names, now) = (Names::default(), Instant::ZERO);
+        let (mut names, now) = (AllNames::default().of("a"), Instant::ZERO);
         names.learn(b"cn=a", b"dn:uid=a,dc=x", now, KEEP);
         names.learn(b"cn=b", b"dn:cn=b", now, KEEP);
         names.learn(b"cn=c", b"", now, KEEP);
@@ -103,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_learned_anew_replaces_what_was_known() {
-        let (mut names, now) = (Names::default(), Instant::ZERO);
+        let (mut names, now) = (AllNames::default().of("a"), Instant::ZERO);
         names.learn(b"cn=a", b"dn:cn=a", now, KEEP);
         names.learn(b"cn=a", b"u:other", now, KEEP);
         assert_eq!(names.get(b"cn=a", now), Some(Identity::As(b"u:other")));
@@ -111,13 +176,28 @@ mod tests {
 
     #[test]
     fn it_holds_so_many_names_and_the_newest_is_among_them() {
-        let (mut names, now) = (Names::default(), Instant::ZERO);
+        let (mut names, now) = (AllNames::default().of("a"), Instant::ZERO);
         for number in 0..NAMES_MAX + 10 {
             let name = number.to_string();
             names.learn(name.as_bytes(), b"u:x", now, KEEP);
             assert_eq!(names.get(name.as_bytes(), now), Some(Identity::As(b"u:x")));
-            assert!(names.known.len() <= NAMES_MAX);
+            assert!(names.own.0.len() <= NAMES_MAX);
         }
-        assert!(names.known.len() >= NAMES_MAX / 2);
+        assert!(names.own.0.len() >= NAMES_MAX / 2);
+    }
+
+    #[test]
+    fn what_one_worker_was_told_all_know_of_the_same_directory_while_any_has_it() {
+        let (all, now) = (AllNames::default(), Instant::ZERO);
+        let (mut one, mut other, mut elsewhere) = (all.of("a"), all.of("a"), all.of("b"));
+        one.learn(b"cn=a", b"u:a", now, KEEP);
+        assert_eq!(other.get(b"cn=a", now), Some(Identity::As(b"u:a")));
+        assert_eq!(elsewhere.get(b"cn=a", now), None);
+        assert_eq!(other.get(b"cn=a", now + KEEP), None, "as long as for who was told");
+        one.learn(b"cn=a", b"u:b", now + KEEP, KEEP);
+        assert_eq!(other.get(b"cn=a", now + KEEP), Some(Identity::As(b"u:b")));
+        drop((one, other));
+        assert_eq!(all.of("a").get(b"cn=a", now), None, "a new directory of that name");
+        assert_eq!(all.0.lock().unwrap().len(), 2);
     }
 }

@@ -151,7 +151,10 @@ impl Drive {
         let now = self.now;
         let index = match self.find_directory(&plan.name) {
             Some(index) => index,
-            None => self.add_pool(Target::Directory(Box::new(Directory::new(Arc::clone(plan))))),
+            None => {
+                let names = self.shared.names.of(&plan.name);
+                self.add_pool(Target::Directory(Box::new(Directory::new(Arc::clone(plan), names))))
+            }
         };
         let Some(state) = self.pool(index) else { return };
         let Some(directory) = state.directory() else { return };
@@ -282,7 +285,8 @@ impl Drive {
         let fresh = match old.target {
             Target::Directory(directory) => {
                 let plan = Arc::clone(&directory.plan);
-                Target::Directory(Box::new(Directory::new(plan)))
+                let names = self.shared.names.of(&plan.name);
+                Target::Directory(Box::new(Directory::new(plan, names)))
             }
             Target::Service(service) => Target::Service(Box::new(Service::new(Arc::clone(&service.plan)))),
         };
