@@ -47,16 +47,7 @@ fn daemon() -> Usherd {
 
 /// The examples that do everything a call can do: in Rust and in Python, one call at a time and several.
 fn helpers() -> [(&'static str, Vec<String>, &'static str); 3] {
-    let test = std::env::current_exe().expect("this test");
-    let rust = test
-        .ancestors()
-        .nth(2)
-        .map(|folder| folder.join("examples/follow"))
-        .expect("a folder");
-    assert!(
-        rust.exists(),
-        "the Rust library's examples are missing: cargo build -p usherd-sdk --examples"
-    );
+    let rust = example("follow");
     let python = package().join("examples/follow.py").display().to_string();
     let python = ["/usr/bin/python3".to_owned(), python];
     let several = [&python[..], &["4".to_owned()]].concat();
@@ -66,6 +57,21 @@ fn helpers() -> [(&'static str, Vec<String>, &'static str); 3] {
         ("python", python.to_vec(), one),
         ("several", several, "max = 1\nconcurrency = 4"),
     ]
+}
+
+/// An example of the Rust library.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test");
+    let found = test
+        .ancestors()
+        .nth(2)
+        .map(|folder| folder.join("examples").join(name))
+        .expect("a folder");
+    assert!(
+        found.exists(),
+        "the Rust library's examples are missing: cargo build -p usherd-sdk --examples"
+    );
+    found
 }
 
 fn package() -> PathBuf {
@@ -201,6 +207,77 @@ fn the_rust_library_tells_errors_apart_and_cancels() {
         }
     });
     usherd.stop();
+}
+
+#[test]
+fn calls_taken_ahead_lie_with_a_helper_and_die_with_it_each_answered_once() {
+    let python = "from usherd import helper; helper.serve(lambda one: one.payload, ahead=16)";
+    let echo = example("echo").display().to_string();
+    let programs = [
+        vec![echo, "16".to_owned()],
+        ["/usr/bin/python3", "-c", python].map(str::to_owned).to_vec(),
+    ];
+    let mut setup = Setup::new().listen("rpc", "unix:rpc", "");
+    for (name, program) in ["rust", "python"].iter().zip(programs) {
+        setup = setup.section(&format!(
+            "[service.{name}]\nprogram = {program:?}\nenvironment = {{ PYTHONPATH = \"{}/src\" }}\n\
+             min = 1\nmax = 1\nconcurrency = 32\n",
+            package().display()
+        ));
+    }
+    let usherd = setup.start();
+    let client = Client::connect(&format!("unix:{}", usherd.unix("rpc").display())).expect("unix");
+    let send = |service: &str, number: u32| client.request(service).send(&number.to_be_bytes()).expect("sent");
+    for service in ["rust", "python"] {
+        for _ in 0..20 {
+            let replies: Vec<_> = (0..100).map(|number| send(service, number)).collect();
+            for (number, reply) in (0..100u32).zip(replies) {
+                assert_eq!(reply.wait(), Ok(number.to_be_bytes().to_vec()), "{service}");
+            }
+        }
+        // Held up, it has as many as it declared; killed, it takes those with it, and what waits goes to the next.
+        let pid = helper_of(&usherd, service);
+        signal(pid, "-STOP");
+        let replies: Vec<_> = (0..40).map(|number| send(service, number)).collect();
+        usherd.until("sixteen lie with it, the others wait", |status| {
+            let one = named(status, service);
+            one["busy"] == 1 && one["queued"] == 24
+        });
+        signal(pid, "-KILL");
+        let ended: Vec<_> = replies.into_iter().map(usherd_sdk::client::Reply::wait).collect();
+        let (dead, alive) = ended.split_at(16);
+        let crashed = |one: &Result<Vec<u8>, CallError>| {
+            matches!(
+                one,
+                Err(CallError::Refused {
+                    code: ErrorCode::Crashed { .. },
+                    ..
+                })
+            )
+        };
+        assert!(dead.iter().all(crashed), "{service}: {dead:?}");
+        for (number, answer) in (16u32..).zip(alive) {
+            assert_eq!(answer, &Ok(number.to_be_bytes().to_vec()), "{service}");
+        }
+    }
+    usherd.stop();
+}
+
+fn named<'a>(status: &'a serde_json::Value, service: &str) -> &'a serde_json::Value {
+    let services = status["services"].as_array().expect("services");
+    services.iter().find(|one| one["name"] == service).expect("the service")
+}
+
+/// The process of a service's only helper.
+fn helper_of(usherd: &Usherd, service: &str) -> u64 {
+    named(&usherd.status(), service)["helpers"][0]["pid"]
+        .as_u64()
+        .expect("a process")
+}
+
+fn signal(pid: u64, signal: &str) {
+    let output = run_with("/bin/kill", &[signal, &pid.to_string()], &[], Duration::from_secs(5));
+    assert!(output.status.success(), "{}", shown(&output));
 }
 
 /// What everything is called by, and where it runs now.
