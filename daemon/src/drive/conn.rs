@@ -125,6 +125,8 @@ pub struct Conn {
     pub again: bool,
     /// The socket may have more to read.
     pub readable: bool,
+    /// The other side has closed its end; what it sent before may still be there to be read.
+    pub hung_up: bool,
     /// The socket takes no more just now.
     pub blocked: bool,
     /// Frames are not taken until something has ended.
@@ -165,6 +167,7 @@ impl Conn {
             dirty: false,
             again: false,
             readable: false,
+            hung_up: false,
             blocked: false,
             held: false,
             choked: false,

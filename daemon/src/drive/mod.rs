@@ -478,6 +478,7 @@ impl Drive {
             && let Some(conn) = self.conns.get_mut(at)
         {
             conn.readable = true;
+            conn.hung_up |= broken;
             self.readable(at);
         }
     }

@@ -45,6 +45,7 @@ mod identity_matrix;
 mod identity_model;
 mod import_lloadd;
 mod ldap_bench;
+mod leaving;
 mod lifecycle;
 mod limits;
 mod load;
