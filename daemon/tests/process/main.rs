@@ -99,6 +99,7 @@ mod slapd;
 mod sql;
 mod systemd;
 mod tools;
+mod unread;
 mod upgrade;
 mod upstreams;
 mod usherd;
