@@ -41,6 +41,7 @@ mod report;
 mod requests;
 mod rpc;
 mod sasl;
+mod search_caps;
 pub mod service;
 mod slow;
 mod stay;

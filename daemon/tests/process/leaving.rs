@@ -111,6 +111,10 @@ fn a_client_that_leaves_behind_its_own_bind_is_noticed_at_once() {
         drop(client);
         until_gone(&usherd, &format!("lingers {lingers}"));
     }
-    assert_eq!(heard.searches.load(Ordering::Relaxed), 0, "nothing is asked after the bind");
+    assert_eq!(
+        heard.searches.load(Ordering::Relaxed),
+        0,
+        "nothing is asked after the bind"
+    );
     usherd.stop();
 }

@@ -48,6 +48,7 @@ mod ldap_bench;
 mod leaving;
 mod lifecycle;
 mod limits;
+mod limits_search;
 mod load;
 mod local;
 mod local_sync;
