@@ -147,6 +147,8 @@ pub struct Conn {
     pub active_at: Instant,
     /// What of its outbox is counted in the daemon's total.
     pub accounted: usize,
+    /// Of a connection to a server that belongs to one client: it is left then, whatever is pending on it.
+    pub leaves_at: Option<Instant>,
     /// When its deadlines are looked at.
     pub timer: Option<(TimerId, Instant)>,
     /// Held for its drop: a client is counted by its listener while it is here.
@@ -178,6 +180,7 @@ impl Conn {
             stalled_since: None,
             active_at: now,
             accounted: 0,
+            leaves_at: None,
             timer: None,
             _admission: None,
         }
