@@ -4,6 +4,8 @@
 //! A table is looked into when a client connects, binds or leaves. What it keeps is held by its clients ([`Holder`]), so an operation
 //! looks at its own two entries only, each behind a lock of its own, which only clients of the same address or name share.
 
+mod search;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,7 @@ use crate::drive::{Job, listener_id};
 use crate::lockouts::{normal, show};
 use crate::shared::Clock;
 use crate::worker::Inbox;
+pub use search::{SearchCaps, SearchOverride, SearchPlan};
 
 /// Between two lines in the log about one listener's refusals.
 const SILENCE: Span = Span::from_secs(1);
@@ -33,6 +36,8 @@ pub struct LimitsPlan {
     pub address: Quota,
     /// Of each name.
     pub name: Quota,
+    /// Of each search.
+    pub search: SearchPlan,
     /// What becomes of operations beyond them.
     pub over: Over,
     /// An operation is held back for so long at most.
@@ -66,7 +71,9 @@ impl LimitsPlan {
     }
 
     fn limits_names(&self) -> bool {
-        !self.name.is_unlimited() || self.names.values().any(|quota| !quota.is_unlimited())
+        !self.name.is_unlimited()
+            || !self.search.is_unlimited()
+            || self.names.values().any(|quota| !quota.is_unlimited())
     }
 
     fn quota(&self, key: &Key) -> Quota {
@@ -210,6 +217,10 @@ pub struct Counts {
     pub delayed: AtomicU64,
     /// Operations answered 51.
     pub refused: AtomicU64,
+    /// Searches ended because they brought more entries than they may.
+    pub too_large: AtomicU64,
+    /// Searches ended because they took longer than they may.
+    pub too_long: AtomicU64,
 }
 
 /// What is counted of one listener.
@@ -227,6 +238,10 @@ pub struct Figures {
     pub delayed: u64,
     /// See [`Counts`].
     pub refused: u64,
+    /// See [`Counts`].
+    pub too_large: u64,
+    /// See [`Counts`].
+    pub too_long: u64,
     /// Addresses that are remembered now.
     pub addresses: usize,
     /// Names.
@@ -432,6 +447,8 @@ impl Limits {
             no_room: of(&self.counts.no_room),
             delayed: of(&self.counts.delayed),
             refused: of(&self.counts.refused),
+            too_large: of(&self.counts.too_large),
+            too_long: of(&self.counts.too_long),
             addresses: lock(&self.addresses).len(),
             names: lock(&self.names).len(),
         }
@@ -501,6 +518,7 @@ mod tests {
                 ..Quota::default()
             },
             name: Quota::default(),
+            search: SearchPlan::default(),
             over: Over::Delay,
             delay_max: Duration::from_secs(1),
             exempt: vec![Network::read("192.0.2.0/24").unwrap()],

@@ -92,6 +92,10 @@ pub struct Limits {
     pub delayed: u64,
     /// Operations answered 51.
     pub refused: u64,
+    /// Searches that brought more entries than they may.
+    pub searches_too_large: u64,
+    /// Searches that took longer than they may.
+    pub searches_too_long: u64,
     /// Addresses that are remembered now.
     pub addresses: u64,
     /// Names.

@@ -81,6 +81,8 @@ fn limits(figures: crate::limits::Figures) -> Limits {
         ],
         delayed: figures.delayed,
         refused: figures.refused,
+        searches_too_large: figures.too_large,
+        searches_too_long: figures.too_long,
         addresses: figures.addresses as u64,
         names: figures.names as u64,
     }

@@ -113,10 +113,12 @@ fn text(s: &Snapshot) -> String {
 fn limits(text: &mut String, s: &Snapshot) {
     for one in &s.limits {
         let connections: u64 = one.refused_connections.iter().map(|count| count.count).sum();
-        if connections + one.delayed + one.refused > 0 {
+        let searches = one.searches_too_large + one.searches_too_long;
+        if connections + one.delayed + one.refused + searches > 0 {
             text.push_str(&format!(
-                "  limits of {}: {connections} connections refused, {} operations held back, {} answered busy\n",
-                one.listener, one.delayed, one.refused
+                "  limits of {}: {connections} connections refused, {} operations held back, {} answered busy, \
+                 {} searches too large, {} too long\n",
+                one.listener, one.delayed, one.refused, one.searches_too_large, one.searches_too_long
             ));
         }
     }

@@ -14,7 +14,7 @@ use super::raw::{Protocol, Raw};
 use super::values::{self, ListenPlace, Scheme};
 use super::{
     check_audit, check_dbus, check_directory, check_feed, check_limits, check_lockout, check_monitor, check_nss,
-    check_proxy, check_rpc, check_service, check_tls, radius,
+    check_proxy, check_rpc, check_service, check_tcp, check_tls, radius,
 };
 
 /// Where `usherd status` and the others find the daemon, unless `control` says something else.
@@ -262,7 +262,7 @@ fn listener(p: &mut Problems, raw: &Raw, listen: &super::raw::Listen, folder: &F
         lockout: check_lockout::listener(p, listen, protocol),
         monitor: check_monitor::listener(p, listen, protocol),
         limits: check_limits::listener(p, listen, protocol),
-        tcp: listen.tcp.options(None),
+        tcp: check_tcp::listener(listen, protocol),
     })
 }
 

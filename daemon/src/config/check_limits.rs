@@ -13,11 +13,11 @@ use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
 use super::raw::{Listen, Protocol};
 use super::reader::Section;
-use crate::limits::{LimitsPlan, Over};
+use crate::limits::{LimitsPlan, Over, SearchCaps, SearchOverride, SearchPlan};
 use crate::lockouts::normal;
 
 /// The settings that it has.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 18] = [
     "connections_max",
     "connect_rate",
     "connect_burst",
@@ -27,6 +27,8 @@ pub const KEYS: [&str; 16] = [
     "dn_rate",
     "dn_burst",
     "dn_pending_max",
+    "search_entries_max",
+    "search_time_max",
     "over",
     "delay_max",
     "exempt",
@@ -36,7 +38,7 @@ pub const KEYS: [&str; 16] = [
     "prefix_v6",
 ];
 /// Those of an override.
-pub const OVERRIDE_KEYS: [&str; 8] = [
+pub const OVERRIDE_KEYS: [&str; 10] = [
     "network",
     "dn",
     "connections_max",
@@ -45,11 +47,15 @@ pub const OVERRIDE_KEYS: [&str; 8] = [
     "rate",
     "burst",
     "pending_max",
+    "search_entries_max",
+    "search_time_max",
 ];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 const COUNT_MAX: usize = 1_000_000;
+const SEARCH_ENTRIES_MAX: usize = 1_000_000_000;
 const OVERS: [(&str, Over); 2] = [("delay", Over::Delay), ("busy", Over::Busy)];
 const NETWORK: &str = "write network = \"192.0.2.0/24\", an address or a network";
 
@@ -67,6 +73,7 @@ struct Limits {
     place: Place,
     address: Numbers,
     name: Numbers,
+    search: Search,
     over: Option<At<Over>>,
     delay_max: Option<At<Duration>>,
     exempt: Option<At<Vec<At<String>>>>,
@@ -91,12 +98,20 @@ struct Pace {
     burst: Option<At<usize>>,
 }
 
+/// A `SearchOverride`, as written.
+#[derive(Debug, Default)]
+struct Search {
+    entries_max: Option<At<usize>>,
+    time_max: Option<At<Duration>>,
+}
+
 #[derive(Debug)]
 struct Override {
     place: Place,
     network: Option<At<String>>,
     dn: Option<At<String>>,
     numbers: Numbers,
+    search: Search,
 }
 
 /// Reads both sections.
@@ -124,6 +139,7 @@ fn read_limits(p: &mut Problems, mut section: Section<'_>) -> Limits {
             pending_max: section.count(p, "dn_pending_max", 0, COUNT_MAX),
             ..Numbers::default()
         },
+        search: search(p, &mut section),
         over: section.choice(p, "over", &OVERS, &[]),
         delay_max: section.duration(p, "delay_max", MILLISECOND, MINUTE),
         exempt: section.strings(p, "exempt"),
@@ -147,9 +163,17 @@ fn read_override(p: &mut Problems, mut section: Section<'_>) -> Override {
             operations: pace(p, &mut section, "rate", "burst"),
             pending_max: section.count(p, "pending_max", 0, COUNT_MAX),
         },
+        search: search(p, &mut section),
     };
     section.finish(p);
     one
+}
+
+fn search(p: &mut Problems, section: &mut Section<'_>) -> Search {
+    Search {
+        entries_max: section.count(p, "search_entries_max", 0, SEARCH_ENTRIES_MAX),
+        time_max: section.duration(p, "search_time_max", Duration::ZERO, HOUR),
+    }
 }
 
 fn pace(p: &mut Problems, section: &mut Section<'_>, rate: &'static str, burst: &'static str) -> Pace {
@@ -181,6 +205,10 @@ pub(super) fn listener(p: &mut Problems, listen: &Listen, protocol: Protocol) ->
     let mut plan = LimitsPlan {
         address: limits.address.over(Quota::default()),
         name: limits.name.over(Quota::default()),
+        search: SearchPlan {
+            general: limits.search.caps(),
+            ..SearchPlan::default()
+        },
         over: limits.over.as_ref().map_or(Over::Delay, |at| at.value),
         delay_max: limits.delay_max.as_ref().map_or(Duration::from_secs(5), |at| at.value),
         exempt: exempt(p, limits.exempt.as_ref()),
@@ -195,10 +223,14 @@ pub(super) fn listener(p: &mut Problems, listen: &Listen, protocol: Protocol) ->
     }
     plan.networks
         .sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix()));
+    plan.search
+        .networks
+        .sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix()));
     let quotas = plan.networks.iter().map(|(_, quota)| quota).chain(plan.names.values());
     if quotas
         .chain([&plan.address, &plan.name])
         .all(|quota| quota.is_unlimited())
+        && plan.search.is_unlimited()
     {
         p.warning(&limits.place, "[listen.limits] limits nothing")
             .help("write connections_max = 100, address_rate = 200 or another limit");
@@ -232,6 +264,24 @@ impl Numbers {
             connects: self.connects.over(general.connects),
             operations: self.operations.over(general.operations),
             pending_max: self.pending_max.as_ref().map_or(general.pending_max, |at| at.value),
+        }
+    }
+}
+
+impl Search {
+    fn written(&self) -> SearchOverride {
+        let entries = |at: &At<usize>| u32::try_from(at.value).unwrap_or(u32::MAX);
+        SearchOverride {
+            entries_max: self.entries_max.as_ref().map(entries),
+            time_max: self.time_max.as_ref().map(|at| at.value),
+        }
+    }
+
+    fn caps(&self) -> SearchCaps {
+        let written = self.written();
+        SearchCaps {
+            entries_max: written.entries_max.unwrap_or_default(),
+            time_max: written.time_max.unwrap_or_default(),
         }
     }
 }
@@ -290,6 +340,7 @@ impl Override {
                 .help("write all of it in one");
         } else {
             plan.networks.push((found, self.numbers.over(plan.address)));
+            plan.search.networks.push((found, self.search.written()));
         }
     }
 
@@ -304,9 +355,11 @@ impl Override {
         if name.is_empty() {
             p.error(&written.place, "`dn` is empty")
                 .help("anonymous clients are counted by their address only");
-        } else if plan.names.insert(name, self.numbers.over(plan.name)).is_some() {
+        } else if plan.names.insert(name.clone(), self.numbers.over(plan.name)).is_some() {
             p.error(&written.place, "this name has an override already")
                 .help("write all of it in one");
+        } else {
+            plan.search.names.insert(name, self.search.written());
         }
     }
 }

@@ -1,9 +1,10 @@
-//! `keepalive` and `tcp_user_timeout` of listeners, directories and servers.
+//! `keepalive` and `tcp_user_timeout` of listeners, directories and servers, and `tcp_unsent_bytes_max` of listeners.
 
 use std::time::Duration;
 
 use super::diagnostic::{At, Problems};
 use super::keys::Kind;
+use super::raw::{Listen, Protocol};
 use super::reader::Section;
 use crate::net::tcp::{Keepalive, TcpOptions};
 
@@ -48,6 +49,21 @@ pub(super) fn read(p: &mut Problems, section: &mut Section<'_>) -> Written {
     }
 }
 
+/// Of an LDAP client's connection, where nothing is said. Other listeners' answers are few and large: the system's is theirs.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// Those of a listener's connections.
+pub(super) fn listener(listen: &Listen, protocol: Protocol) -> TcpOptions {
+    let written = listen.unsent_bytes_max.as_ref();
+    let default = matches!(protocol, Protocol::Ldap | Protocol::Ldaps).then_some(UNSENT_BYTES_MAX);
+    TcpOptions {
+        unsent_bytes_max: written
+            .map(|at| u32::try_from(at.value).unwrap_or(u32::MAX))
+            .or(default),
+        ..listen.tcp.options(None)
+    }
+}
+
 impl Written {
     /// What it means, where `general` says what is not written here.
     pub(super) fn options(&self, general: Option<&Written>) -> TcpOptions {
@@ -62,6 +78,7 @@ impl Written {
         TcpOptions {
             keepalive: keepalive.map(|at| at.value),
             user_timeout: user_timeout.map(|at| at.value).filter(|timeout| !timeout.is_zero()),
+            unsent_bytes_max: None,
         }
     }
 

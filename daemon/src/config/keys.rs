@@ -412,6 +412,7 @@ const LISTEN: &[&str] = &[
     "limits",
     "keepalive",
     "tcp_user_timeout",
+    "tcp_unsent_bytes_max",
 ];
 const MAP: &[&str] = &[
     "schema",

@@ -235,6 +235,8 @@ pub struct Listen {
     pub idle_timeout: Option<At<Duration>>,
     /// See `plan::Listener`.
     pub outbox_bytes_max: Option<At<usize>>,
+    /// `tcp_unsent_bytes_max`.
+    pub unsent_bytes_max: Option<At<usize>>,
     /// See `plan::Listener`.
     pub turn_messages_max: Option<At<usize>>,
     /// See `plan::Listener`.
@@ -286,6 +288,7 @@ impl Listen {
             write_timeout: None,
             idle_timeout: None,
             outbox_bytes_max: None,
+            unsent_bytes_max: None,
             turn_messages_max: None,
             clients_max: None,
             payload_bytes_max: None,
@@ -507,6 +510,7 @@ fn read_listen(p: &mut Problems, mut section: Section<'_>) -> Listen {
         write_timeout: section.duration(p, "write_timeout", 10 * MILLISECOND, HOUR),
         idle_timeout: section.duration(p, "idle_timeout", Duration::ZERO, DURATION_MAX),
         outbox_bytes_max: section.size(p, "outbox_bytes_max", 4096, GIB),
+        unsent_bytes_max: section.size(p, "tcp_unsent_bytes_max", 4096, GIB),
         turn_messages_max: section.count(p, "turn_messages_max", 1, 10_000),
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         payload_bytes_max: section.size(p, "payload_bytes_max", 1024, GIB),

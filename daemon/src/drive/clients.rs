@@ -90,9 +90,11 @@ impl Drive {
 
     fn ldap_readable(&mut self, at: usize) {
         let Some(conn) = self.conns.get_mut(at) else { return };
-        if conn.closing || conn.held || conn.choked {
-            // Not read, but a client that leaves is noticed by an error when it is written to, or by its end.
+        if conn.closing || conn.choked {
             return;
+        }
+        if conn.held {
+            return self.close_if_left(at);
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let handshaking = conn.stream.is_handshaking();
@@ -104,9 +106,22 @@ impl Drive {
                 }
                 self.ldap_bytes(at, scratch.get(..n).unwrap_or_default(), held);
                 self.wipe_secrets(&mut scratch, n);
+                self.close_if_left(at);
             }
         }
         self.scratch = scratch;
+    }
+
+    /// A client that is not read and has closed its end wants nothing of what it has under way. The poll says so once, perhaps
+    /// before what came along was read; that it is remembered costs no system call and no further wake-up.
+    fn close_if_left(&mut self, at: usize) {
+        if self
+            .conns
+            .get(at)
+            .is_some_and(|conn| conn.held && conn.hung_up && !conn.closing)
+        {
+            self.close(at);
+        }
     }
 
     /// A TLS handshake of a client's has moved on.

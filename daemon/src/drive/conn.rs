@@ -125,6 +125,8 @@ pub struct Conn {
     pub again: bool,
     /// The socket may have more to read.
     pub readable: bool,
+    /// The other side has closed its end; what it sent before may still be there to be read.
+    pub hung_up: bool,
     /// The socket takes no more just now.
     pub blocked: bool,
     /// Frames are not taken until something has ended.
@@ -145,6 +147,8 @@ pub struct Conn {
     pub active_at: Instant,
     /// What of its outbox is counted in the daemon's total.
     pub accounted: usize,
+    /// Of a connection to a server that belongs to one client: it is left then, whatever is pending on it.
+    pub leaves_at: Option<Instant>,
     /// When its deadlines are looked at.
     pub timer: Option<(TimerId, Instant)>,
     /// Held for its drop: a client is counted by its listener while it is here.
@@ -165,6 +169,7 @@ impl Conn {
             dirty: false,
             again: false,
             readable: false,
+            hung_up: false,
             blocked: false,
             held: false,
             choked: false,
@@ -175,6 +180,7 @@ impl Conn {
             stalled_since: None,
             active_at: now,
             accounted: 0,
+            leaves_at: None,
             timer: None,
             _admission: None,
         }

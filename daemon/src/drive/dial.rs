@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use engine::core::time::Span;
 use engine::core::{Cause, UpstreamId};
 use engine::session::ldap::lane;
 use engine::upstream::ldap::Connection;
@@ -13,6 +14,7 @@ use engine::upstream::ldap::Connection;
 use super::conn::{Kind, LdapUpstream};
 use super::local::LocalUpstream;
 use super::pools::{Place, PoolState};
+use super::timers::span;
 use super::{Drive, Job};
 use crate::config::plan::{ServiceKind, Target};
 use crate::net::resolve::Resolver;
@@ -173,14 +175,16 @@ impl Drive {
         let Some(conn) = self.adopt(Stream::new(raw), Kind::Upstream(upstream)) else {
             return self.open_failed(index, id, "it could not be registered");
         };
-        self.arm(conn.at as usize, super::timers::span(timeout));
+        self.arm(conn.at as usize, span(timeout));
         if let Some(state) = self.pool(index) {
             state.set_place(id, Place::Conn(conn));
         }
     }
 
     /// A server's name has only these addresses: connections to others get nothing new, and are closed once they have done what
-    /// they have. Those that belong to one client stay until it leaves.
+    /// they have. Those that belong to one client are left once it has nothing pending (it is told, and connects anew), or, where
+    /// what it does there needs more than one operation, when it lets go of them; all of them after `drain_gentle` at the latest.
+    /// Feeds ask again elsewhere, from their cookie.
     pub(super) fn leave_addresses(&mut self, directory: &str, server: &str, addresses: &BTreeSet<IpAddr>) {
         let now = self.now;
         let Some(index) = self.find_directory(directory) else {
@@ -199,27 +203,58 @@ impl Drive {
                 .is_ok_and(|peer| !addresses.contains(&peer.ip().to_canonical())),
             Raw::Unix(_) => false,
         };
-        let leaving: Vec<UpstreamId> = self
+        let leaving: Vec<(usize, UpstreamId, u8)> = self
             .conns
             .iter()
-            .filter_map(|(_, conn)| match &conn.kind {
+            .filter_map(|(at, conn)| match &conn.kind {
                 Kind::Upstream(upstream)
-                    if upstream.pool == index
-                        && upstream.server == number
-                        && matches!(upstream.lane, lane::SHARED | lane::BIND)
-                        && elsewhere(conn.stream.raw()) =>
+                    if upstream.pool == index && upstream.server == number && elsewhere(conn.stream.raw()) =>
                 {
-                    Some(upstream.id)
+                    Some((at, upstream.id, upstream.lane))
                 }
                 _ => None,
             })
             .collect();
-        for id in leaving {
-            if let Some(state) = self.pool(index) {
+        let patience = self
+            .plan
+            .as_ref()
+            .map_or(Span::ZERO, |plan| span(plan.server.drain_gentle));
+        for (at, id, lane) in leaving {
+            if lane == lane::FEED {
+                self.feed_leaves(index, id);
+                continue;
+            }
+            if matches!(lane, lane::PINNED | lane::APART)
+                && let Some(conn) = self.conns.get_mut(at)
+                && conn.leaves_at.is_none()
+            {
+                conn.leaves_at = Some(now + patience);
+                self.arm(at, patience);
+            }
+            if lane != lane::APART
+                && let Some(state) = self.pool(index)
+            {
                 state.pool.upstream_draining(id, now, &mut state.effects);
             }
             self.carry_out(index, None);
         }
+    }
+
+    /// The timer of a connection to a server has come: it is left, or looked at.
+    pub(super) fn upstream_due(&mut self, at: usize) {
+        let now = self.now;
+        let Some(conn) = self.conns.get(at) else { return };
+        let (Kind::Upstream(upstream), Some(leaves_at)) = (&conn.kind, conn.leaves_at) else {
+            return self.feed_due(at);
+        };
+        if now < leaves_at {
+            return self.arm(at, leaves_at.since(now));
+        }
+        let (index, id) = (upstream.pool, upstream.id);
+        if let Some(state) = self.pool(index) {
+            state.pool.release(id, now, &mut state.effects);
+        }
+        self.carry_out(index, None);
     }
 
     fn open_failed(&mut self, index: usize, id: UpstreamId, why: &str) {

@@ -234,6 +234,10 @@ impl Drive {
             return self.call_failed(index, ticket, caller, reason, sent);
         }
         let since = state.flight(ticket).map_or(now, |flight| flight.since);
+        if reason == Reason::Deadline {
+            self.note_too_long(index, ticket, caller);
+        }
+        let Some(state) = self.pool(index) else { return };
         let entry = state.land(ticket);
         if let Some(directory) = state.directory() {
             directory.count_failure(caller.tag, reason, sent, now.since(since));

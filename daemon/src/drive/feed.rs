@@ -186,6 +186,15 @@ impl Drive {
         self.flush_feeds();
     }
 
+    /// The server's name has lost the address of this feed's connection.
+    pub(super) fn feed_leaves(&mut self, index: usize, id: UpstreamId) {
+        let mut all = self.feeds.all.iter();
+        let found = all.find(|source| source.pool == index && source.own == Some(id));
+        if let Some(number) = found.map(|source| source.number) {
+            self.feed_over(number, "its server's name has lost this address");
+        }
+    }
+
     /// A connection was opened for a feed's session.
     pub(super) fn feed_pinned(&mut self, caller: Caller, upstream: UpstreamId) {
         let Some(source) = self.feeds.find(caller.id.cast_unsigned()) else {

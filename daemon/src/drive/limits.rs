@@ -16,6 +16,7 @@ use wire::ldap::result::code;
 
 use super::Drive;
 use super::conn::{Conn, ConnRef, Kind};
+use super::search_caps::Searches;
 use super::timers::span;
 use crate::limits::{Guest, Holder, Limits, Over, Permit, Waiter};
 
@@ -36,6 +37,8 @@ pub struct Limited {
     turn: Option<Turn>,
     /// Of the next one that waits for a place.
     number: u32,
+    /// What its searches may cost.
+    pub(super) searches: Searches,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +78,12 @@ impl Limited {
             name: None,
             turn: None,
             number: 0,
+            searches: Searches::default(),
         }
     }
 
     /// Where it is counted.
-    fn limits(&self) -> &Arc<Limits> {
+    pub(super) fn limits(&self) -> &Arc<Limits> {
         &self.guest.limits
     }
 
@@ -418,6 +422,7 @@ impl Limited {
     }
 
     fn forget_name(&mut self) {
+        self.searches.forget_caps();
         if self.turn.is_none() {
             self.name = None;
         }

@@ -41,6 +41,7 @@ mod report;
 mod requests;
 mod rpc;
 mod sasl;
+mod search_caps;
 pub mod service;
 mod slow;
 mod stay;
@@ -478,6 +479,7 @@ impl Drive {
             && let Some(conn) = self.conns.get_mut(at)
         {
             conn.readable = true;
+            conn.hung_up |= broken;
             self.readable(at);
         }
     }

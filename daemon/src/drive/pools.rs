@@ -10,6 +10,7 @@ use super::directory::Directory;
 use super::exec::RunRef;
 use super::helper::HelperRef;
 use super::local::LocalUpstream;
+use super::search_caps::Capped;
 use super::service::Service;
 use crate::audit::record::Entry;
 use crate::limits::Permit;
@@ -60,6 +61,8 @@ pub struct Flight {
     pub audit: Option<Box<Entry>>,
     /// Its places among the operations that its client may have pending.
     pub permit: Option<Permit>,
+    /// Of a search: what it may cost, where its client's may not cost anything.
+    pub capped: Option<Box<Capped>>,
 }
 
 /// Where an upstream is.
@@ -173,6 +176,7 @@ impl PoolState {
             flight.skip = 0;
             flight.audit = None;
             flight.permit = None;
+            flight.capped = None;
         }
     }
 
@@ -191,6 +195,7 @@ impl PoolState {
             flight.caller = None;
             flight.direct = None;
             flight.permit = None;
+            flight.capped = None;
             entry = flight.audit.take();
         }
         entry

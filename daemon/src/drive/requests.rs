@@ -222,6 +222,10 @@ impl Drive {
 
     fn submit(&mut self, at: usize, index: usize, submit: Submit, frame: &[u8], env: &Envelope<'_>, along: Along) {
         let now = self.now;
+        let (capped, timeout) = match self.cap_search(at, env, submit.timeout) {
+            Some((capped, timeout)) => (Some(capped), timeout),
+            None => (None, submit.timeout),
+        };
         let Some(conn) = self.conns.get_mut(at) else { return };
         let conn_ref = ConnRef {
             at: u32::try_from(at).unwrap_or(u32::MAX),
@@ -251,7 +255,7 @@ impl Drive {
         let affinity = client.affinity_by(by, conn_ref, submit.bind);
         let request = Request {
             class: submit.class,
-            deadline: submit.timeout.map_or(Instant::MAX, |timeout| now + timeout),
+            deadline: timeout.map_or(Instant::MAX, |timeout| now + timeout),
             queue_wait_max: Some(submit.queue_wait_max),
             affinity: Some(affinity),
             pin: submit.pin,
@@ -265,11 +269,12 @@ impl Drive {
         };
         client.session.submitted(env.id, env.tag, ticket);
         state.take_off(ticket, caller, now);
-        if (along.entry.is_some() || along.permit.is_some())
+        if (along.entry.is_some() || along.permit.is_some() || capped.is_some())
             && let Some(flight) = state.flight(ticket)
         {
             flight.audit = along.entry;
             flight.permit = along.permit;
+            flight.capped = capped;
         }
         self.carry_out(index, Some(Current { ticket, env: *env }));
         let Some(state) = self.pool(index) else { return };

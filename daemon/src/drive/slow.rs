@@ -185,6 +185,8 @@ impl Drive {
             client
                 .session
                 .too_slow(caller.id, caller.tag, conn.stream.outbox(&mut self.spares));
+            // It may be one of a thousand that stay until their write_timeout.
+            conn.stream.shrink();
         }
         let Some(state) = self.pool(index) else { return };
         if let Some(directory) = state.directory() {

@@ -350,6 +350,11 @@ impl Drive {
         } else if is_root_dse(env) && self.deliver_root_dse(index, ticket, caller, env) {
             return;
         }
+        if last {
+            self.note_page(index, ticket, caller, env);
+        } else if env.tag == tag::SEARCH_ENTRY && self.is_too_large(index, ticket, caller) {
+            return;
+        }
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return;
         };

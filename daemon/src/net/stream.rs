@@ -20,6 +20,8 @@ use wire::wipe;
 
 /// Buffers that grew beyond this are given back to the system.
 const SPARE_BYTES_MAX: usize = 64 * 1024;
+/// More room than this in an outbox that is left as it is is given back.
+const SPARE_BYTES_KEPT: usize = 8 * 1024;
 /// Spare buffers a worker keeps.
 const SPARES_MAX: usize = 256;
 /// Of those for large requests it keeps so many,
@@ -265,6 +267,18 @@ impl Stream {
     #[inline]
     pub fn waiting(&self) -> usize {
         self.outbox.len() - self.written
+    }
+
+    /// Nothing more is added for a while: what has been written, and room for more, is given back.
+    pub fn shrink(&mut self) {
+        if self.outbox.capacity() - self.waiting() > SPARE_BYTES_KEPT {
+            let rest = self.outbox.get(self.written..).unwrap_or_default().to_vec();
+            let mut before = std::mem::replace(&mut self.outbox, rest);
+            self.written = 0;
+            if self.sensitive {
+                wipe(&mut before);
+            }
+        }
     }
 
     /// What is in the outbox now is a secret.

@@ -25,6 +25,10 @@ pub struct TcpOptions {
     pub keepalive: Option<Keepalive>,
     /// What was sent and not acknowledged for so long ends the connection (TCP_USER_TIMEOUT).
     pub user_timeout: Option<Duration>,
+    /// Bytes that the kernel holds of what could not be sent yet, beyond which it takes no more (TCP_NOTSENT_LOWAT). Left to
+    /// itself it takes up to 4 MiB for each connection whose other side does not read; a thousand of those exhaust what it has for
+    /// all of TCP (tcp_mem), and it then narrows the windows of everybody on the machine, servers included.
+    pub unsent_bytes_max: Option<u32>,
 }
 
 impl TcpOptions {
@@ -46,6 +50,10 @@ impl TcpOptions {
         }
         if self.user_timeout.is_some() {
             socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(bytes) = self.unsent_bytes_max {
+            socket.set_tcp_notsent_lowat(bytes)?;
         }
         Ok(())
     }
@@ -71,6 +79,7 @@ mod tests {
                 count: 5,
             }),
             user_timeout: Some(Duration::from_millis(12_300)),
+            unsent_bytes_max: Some(70_000),
         };
         options.apply(&raw);
         assert!(socket.keepalive().unwrap());
@@ -78,5 +87,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(7));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 5);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(12_300)));
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 70_000);
     }
 }

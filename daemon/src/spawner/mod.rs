@@ -3,7 +3,7 @@
 //! Nothing about a program goes through a shell: it is the configured list of words, with the configured environment and
 //! nothing else of ours. Of our descriptors it has those alone that are made for it (close-on-exec); what the daemon itself
 //! was started with and did not open is inherited by its programs too. `std` starts it by posix_spawn, which copies nothing
-//! of the daemon's memory and gives it an empty signal mask; what posix_spawn cannot do, the trampoline does
+//! of the daemon's memory; no signal is ignored or held back in it (`signals`); what posix_spawn cannot do, the trampoline does
 //! (`crate::trampoline`).
 //!
 //! Whoever gets a [`Program`] or a [`Helper`] owns the process: dropped before it was reaped, it is killed.
@@ -13,6 +13,7 @@ mod helper;
 mod memory;
 mod process;
 mod program;
+mod signals;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use crate::drive::helper::{HelperRef, Started};
 use crate::worker::Inbox;
 pub use helper::{Helper, MESSAGE_BYTES_MAX, Said, Sent};
 pub use program::Program;
+pub use signals::heed as heed_signals;
 
 /// Programs that wait to be started; as many as a service can have at once, and more.
 const ASKED_MAX: usize = 16_384;

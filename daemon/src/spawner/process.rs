@@ -28,6 +28,7 @@ impl Process {
     /// # Errors
     /// The system's: no such program, no permission, out of processes or descriptors.
     pub fn start(command: &mut Command) -> io::Result<Process> {
+        super::heed_signals();
         let mut child = command.process_group(0).spawn()?;
         match watched(&child) {
             Ok((group, end)) => Ok(Process {

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::{Client, Message};
 use crate::ops::{self, present};
 use crate::proc::{run, wait_for};
-use crate::slapd::{BASE, Slapd, USHERD, password, user};
+use crate::slapd::{BASE, EDITOR, Slapd, USHERD, code_dn, password, user};
 use crate::usherd::{BINARY, Setup, Usherd, server};
 
 const SERVICE: &str = "_ldap._tcp.example.com";
@@ -331,11 +331,8 @@ fn of_a_name_with_dead_addresses_the_other_one_is_used() {
     drop(listeners);
 }
 
-#[test]
-fn connections_leave_an_address_that_the_name_has_no_more() {
-    let slapd = Slapd::start();
-    let port = port(&slapd);
-    // The same server at another address: whoever connects there is passed on.
+/// The same server at another address, 127.0.0.2: whoever connects there is passed on. How many are.
+fn at_another_address(port: u16) -> Arc<AtomicUsize> {
     let other = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).expect("a port of another address");
     let open = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&open);
@@ -360,6 +357,14 @@ fn connections_leave_an_address_that_the_name_has_no_more() {
             });
         }
     });
+    open
+}
+
+#[test]
+fn connections_leave_an_address_that_the_name_has_no_more() {
+    let slapd = Slapd::start();
+    let port = port(&slapd);
+    let open = at_another_address(port);
     let dns = Dns::start();
     dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
     let url = format!("ldap://ldap.example.com:{port}");
@@ -379,6 +384,100 @@ fn connections_leave_an_address_that_the_name_has_no_more() {
         },
     );
     search(&mut client);
+    usherd.stop();
+}
+
+/// Nobody is connected to the address that was left, within so long.
+fn left(open: &AtomicUsize, limit: Duration) {
+    wait_for("nobody is connected to the old address", limit, || {
+        (open.load(Ordering::SeqCst) == 0).then_some(())
+    });
+}
+
+#[test]
+fn connections_of_one_client_leave_it_when_their_client_has_nothing_pending_and_at_the_latest_after_the_drain_time() {
+    let slapd = Slapd::start();
+    let port = port(&slapd);
+    let open = at_another_address(port);
+    let dns = Dns::start();
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
+    let url = format!("ldap://ldap.example.com:{port}");
+    let usherd = Setup::corp("resolve_interval = \"1s\"\nidentity = \"pinned\"", &[server(&url, "")])
+        .server(&format!("drain_gentle = \"3s\"\n{}", dns.server()))
+        .start();
+    let bound = || Client::bound(&usherd.plain(0), &user(1), &password(1));
+    let (mut idle, mut busy, mut endless) = (bound(), bound(), bound());
+    let slow = |client: &mut Client, seconds: u32| {
+        client.send(&ops::search(
+            &code_dn(&format!("slow{seconds}")),
+            ops::BASE,
+            &present("cn"),
+            &[],
+        ))
+    };
+    dns.until_asked(2);
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 1]]);
+    // Three look-ups, each a second after the other, have to say so.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let asked = Instant::now();
+    let busy_id = slow(&mut busy, 3);
+    slow(&mut endless, 6);
+    let goodbye = |client: &mut Client, limit: u64| {
+        let said = client.until_closed(Duration::from_secs(limit));
+        assert!(said.last().is_some_and(Message::is_disconnection), "{said:?}");
+        said
+    };
+    goodbye(&mut idle, 5);
+    let said = goodbye(&mut busy, 5);
+    assert!(
+        said.iter().any(|message| message.id == busy_id && message.is_final()),
+        "{said:?}"
+    );
+    goodbye(&mut endless, 5);
+    assert!(asked.elapsed() < Duration::from_millis(5_800), "{:?}", asked.elapsed());
+    left(&open, Duration::from_secs(5));
+    search(&mut bound());
+    assert_eq!(open.load(Ordering::SeqCst), 0);
+    usherd.stop();
+}
+
+#[test]
+fn a_feed_leaves_it_and_goes_on_from_its_cookie() {
+    let slapd = Slapd::start();
+    let port = port(&slapd);
+    let open = at_another_address(port);
+    let dns = Dns::start();
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
+    let setup = Setup::corp(
+        "resolve_interval = \"1s\"",
+        &[server(&format!("ldap://ldap.example.com:{port}"), "")],
+    );
+    let told = setup.folder.file("told");
+    let usherd = setup
+        .server(&format!("state_dir = \"state\"\n{}", dns.server()))
+        .extra(&format!(
+            "[feed.people]\ndirectory = \"corp\"\nfilter = \"(uid=user1)\"\nsink = {{ type = \"file\", path = \"{told}\" }}\n"
+        ))
+        .start();
+    let lines = || std::fs::read_to_string(&told).unwrap_or_default();
+    let until_told = |word: &str| {
+        wait_for(word, Duration::from_secs(30), || lines().contains(word).then_some(()));
+    };
+    until_told("refresh-done");
+    assert!(open.load(Ordering::SeqCst) > 0);
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 1]]);
+    left(&open, Duration::from_secs(30));
+    let mut editor = Client::bound(&slapd.plain(), EDITOR.0, EDITOR.1);
+    let change = ops::modify(&user(1), &[(ops::REPLACE, "description", &["after the move"])]);
+    assert_eq!(editor.one(&change).code(), 0);
+    until_told("after the move");
+    assert_eq!(
+        lines().matches("token-1").count(),
+        1,
+        "nothing is told twice: {}",
+        lines()
+    );
+    assert_eq!(open.load(Ordering::SeqCst), 0);
     usherd.stop();
 }
 

@@ -303,3 +303,33 @@ fn a_drain_waits_for_calls_that_run() {
         usherd.process.output()
     );
 }
+
+#[test]
+fn signals_that_the_daemon_was_started_without_are_there_in_its_programs() {
+    let all = "ALRM,CHLD,HUP,INT,PIPE,QUIT,TERM,USR1,USR2";
+    let mask = ["/bin/grep", "-E", "^Sig(Ign|Blk):", "/proc/self/status"];
+    let service =
+        |name: &str, lines: &str| format!("[service.{name}]\nhelper = \"exec\"\nprogram = {mask:?}\n{lines}\n");
+    let usherd = Setup::new()
+        .listen("rpc", "unix:rpc", "")
+        .section(&service("plain", ""))
+        .section(&service("bounded", "limits = { nofile = 64 }"))
+        .under(&[
+            "/usr/bin/env",
+            &format!("--ignore-signal={all}"),
+            "--block-signal=QUIT,USR1",
+        ])
+        .start();
+    for name in ["plain", "bounded"] {
+        let output = call(&usherd, &[name, ""]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said.lines().count(), 2, "{}", shown(&output));
+        for line in said.lines() {
+            let bits = line.split_whitespace().last().expect("a mask");
+            // Beyond these are glibc's own.
+            let bits = u64::from_str_radix(bits, 16).map(|bits| bits & ((1 << 31) - 1));
+            assert_eq!(bits, Ok(0), "{name}: {said}");
+        }
+    }
+    usherd.stop();
+}

@@ -36,7 +36,7 @@ const REFUSED_CONNECTIONS: &str = "usherd_limits_connections_refused_total";
 
 type LimitsFigure = (&'static str, &'static str, &'static str, fn(&Limits) -> u64);
 
-const LIMITS: [LimitsFigure; 4] = [
+const LIMITS: [LimitsFigure; 6] = [
     (
         "usherd_limits_operations_delayed_total",
         "counter",
@@ -48,6 +48,18 @@ const LIMITS: [LimitsFigure; 4] = [
         "counter",
         "Operations that were answered busy by limits of clients.",
         |one| one.refused,
+    ),
+    (
+        "usherd_limits_searches_too_large_total",
+        "counter",
+        "Searches that were ended because they brought more entries than they may.",
+        |one| one.searches_too_large,
+    ),
+    (
+        "usherd_limits_searches_too_long_total",
+        "counter",
+        "Searches that were ended because they took longer than they may.",
+        |one| one.searches_too_long,
     ),
     (
         "usherd_limits_addresses",

@@ -57,6 +57,7 @@ fn refuse_others(p: &mut Problems, listen: &Listen) {
         ("write_timeout", at(&listen.write_timeout)),
         ("idle_timeout", at(&listen.idle_timeout)),
         ("outbox_bytes_max", at(&listen.outbox_bytes_max)),
+        ("tcp_unsent_bytes_max", at(&listen.unsent_bytes_max)),
         ("turn_messages_max", at(&listen.turn_messages_max)),
         ("clients_max", at(&listen.clients_max)),
     ];

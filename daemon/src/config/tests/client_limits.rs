@@ -107,6 +107,18 @@ fn mistakes_in_limits_have_their_place() {
             "7:11 `exempt` is a list of networks",
         ),
         (
+            "dn_rate = 1\nsearch_time_max = \"2h\"".into(),
+            "7:19 `search_time_max` is out of bounds in [listen.limits]",
+        ),
+        (
+            "dn_rate = 1\nsearch_entries_max = -1".into(),
+            "7:22 `search_entries_max` is out of bounds in [listen.limits]",
+        ),
+        (
+            "search_entries_max = 0".into(),
+            "5:1 warning: [listen.limits] limits nothing",
+        ),
+        (
             "dn_rate = 1\nrates = 1".into(),
             "7:1 unknown setting `rates` in [listen.limits]",
         ),

@@ -53,6 +53,7 @@ impl Command {
         };
         program.stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
         program.process_group(0).kill_on_drop(true);
+        crate::spawner::heed_signals();
         let mut child = program
             .spawn()
             .map_err(|error| SinkError::retry(format!("{path}: {error}")))?;

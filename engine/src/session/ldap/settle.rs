@@ -90,6 +90,22 @@ impl Session {
         }
     }
 
+    /// A search has brought as many entries as it may, and there is another.
+    pub fn too_large(&mut self, id: i32, out: &mut Vec<u8>) {
+        self.stay.lost(id);
+        if self.pending.remove(id).is_none() {
+            return;
+        }
+        result::write_result(
+            out,
+            id,
+            tag::SEARCH_DONE,
+            code::SIZE_LIMIT_EXCEEDED,
+            b"",
+            "more entries than a search may bring here",
+        );
+    }
+
     /// After something has ended: whether a client that drains, or one whose own upstream is gone, is done.
     pub fn after_end(&mut self, out: &mut Vec<u8>) -> Next {
         if self.pin_gone && self.pending.is_empty() {
