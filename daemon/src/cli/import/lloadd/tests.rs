@@ -431,6 +431,7 @@ fn a_bind_by_sasl_is_the_same_bind_here() {
     );
 }
 
+#[cfg(feature = "gssapi")]
 #[test]
 fn a_bind_by_gssapi_takes_its_tickets_where_lloadd_did() {
     use engine::upstream::sasl::Mechanism;
