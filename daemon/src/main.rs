@@ -9,6 +9,7 @@ mod config;
 mod dbus;
 mod drive;
 mod feed;
+mod gssapi;
 mod limits;
 mod local_files;
 mod lockouts;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use engine::core::time::{Instant, Span};
 
 use crate::dbus::Door;
+use crate::gssapi::Gss;
 use crate::net::placing::Candidate;
 use crate::passwords::Passwords;
 use crate::traces::Lines;
@@ -52,6 +53,8 @@ pub struct Shared {
     inboxes: Arc<OnceLock<Vec<Arc<Inbox>>>>,
     /// Where passwords are compared that take their time.
     pub passwords: Passwords,
+    /// Where Kerberos is asked.
+    pub gss: Gss,
     /// What traces say.
     pub traces: Lines,
     /// Where workers leave what is for D-Bus.
@@ -85,6 +88,7 @@ impl Shared {
             limits: crate::limits::AllLimits::new(Arc::clone(&inboxes), clock),
             inboxes,
             passwords: Passwords::new(workers),
+            gss: Gss::new(crate::gssapi::THREADS_DEFAULT),
             traces: Lines::default(),
             door: Door::new(),
             audit: crate::audit::Place::default(),

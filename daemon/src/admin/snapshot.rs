@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub lockouts: Vec<Lockout>,
     /// Look-ups of names since the start.
     pub lookups: Lookups,
+    /// What Kerberos was asked for binds by GSSAPI.
+    pub gssapi: Gssapi,
     /// Limits of clients, by listener.
     pub limits: Vec<Limits>,
     /// Everything else that is counted.
@@ -78,6 +80,24 @@ pub struct Lookups {
     pub addresses: u64,
     /// Of addresses, without one.
     pub addresses_failed: u64,
+}
+
+/// What Kerberos was asked for the daemon's own binds by GSSAPI: four questions for a bind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gssapi {
+    /// With an answer.
+    pub answered: u64,
+    /// With an error.
+    pub failed: u64,
+    /// Not asked, because too many waited.
+    pub refused: u64,
+    /// Whose answer came when nobody waited for it any more.
+    pub late: u64,
+    /// That wait now.
+    pub waiting: u64,
+    /// That are being answered now.
+    pub running: u64,
 }
 
 /// Limits of clients, of a listener.

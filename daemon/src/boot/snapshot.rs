@@ -10,8 +10,8 @@ use engine::core::{Health, Histogram, Score, Stats};
 use super::{Lifecycle, State};
 use crate::admin;
 use crate::admin::snapshot::{
-    Audit, Count, Counters, Directory, Feed, Helper, Limits, Listener, Local, Lockout, Lookups, Operations, Seconds,
-    Server, Service, Snapshot,
+    Audit, Count, Counters, Directory, Feed, Gssapi, Helper, Limits, Listener, Local, Lockout, Lookups, Operations,
+    Seconds, Server, Service, Snapshot,
 };
 use crate::config::plan::{self, Address, Behind, Face};
 use crate::drive::helper::figures::{self, Exit};
@@ -68,6 +68,17 @@ fn lookups(counts: &crate::net::dns::Counts) -> Lookups {
         services_failed: of(&counts.services_failed),
         addresses: of(&counts.addresses),
         addresses_failed: of(&counts.addresses_failed),
+    }
+}
+
+fn gssapi(figures: crate::gssapi::Figures) -> Gssapi {
+    Gssapi {
+        answered: figures.answered,
+        failed: figures.failed,
+        refused: figures.refused,
+        late: figures.late,
+        waiting: figures.waiting,
+        running: figures.running,
     }
 }
 
@@ -175,6 +186,7 @@ impl Reporter {
             audit: audit(&self.shared.audit.figures()),
             lockouts: lockouts(self.shared.lockouts.figures(self.shared.clock.now())),
             lookups: lookups(&self.lookups),
+            gssapi: gssapi(self.shared.gss.figures()),
             limits: self.shared.limits.figures().into_iter().map(limits).collect(),
             counters: Counters {
                 accepted: self.accepted.load(Ordering::Relaxed) as u64,

@@ -187,7 +187,7 @@ fn probe(directory: &Directory, server: &Upstream, names: &Names) -> Result<Stri
     };
     if let Some(bind) = server.bind.as_ref().or(directory.bind.as_ref()) {
         let name = asker
-            .bind(bind, is_tls || bind.is_safe(&server.target))
+            .bind(bind, is_tls || bind.is_safe(&server.target), &server.target)
             .map_err(|error| format!("bind as {}: {error}", bind.name()))?;
         said.push(format!("bound as {name}"));
     }

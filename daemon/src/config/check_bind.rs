@@ -5,11 +5,12 @@ use std::sync::Arc;
 use engine::upstream::sasl::{Account, ITERATIONS_DEFAULT, ITERATIONS_MAX, ITERATIONS_MIN, Mechanism, Unfit, Who};
 use zeroize::Zeroizing;
 
-use super::check_directory;
 use super::diagnostic::{At, Place, Problems};
 use super::files::{self, Folder};
 use super::plan::{self, Target, TlsClient, UpstreamTls};
 use super::reader::Section;
+use super::{check_directory, check_kerberos};
+use crate::gssapi;
 
 /// As written.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Bind {
     pub in_clear: Option<At<bool>>,
     /// `bind_iterations_max`.
     pub iterations_max: Option<At<usize>>,
+    /// The settings of GSSAPI.
+    pub kerberos: check_kerberos::Written,
 }
 
 impl Bind {
@@ -52,7 +55,9 @@ impl Bind {
             ("bind_in_clear", self.in_clear.as_ref().map(|at| &at.place)),
             ("bind_iterations_max", self.iterations_max.as_ref().map(|at| &at.place)),
         ];
-        all.into_iter().filter_map(|(key, place)| Some((key, place?)))
+        all.into_iter()
+            .filter_map(|(key, place)| Some((key, place?)))
+            .chain(self.kerberos.places())
     }
 
     /// Whether there is any of it.
@@ -60,7 +65,7 @@ impl Bind {
         self.places().next().is_some()
     }
 
-    fn names(&self, mechanism: Mechanism) -> Option<&At<String>> {
+    pub(super) fn names(&self, mechanism: Mechanism) -> Option<&At<String>> {
         let named = self.mechanisms.iter().flat_map(|list| &list.value);
         named.into_iter().find(|at| Mechanism::of(&at.value) == Some(mechanism))
     }
@@ -77,6 +82,7 @@ pub(super) fn read(p: &mut Problems, section: &mut Section<'_>) -> Bind {
         authzid: section.string(p, "bind_authzid"),
         in_clear: section.boolean(p, "bind_in_clear"),
         iterations_max: section.count(p, "bind_iterations_max", least, ITERATIONS_MAX as usize),
+        kerberos: check_kerberos::read(p, section),
     }
 }
 
@@ -149,7 +155,7 @@ fn sasl(
         password(p, section, raw, written, folder)
     } else {
         if !mechanisms.is_empty() {
-            without_password(p, raw);
+            without_password(p, raw, &mechanisms);
         }
         Some(Zeroizing::default())
     };
@@ -169,6 +175,12 @@ fn sasl(
     if let Some(authzid) = &raw.authzid {
         check_authzid(p, authzid);
     }
+    let kerberos = if has(Mechanism::Gssapi) {
+        check_kerberos::check(p, &raw.kerberos, folder)
+    } else {
+        check_kerberos::refuse(p, &raw.kerberos);
+        None
+    };
     let password = password?;
     if p.errors() > before {
         return None;
@@ -185,6 +197,7 @@ fn sasl(
         Ok(account) => Some(plan::Sasl {
             account: Arc::new(account),
             in_clear: raw.in_clear.as_ref().is_some_and(|at| at.value),
+            kerberos: kerberos.map(Arc::new),
         }),
         Err(unfit) => {
             say_unfit(p, raw, written, unfit);
@@ -197,6 +210,7 @@ fn mechanisms(p: &mut Problems, written: &At<Vec<At<String>>>) -> Vec<Mechanism>
     let mut all: Vec<Mechanism> = Vec::new();
     for name in &written.value {
         match Mechanism::of(&name.value) {
+            Some(Mechanism::Gssapi) if !gssapi::IS_BUILT => check_kerberos::not_built(p, name),
             Some(one) if all.contains(&one) => {
                 p.error(&name.place, format!("`bind_mechanism` names {} twice", one.name()))
                     .help("remove one of them");
@@ -213,12 +227,11 @@ fn mechanisms(p: &mut Problems, written: &At<Vec<At<String>>>) -> Vec<Mechanism>
 }
 
 fn unknown(p: &mut Problems, name: &At<String>) {
-    let names = Mechanism::ALL.map(Mechanism::name).join(", ");
+    let built = |one: &Mechanism| *one != Mechanism::Gssapi || gssapi::IS_BUILT;
+    let names: Vec<&str> = Mechanism::ALL.into_iter().filter(built).map(Mechanism::name).collect();
     let why = match name.value.to_ascii_uppercase().as_str() {
         plus if plus.ends_with("-PLUS") => "without -PLUS it works: there is no channel binding here",
-        "GSSAPI" | "GSS-SPNEGO" | "DIGEST-MD5" | "NTLM" | "CRAM-MD5" | "LOGIN" => {
-            "clients may use it, the daemon does not"
-        }
+        "GSS-SPNEGO" | "DIGEST-MD5" | "NTLM" | "CRAM-MD5" | "LOGIN" => "clients may use it, the daemon does not",
         _ => "no mechanism of this name is known",
     };
     p.error(
@@ -226,7 +239,7 @@ fn unknown(p: &mut Problems, name: &At<String>) {
         format!("the daemon cannot bind with the SASL mechanism \"{}\"", name.value),
     )
     .label(why)
-    .help(format!("it can with {names}"));
+    .help(format!("it can with {}", names.join(", ")));
 }
 
 /// The password, where a mechanism takes one; and that there is a name to it.
@@ -256,16 +269,25 @@ fn password(
     }
 }
 
-/// EXTERNAL alone: the connection says who we are.
-fn without_password(p: &mut Problems, raw: &Bind) {
+/// EXTERNAL or GSSAPI alone: the connection says who we are, or the ticket does.
+fn without_password(p: &mut Problems, raw: &Bind, mechanisms: &[Mechanism]) {
+    let by_ticket = mechanisms.contains(&Mechanism::Gssapi);
+    let (what, label) = if by_ticket {
+        (
+            "GSSAPI",
+            "the ticket says who the daemon is: see bind_principal and bind_keytab",
+        )
+    } else {
+        ("EXTERNAL", "the connection says who the daemon is")
+    };
     let settings = [
         ("bind_authcid", raw.authcid.as_ref()),
         ("bind_password_file", raw.password_file.as_ref()),
     ];
     for (key, at) in settings {
         if let Some(at) = at {
-            p.error(&at.place, format!("`{key}` has no meaning with EXTERNAL"))
-                .label("the connection says who the daemon is")
+            p.error(&at.place, format!("`{key}` has no meaning with {what}"))
+                .label(label)
                 .help("remove it; to act as somebody else, write bind_authzid = \"dn:…\"");
         }
     }
@@ -314,6 +336,9 @@ pub(super) fn fits(p: &mut Problems, raw: &Bind, url: &Place, target: &Target) {
                 .also(&plain.place, "asked for here")
                 .help("write ldaps://, add starttls = \"required\", or allow it with bind_in_clear = true");
         }
+    }
+    if let Some(gssapi) = raw.names(Mechanism::Gssapi) {
+        check_kerberos::fits(p, &raw.kerberos, &gssapi.place, url, target);
     }
     let Some(external) = raw.names(Mechanism::External) else {
         return;

@@ -11,6 +11,7 @@ mod check_dbus;
 mod check_directory;
 mod check_feed;
 mod check_health;
+mod check_kerberos;
 mod check_limits;
 mod check_lockout;
 mod check_monitor;

@@ -6,6 +6,7 @@ use engine::upstream::sasl::Account;
 use zeroize::Zeroizing;
 
 use super::plan::Target;
+use crate::gssapi::Kerberos;
 
 /// See the module.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,6 +33,8 @@ pub struct Sasl {
     pub account: Arc<Account>,
     /// Whether PLAIN may be used where nothing protects the connection.
     pub in_clear: bool,
+    /// Of GSSAPI, where it is one of the mechanisms.
+    pub kerberos: Option<Arc<Kerberos>>,
 }
 
 impl Bind {
@@ -40,11 +43,12 @@ impl Bind {
         let Bind::Sasl(Sasl { account, .. }) = self else {
             return self.simple().map(|simple| simple.dn.clone()).unwrap_or_default();
         };
+        let principal = self.principal();
         let mechanisms: Vec<&str> = account.mechanisms().map(|one| one.name()).collect();
         let mut name = mechanisms.join(" or ");
         let who = account.who();
-        if !who.authcid.is_empty() {
-            name = format!("{} by {name}", who.authcid);
+        if let Some(who) = Some(who.authcid.as_str()).filter(|name| !name.is_empty()).or(principal) {
+            name = format!("{who} by {name}");
         }
         if !who.authzid.is_empty() {
             name = format!("{} ({name})", who.authzid);
@@ -58,11 +62,26 @@ impl Bind {
             Bind::Simple(simple) => simple.dn.clone(),
             Bind::Sasl(Sasl { account, .. }) => {
                 let who = account.who();
-                let name = [who.authzid.as_str(), &who.authcid, "EXTERNAL"];
-                let name = name.into_iter().find(|name| !name.is_empty());
-                format!("sasl:{}", name.unwrap_or_default())
+                let names = [who.authzid.as_str(), &who.authcid, self.principal().unwrap_or_default()];
+                let name = names.into_iter().find(|name| !name.is_empty());
+                // EXTERNAL, or GSSAPI without a principal.
+                let nameless = account.mechanisms().last().map(|one| one.name());
+                format!("sasl:{}", name.or(nameless).unwrap_or_default())
             }
         }
+    }
+
+    /// What GSSAPI takes.
+    pub fn kerberos(&self) -> Option<&Arc<Kerberos>> {
+        match self {
+            Bind::Simple(_) => None,
+            Bind::Sasl(sasl) => sasl.kerberos.as_ref(),
+        }
+    }
+
+    /// Whose tickets GSSAPI shows, where that is written.
+    fn principal(&self) -> Option<&str> {
+        self.kerberos()?.principal.as_deref()
     }
 
     /// The name and password of a simple bind.

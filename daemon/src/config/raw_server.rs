@@ -27,6 +27,8 @@ pub struct Server {
     pub clients_max: Option<At<usize>>,
     /// See `plan::Server`.
     pub outbox_bytes_total: Option<At<usize>>,
+    /// See `plan::Server`.
+    pub gssapi_threads: Option<At<usize>>,
     /// Where the daemon is.
     pub location: Option<At<String>>,
     /// See `DnsPlan`.
@@ -52,6 +54,7 @@ pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Server {
         admin: section.string(p, "admin"),
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         outbox_bytes_total: section.size(p, "outbox_bytes_total", 1 << 20, 64 * GIB),
+        gssapi_threads: section.count(p, "gssapi_threads", 1, crate::gssapi::THREADS_MAX),
         location: section.string(p, "location"),
         dns_servers: section.strings(p, "dns_servers"),
         dns_timeout: section.duration(p, "dns_timeout", 10 * MILLISECOND, MINUTE),

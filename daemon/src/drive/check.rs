@@ -12,6 +12,7 @@ use wire::ldap::message::{self, SearchSpec};
 use wire::ldap::result::{self, code};
 
 use super::conn::{Conn, ConnRef, Kind};
+use super::gss::Asking;
 use super::pools::PoolState;
 use super::{Drive, Job, span};
 use crate::config::plan::{self, Bind, Expect, Target};
@@ -25,7 +26,8 @@ const SEARCH_ID: i32 = 1_000;
 /// A check's connection.
 #[derive(Debug)]
 pub struct Checking {
-    machine: Connection,
+    /// Its protocol machine.
+    pub machine: Connection,
     pool: usize,
     /// The server's key in the pool.
     key: u64,
@@ -36,6 +38,35 @@ pub struct Checking {
     pub connecting: bool,
     /// What must come has come.
     found: bool,
+    /// While its bind asks Kerberos.
+    pub gss: Option<Box<Asking>>,
+}
+
+impl Checking {
+    /// The pool.
+    pub fn pool(&self) -> usize {
+        self.pool
+    }
+
+    /// The server's key in it.
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// What is asked.
+    pub fn plan(&self) -> &Arc<plan::Check> {
+        &self.plan
+    }
+}
+
+/// As whom a check binds.
+pub(super) fn own_bind<'p>(
+    check: &'p plan::Check,
+    server: &'p plan::Upstream,
+    directory: &'p plan::Directory,
+) -> Option<&'p Bind> {
+    let own = || server.bind.as_ref().or(directory.bind.as_ref());
+    check.bind.as_ref().or_else(own)
 }
 
 /// Why a check failed; none: it did not.
@@ -114,6 +145,7 @@ impl Drive {
             plan,
             connecting: true,
             found: false,
+            gss: None,
         };
         match self.adopt(Stream::new(raw), Kind::Check(Box::new(checking))) {
             Some(conn) => self.arm(conn.at as usize, timeout),
@@ -143,14 +175,18 @@ impl Drive {
     }
 
     /// The plans of a check's directory and server, while they are there.
-    fn check_plan(&mut self, index: usize, key: u64) -> Option<(Arc<plan::Directory>, Arc<plan::Upstream>)> {
+    pub(super) fn check_plan(&mut self, index: usize, key: u64) -> Option<(Arc<plan::Directory>, Arc<plan::Upstream>)> {
         let directory = self.pool(index)?.directory()?;
         let server = directory.servers.iter().find(|server| server.key == key)?;
         Some((Arc::clone(&directory.plan), Arc::clone(&server.plan)))
     }
 
     /// One step of becoming ready.
-    fn check_hello(&mut self, at: usize, step: impl FnOnce(&mut Connection, Option<Own<'_>>, &mut Vec<u8>) -> Hello) {
+    pub(super) fn check_hello(
+        &mut self,
+        at: usize,
+        step: impl FnOnce(&mut Connection, Option<Own<'_>>, &mut Vec<u8>) -> Hello,
+    ) {
         let Some(Kind::Check(checking)) = self.conns.get(at).map(|conn| &conn.kind) else {
             return;
         };
@@ -158,8 +194,7 @@ impl Drive {
         let Some((directory, server)) = self.check_plan(index, key) else {
             return self.check_ends(at, Err("it is not configured any more".into()));
         };
-        let own = || server.bind.as_ref().or(directory.bind.as_ref());
-        let bind: Option<&Bind> = plan.bind.as_ref().or_else(own);
+        let bind = own_bind(&plan, &server, &directory);
         let bind = bind.map(|bind| own_bind::own(bind, &server.target));
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Check(checking) = &mut conn.kind else { return };
@@ -171,6 +206,7 @@ impl Drive {
         self.mark_dirty(at);
         match step {
             Hello::Wait => {}
+            Hello::Gss => self.gss_ask(at),
             Hello::Failed(why) => self.check_ends(at, Err(why.into())),
             Hello::Refused(what, code) => {
                 let name = result::name(code);

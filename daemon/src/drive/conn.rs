@@ -10,6 +10,7 @@ use engine::upstream::ldap::Connection;
 
 use super::ask::AskClient;
 use super::check::Checking;
+use super::gss::Asking;
 use super::limits::Limited;
 use super::lockout::Bid;
 use super::rpc::RpcClient;
@@ -99,6 +100,8 @@ pub struct LdapUpstream {
     pub connecting: bool,
     /// Further addresses of the server, to be tried if this one fails before it is ready; the last one first.
     pub others: Vec<SocketAddr>,
+    /// While our own bind asks Kerberos.
+    pub gss: Option<Box<Asking>>,
 }
 
 /// See the module.
@@ -235,6 +238,25 @@ impl Conn {
             Kind::Ask(client) => Some(&mut client.choking),
             _ => None,
         }
+    }
+
+    /// What it has of Kerberos, where it is a connection on which the daemon binds.
+    pub fn gss(&mut self) -> Option<&mut Option<Box<Asking>>> {
+        match &mut self.kind {
+            Kind::Upstream(upstream) => Some(&mut upstream.gss),
+            Kind::Check(checking) => Some(&mut checking.gss),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits for Kerberos.
+    pub fn awaits_gss(&self) -> bool {
+        let gss = match &self.kind {
+            Kind::Upstream(upstream) => upstream.gss.as_ref(),
+            Kind::Check(checking) => checking.gss.as_ref(),
+            _ => None,
+        };
+        gss.is_some_and(|asking| asking.is_waiting())
     }
 
     /// The LDAP upstream that it is.

@@ -171,6 +171,7 @@ impl Drive {
             lane,
             connecting: true,
             others,
+            gss: None,
         };
         let Some(conn) = self.adopt(Stream::new(raw), Kind::Upstream(upstream)) else {
             return self.open_failed(index, id, "it could not be registered");

@@ -23,6 +23,7 @@ mod directory;
 mod effects;
 pub mod exec;
 pub mod feed;
+mod gss;
 mod handover;
 pub mod helper;
 mod limits;
@@ -199,6 +200,8 @@ pub enum Job {
     },
     /// Nobody waits for a request's questions any more.
     RadiusCancel(radius::CanceledRequest),
+    /// What came of a question to Kerberos, and which connection asked it.
+    GssAnswered(conn::ConnRef, Box<crate::gssapi::Outcome>),
     /// A bind that was held back by a lockout may try again.
     BidWoken(conn::ConnRef),
     /// An operation that waited until others of its client's address or name had ended may go on: whose, and which.
@@ -451,6 +454,7 @@ impl Drive {
                 verdict,
             } => self.radius_compared(listener, request, verdict),
             Job::RadiusCancel(canceled) => self.radius_hears_cancel(canceled),
+            Job::GssAnswered(who, outcome) => self.gss_answered(who, *outcome),
             Job::BidWoken(who) => self.bid_woken(who),
             Job::LimitGranted(who, number) => self.limit_granted(who, number),
             Job::Lend(to) => self.lend(&to),

@@ -154,6 +154,8 @@ impl Drive {
         }
         let (listener, choking, pending) = match &conn.kind {
             Kind::Upstream(upstream) if upstream.machine.is_ready() => return self.upstream_due(at),
+            Kind::Upstream(_) if conn.awaits_gss() => return self.upstream_lost(at, super::gss::LATE),
+            Kind::Check(_) if conn.awaits_gss() => return self.check_ends(at, Err(super::gss::LATE.into())),
             Kind::Upstream(_) => return self.upstream_lost(at, "it took too long to connect"),
             Kind::Check(_) => return self.check_ends(at, Err("it took too long".into())),
             Kind::Ldap(client) => (client.listener, self.is_waited_for(conn), client.session.pending()),

@@ -57,7 +57,11 @@ impl Drive {
     }
 
     /// One step of becoming ready.
-    fn hello(&mut self, at: usize, step: impl FnOnce(&mut Connection, Option<Own<'_>>, &mut Vec<u8>) -> Hello) {
+    pub(super) fn hello(
+        &mut self,
+        at: usize,
+        step: impl FnOnce(&mut Connection, Option<Own<'_>>, &mut Vec<u8>) -> Hello,
+    ) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Upstream(upstream) = &mut conn.kind else {
             return;
@@ -88,6 +92,7 @@ impl Drive {
         self.mark_dirty(at);
         match step {
             Hello::Wait => {}
+            Hello::Gss => self.gss_ask(at),
             Hello::Failed(why) => self.upstream_lost(at, why),
             Hello::Refused(what, code) => {
                 let name = result::name(code);
@@ -104,6 +109,9 @@ impl Drive {
             }
             Hello::Ready => {
                 self.disarm(at);
+                if let Some(gss) = self.conns.get_mut(at).and_then(|conn| conn.gss()) {
+                    *gss = None;
+                }
                 let now = self.now;
                 if let Some(state) = self.pool(index) {
                     state.pool.upstream_up(id, now, &mut state.effects);

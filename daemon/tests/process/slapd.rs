@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::certificates::certificates;
 use crate::client::{Client, Target};
+use crate::kerberos::Realm;
 use crate::ops;
 use crate::proc::{Folder, Process, free_port, run, shown, wait_for};
 
@@ -44,6 +45,8 @@ pub(crate) struct Slapd {
     tls_port: u16,
     /// A third one, on which every connection begins with a PROXY header; 0: there is none.
     proxied_port: u16,
+    /// What it has in its environment beside what these tests have.
+    environment: Vec<String>,
     process: Process,
 }
 
@@ -62,6 +65,14 @@ impl Slapd {
     pub(crate) fn with(database: &str) -> Self {
         let slapd = Self::launch(free_port(), free_port(), 0, database);
         slapd.until_ready();
+        slapd
+    }
+
+    /// A server of a Kerberos realm, with more lines in its database section.
+    pub(crate) fn of_realm(realm: &Realm, database: &str) -> Self {
+        let mut slapd = Self::launch(free_port(), free_port(), 0, database);
+        slapd.environment = realm.server().to_vec();
+        slapd.revive();
         slapd
     }
 
@@ -122,17 +133,18 @@ impl Slapd {
         fs::create_dir(&data).expect("a folder");
         copy_sparse(&template().path().join("data/data.mdb"), &data.join("data.mdb"));
         folder.write("slapd.conf", configuration(&folder, server_id, port, database));
-        let process = Self::spawn(&folder, port, tls_port, 0);
+        let process = Self::spawn(&folder, port, tls_port, 0, &[]);
         Self {
             folder,
             port,
             tls_port,
             proxied_port: 0,
+            environment: Vec::new(),
             process,
         }
     }
 
-    fn spawn(folder: &Folder, port: u16, tls_port: u16, proxied_port: u16) -> Process {
+    fn spawn(folder: &Folder, port: u16, tls_port: u16, proxied_port: u16, environment: &[String]) -> Process {
         let socket = folder.file("ldapi").replace('/', "%2F");
         let mut urls = format!("ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port} ldapi://{socket}");
         let mut level = std::env::var("USHERD_TEST_SLAPD_LOG").unwrap_or_else(|_| "0".to_owned());
@@ -141,8 +153,11 @@ impl Slapd {
             "stats".clone_into(&mut level);
         }
         let configuration = folder.file("slapd.conf");
-        let args = ["-d", &level, "-h", &urls, "-f", &configuration];
-        Process::start("/usr/sbin/slapd", &args, &folder.path().join("log"))
+        crate::proc::require("/usr/sbin/slapd");
+        let environment = environment.iter().map(String::as_str);
+        let program = ["/usr/sbin/slapd", "-d", &level, "-h", &urls, "-f", &configuration];
+        let words: Vec<&str> = environment.chain(program).collect();
+        Process::start("/usr/bin/env", &words, &folder.path().join("log"))
     }
 
     fn until_ready(&self) {
@@ -222,7 +237,8 @@ impl Slapd {
     /// Starts it again after a kill: same ports, same data. Does not wait.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = Self::spawn(&self.folder, self.port, self.tls_port, self.proxied_port);
+        let (ports, environment) = ((self.port, self.tls_port, self.proxied_port), &self.environment);
+        self.process = Self::spawn(&self.folder, ports.0, ports.1, ports.2, environment);
     }
 
     /// Starts it again and waits until it answers.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::ids::Ids;
-use super::sasl::{Account, CHANCE, Exchange, Turn};
+use super::sasl::{Account, CHANCE, Exchange, Turn, gssapi};
 use crate::core::{Settlement, Ticket, Verdict};
 use wire::frame::Malformed;
 use wire::ldap::envelope::{self, Envelope, tag};
@@ -57,6 +57,8 @@ pub enum Step {
     Wait,
     /// Begin the TLS handshake; then `tls_done`.
     Tls,
+    /// Ask GSS what `gss_request` gives, elsewhere; then `gss_replied`.
+    Gss,
     /// The connection can be used.
     Ready,
     /// It never will; say why.
@@ -127,6 +129,8 @@ pub struct Connection {
     is_tls: bool,
     /// Our own bind by SASL, while it goes on.
     exchange: Option<Box<Exchange>>,
+    /// What GSS is to be asked for it, until it is taken.
+    gss: Option<gssapi::Request>,
     ids: Ids<What>,
 }
 
@@ -138,6 +142,7 @@ impl Connection {
             security,
             is_tls: false,
             exchange: None,
+            gss: None,
             ids: Ids::default(),
         }
     }
@@ -198,6 +203,20 @@ impl Connection {
             (Phase::Binding, tag::BIND_RESPONSE) => refused("our bind"),
             _ => Step::Failed("the server answered out of turn"),
         }
+    }
+
+    /// What GSS is to be asked, after [`Step::Gss`]; once.
+    pub fn gss_request(&mut self) -> Option<gssapi::Request> {
+        self.gss.take()
+    }
+
+    /// GSS has answered.
+    pub fn gss_replied(&mut self, reply: gssapi::Reply, out: &mut Vec<u8>) -> Step {
+        let Some(exchange) = &mut self.exchange else {
+            return Step::Failed("GSS answered what it was not asked");
+        };
+        let turn = exchange.replied(reply);
+        self.turn(turn, out)
     }
 
     /// Whether bytes behind the last message are an injection: StartTLS was answered and the handshake not begun
@@ -389,6 +408,10 @@ impl Connection {
                 let id = self.ids.allocate(What::Own);
                 message::write_sasl_bind(out, id, b"", mechanism, Some(&credentials));
                 Step::Wait
+            }
+            Turn::Ask(request) => {
+                self.gss = Some(request);
+                Step::Gss
             }
             Turn::Bound => {
                 self.exchange = None;

@@ -7,6 +7,7 @@
 //! mechanism lets it prove.
 
 mod account;
+pub mod gssapi;
 pub mod scram;
 
 use std::sync::Arc;
@@ -30,15 +31,18 @@ pub enum Mechanism {
     Plain,
     /// Whoever the connection says (RFC 4422 appendix A).
     External,
+    /// Whoever the Kerberos ticket says (RFC 4752).
+    Gssapi,
 }
 
 impl Mechanism {
-    /// All of them, the stronger first.
-    pub const ALL: [Mechanism; 4] = [
+    /// All of them; of those with a password the stronger first.
+    pub const ALL: [Mechanism; 5] = [
         Mechanism::ScramSha256,
         Mechanism::ScramSha1,
         Mechanism::Plain,
         Mechanism::External,
+        Mechanism::Gssapi,
     ];
 
     /// Its registered name.
@@ -49,6 +53,7 @@ impl Mechanism {
             Mechanism::ScramSha1 => "SCRAM-SHA-1",
             Mechanism::Plain => "PLAIN",
             Mechanism::External => "EXTERNAL",
+            Mechanism::Gssapi => "GSSAPI",
         }
     }
 
@@ -63,14 +68,14 @@ impl Mechanism {
     /// Whether it takes a name and a password.
     #[must_use]
     pub fn has_password(self) -> bool {
-        self != Mechanism::External
+        !matches!(self, Mechanism::External | Mechanism::Gssapi)
     }
 
     fn hash(self) -> Option<scram::Hash> {
         match self {
             Mechanism::ScramSha256 => Some(scram::Hash::Sha256),
             Mechanism::ScramSha1 => Some(scram::Hash::Sha1),
-            Mechanism::Plain | Mechanism::External => None,
+            Mechanism::Plain | Mechanism::External | Mechanism::Gssapi => None,
         }
     }
 
@@ -81,6 +86,7 @@ impl Mechanism {
             Mechanism::ScramSha1 => "our bind with SCRAM-SHA-1",
             Mechanism::Plain => "our bind with PLAIN",
             Mechanism::External => "our bind with EXTERNAL",
+            Mechanism::Gssapi => "our bind with GSSAPI",
         }
     }
 }
@@ -95,6 +101,8 @@ pub enum Turn {
         /// There always are some, be they empty: without any the server would ask for them.
         credentials: Zeroizing<Vec<u8>>,
     },
+    /// GSS is to be asked this, elsewhere, for it takes its time; then [`Exchange::replied`].
+    Ask(gssapi::Request),
     /// We are bound, and the server is who it should be, as far as the mechanism can tell.
     Bound,
     /// The server answered this request of ours with this result code.
@@ -114,6 +122,8 @@ enum Stage {
     Last(scram::Proof),
     /// Nothing, for the server has proved itself and yet asked for more.
     Proved,
+    /// One of the steps of GSSAPI.
+    Gssapi(gssapi::Client),
 }
 
 /// One bind; see the module.
@@ -155,6 +165,15 @@ impl Exchange {
         let goes_on = answer == code::SASL_BIND_IN_PROGRESS;
         match std::mem::replace(&mut self.stage, Stage::Single) {
             Stage::Single | Stage::First(_) if is_unavailable(answer) => self.another(answer),
+            Stage::Gssapi(client) if client.is_at_start() && is_unavailable(answer) => self.another(answer),
+            Stage::Gssapi(mut client) => {
+                let next = match answer {
+                    code::SASL_BIND_IN_PROGRESS => client.challenged(credentials),
+                    code::SUCCESS => client.succeeded(credentials),
+                    _ => gssapi::Next::Refused,
+                };
+                self.by_gssapi(client, next, answer)
+            }
             Stage::First(client) if goes_on => {
                 match client.challenged(credentials.unwrap_or_default(), &self.account) {
                     Ok((said, proof)) => self.send(Stage::Last(proof), said.into()),
@@ -174,6 +193,17 @@ impl Exchange {
             Stage::Single | Stage::Proved if answer == code::SUCCESS => Turn::Bound,
             Stage::Single | Stage::Proved if goes_on => Turn::Failed(MORE_STEPS),
             _ => Turn::Refused(self.mechanism.request(), answer),
+        }
+    }
+
+    /// GSS has answered what it was asked. A failure of its is not told here: it ends the exchange, and with it the connection.
+    pub fn replied(&mut self, reply: gssapi::Reply) -> Turn {
+        match std::mem::replace(&mut self.stage, Stage::Single) {
+            Stage::Gssapi(mut client) => {
+                let next = client.replied(reply, &self.account.who().authzid);
+                self.by_gssapi(client, next, code::OTHER)
+            }
+            _ => Turn::Failed("GSS answered what it was not asked"),
         }
     }
 
@@ -204,6 +234,10 @@ impl Exchange {
             let (client, said) = scram::Client::begin(hash, self.account.who(), &self.chance);
             return self.send(Stage::First(client), said.into());
         }
+        if self.mechanism == Mechanism::Gssapi {
+            let (client, next) = gssapi::Client::begin();
+            return self.by_gssapi(client, next, code::OTHER);
+        }
         if self.mechanism == Mechanism::External {
             let authzid = self.account.who().authzid.as_bytes().to_vec();
             return self.send(Stage::Single, authzid.into());
@@ -213,6 +247,20 @@ impl Exchange {
         }
         let plain = self.account.plain();
         self.send(Stage::Single, plain)
+    }
+
+    fn by_gssapi(&mut self, client: gssapi::Client, next: gssapi::Next, answer: u32) -> Turn {
+        let stage = Stage::Gssapi(client);
+        match next {
+            gssapi::Next::Say(token) => self.send(stage, token.into()),
+            gssapi::Next::Ask(request) => {
+                self.stage = stage;
+                Turn::Ask(request)
+            }
+            gssapi::Next::Bound => Turn::Bound,
+            gssapi::Next::Failed(why) => Turn::Failed(why),
+            gssapi::Next::Refused => Turn::Refused(self.mechanism.request(), answer),
+        }
     }
 
     fn send(&mut self, stage: Stage, credentials: Zeroizing<Vec<u8>>) -> Turn {

@@ -1,7 +1,7 @@
-//! The figures of the audit log, of lockouts and of limits, and of look-ups of names.
+//! The figures of the audit log, of lockouts and of limits, of look-ups of names, and of Kerberos.
 
 use super::Page;
-use crate::admin::snapshot::{Limits, Lockout, Lookups, Snapshot};
+use crate::admin::snapshot::{Gssapi, Limits, Lockout, Lookups, Snapshot};
 
 type Figure = (&'static str, &'static str, &'static str, fn(&Lockout) -> u64);
 
@@ -88,6 +88,38 @@ fn lookups(page: &mut Page, all: &Lookups) {
     }
 }
 
+fn gssapi(page: &mut Page, all: &Gssapi) {
+    const NAME: &str = "usherd_gssapi_questions_total";
+    page.family(
+        NAME,
+        "counter",
+        "Questions to Kerberos, for the daemon's own binds by GSSAPI.",
+    );
+    for (outcome, count) in [
+        ("answered", all.answered),
+        ("failed", all.failed),
+        ("refused", all.refused),
+        ("late", all.late),
+    ] {
+        page.line(NAME, &[("outcome", outcome)], count);
+    }
+    for (name, help, value) in [
+        (
+            "usherd_gssapi_waiting",
+            "Questions to Kerberos that wait for a thread.",
+            all.waiting,
+        ),
+        (
+            "usherd_gssapi_running",
+            "Questions to Kerberos that keep a thread.",
+            all.running,
+        ),
+    ] {
+        page.family(name, "gauge", help);
+        page.line(name, &[], value);
+    }
+}
+
 fn limits(page: &mut Page, all: &[Limits]) {
     page.family(
         REFUSED_CONNECTIONS,
@@ -111,6 +143,7 @@ fn limits(page: &mut Page, all: &[Limits]) {
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     limits(page, &snapshot.limits);
     lookups(page, &snapshot.lookups);
+    gssapi(page, &snapshot.gssapi);
     let audit = &snapshot.audit;
     for (name, kind, help, value) in [
         (

@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use engine::upstream::sasl::{Account, Exchange, Turn};
+use engine::upstream::sasl::gssapi::{Reply, Request};
+use engine::upstream::sasl::{Exchange, Turn};
 use wire::frame::Step;
 use wire::ldap::grammar::Scope;
 use wire::ldap::message::{self, SearchSpec, oid};
@@ -12,7 +14,8 @@ use wire::ldap::result::{self, code};
 use wire::ldap::{control, envelope};
 
 use super::{Stream, left, text};
-use crate::config::plan::Bind;
+use crate::config::plan::{Bind, Sasl, Target};
+use crate::gssapi::{Gss, Kerberos, Question, Server, Session};
 use crate::net::own_bind;
 
 /// Messages that a server may send in answer to one request here.
@@ -38,10 +41,10 @@ struct Answer {
 
 impl Asker {
     /// The daemon's own bind; as whom. `is_safe`: a password may be sent as it is.
-    pub(super) fn bind(&mut self, bind: &Bind, is_safe: bool) -> Result<String, String> {
+    pub(super) fn bind(&mut self, bind: &Bind, is_safe: bool, target: &Target) -> Result<String, String> {
         let simple = match bind {
             Bind::Simple(simple) => simple,
-            Bind::Sasl(sasl) => return self.bind_by_sasl(&sasl.account, is_safe),
+            Bind::Sasl(sasl) => return self.bind_by_sasl(sasl, is_safe, target),
         };
         let mut request = zeroize::Zeroizing::new(Vec::new());
         let id = self.next();
@@ -49,7 +52,9 @@ impl Asker {
         self.ask(id, &request, |_| {}).map(|()| simple.dn.clone())
     }
 
-    fn bind_by_sasl(&mut self, account: &Arc<Account>, is_safe: bool) -> Result<String, String> {
+    fn bind_by_sasl(&mut self, sasl: &Sasl, is_safe: bool, target: &Target) -> Result<String, String> {
+        let account = &sasl.account;
+        let mut kerberos = Ticket::new(sasl.kerberos.as_ref(), target);
         let (mut exchange, mut turn) = Exchange::begin(account, is_safe, own_bind::chance()?);
         let mut diagnostic = String::new();
         loop {
@@ -62,6 +67,7 @@ impl Asker {
                     turn = exchange.answered(answer.code, answer.credentials.as_deref());
                     diagnostic = answer.diagnostic;
                 }
+                Turn::Ask(request) => turn = exchange.replied(kerberos.ask(request, self.until)?),
                 Turn::Bound => break,
                 Turn::Failed(why) => return Err(why.into()),
                 Turn::Refused(_, code) => {
@@ -229,5 +235,47 @@ impl Asker {
                 read => self.buffer.extend_from_slice(piece.get(..read).unwrap_or_default()),
             }
         }
+    }
+}
+
+/// Kerberos, on a thread of its own, for nothing but the clock ends what it does.
+struct Ticket {
+    gss: Gss,
+    who: Option<(Arc<Kerberos>, Arc<Server>)>,
+    session: Option<Session>,
+}
+
+impl Ticket {
+    fn new(kerberos: Option<&Arc<Kerberos>>, target: &Target) -> Ticket {
+        let who = |kerberos: &Arc<Kerberos>| Some((Arc::clone(kerberos), Arc::new(kerberos.server(target)?)));
+        Ticket {
+            gss: Gss::new(1),
+            who: kerberos.and_then(who),
+            session: None,
+        }
+    }
+
+    fn ask(&mut self, request: Request, until: Instant) -> Result<Reply, String> {
+        let (kerberos, server) = self.who.clone().ok_or("it is not said how to bind with GSSAPI")?;
+        let wanted = Arc::new(());
+        let question = Question {
+            kerberos,
+            server,
+            session: self.session.take(),
+            request,
+            wanted: Arc::downgrade(&wanted),
+        };
+        let (to, from) = channel();
+        self.gss.ask(
+            question,
+            Box::new(move |outcome| {
+                let _ = to.send(outcome);
+            }),
+        );
+        let answer = from.recv_timeout(left(until)?);
+        let (session, reply) =
+            answer.map_err(|_| "Kerberos has not answered within connect_timeout: is its KDC in reach?")??;
+        self.session = Some(session);
+        Ok(reply)
     }
 }

@@ -74,7 +74,12 @@ fn mistakes_have_their_place() {
     let scram = |line: &str| format!("{line}\n{SCRAM}");
     let external = |line: &str| format!("bind_mechanism = \"EXTERNAL\"\n{line}");
     for (lines, expected) in [
-        ("bind_mechanism = \"GSSAPI\"".into(), "6:18 the daemon cannot bind with the SASL mechanism \"GSSAPI\""),
+        (
+            "bind_mechanism = \"GSS-SPNEGO\"".into(),
+            "6:18 the daemon cannot bind with the SASL mechanism \"GSS-SPNEGO\"",
+        ),
+        (scram("bind_keytab = \"key\""), "6:15 `bind_keytab` is for GSSAPI"),
+        ("bind_principal = \"x\"".into(), "6:18 `bind_principal` without `bind_mechanism`"),
         (
             "bind_mechanism = [\"PLAIN\", \"SCRAM-SHA-256-PLUS\"]\nbind_authcid = \"x\"\nbind_password_file = \"secret\"".into(),
             "6:28 the daemon cannot bind with the SASL mechanism \"SCRAM-SHA-256-PLUS\"",
@@ -192,4 +197,118 @@ fn a_password_in_clear_and_a_connection_that_says_nobody_are_refused() {
     ] {
         assert_eq!(found(external, server), Vec::<String>::new(), "{server}");
     }
+}
+
+const GSSAPI: &str = "bind_mechanism = \"GSSAPI\"";
+
+#[cfg(feature = "gssapi")]
+#[test]
+fn gssapi_has_a_key_or_tickets_and_a_name_of_the_server() {
+    let fixture = Fixture::new("binds-gssapi");
+    std::fs::write(fixture.0.join("key"), b"\x05\x02rest").unwrap();
+    let named = "url = \"ldap://ldap1.example.com\"";
+    let all = format!(
+        "{GSSAPI}\nbind_principal = \"usherd@EXAMPLE.COM\"\nbind_keytab = \"key\"\nbind_service = \"ldap@dir.example.com\""
+    );
+    let plan = |lines: &str| fixture.plan(&with(lines, named)).directories["corp"].bind.clone();
+    let bind = plan(&all).unwrap();
+    let kerberos = bind.kerberos().unwrap();
+    assert_eq!(kerberos.keytab, Some(fixture.0.join("key")));
+    assert_eq!(kerberos.principal.as_deref(), Some("usherd@EXAMPLE.COM"));
+    assert_eq!(kerberos.server.as_ref().unwrap().host, "dir.example.com");
+    assert_eq!(bind.name(), "usherd@EXAMPLE.COM by GSSAPI");
+    assert_eq!(bind.identity(), "sasl:usherd@EXAMPLE.COM");
+    assert_eq!(plan(GSSAPI).unwrap().identity(), "sasl:GSSAPI");
+    assert_eq!(plan(&all), plan(&all));
+    assert_ne!(plan(&all), plan(&all.replace("dir.", "other.")));
+    assert_ne!(plan(&all), plan(GSSAPI));
+    let two = format!(
+        "{}\nbind_keytab = \"key\"",
+        SCRAM.replace("\"SCRAM-SHA-256\"", "[\"GSSAPI\", \"SCRAM-SHA-256\"]")
+    );
+    assert!(plan(&two).unwrap().kerberos().is_some());
+}
+
+#[cfg(feature = "gssapi")]
+#[test]
+fn mistakes_of_gssapi_have_their_place() {
+    let fixture = Fixture::new("binds-gssapi-mistakes");
+    std::fs::write(fixture.0.join("key"), b"\x05\x02rest").unwrap();
+    fixture.file("nokey", "BEGIN", 0o600);
+    let named = "url = \"ldap://ldap1.example.com\"";
+    let one = |line: &str| format!("{GSSAPI}\n{line}");
+    for (lines, expected) in [
+        (
+            one("bind_keytab = \"absent\""),
+            "7:15 the keytab FOLDER/absent cannot be read",
+        ),
+        (one("bind_keytab = \"nokey\""), "7:15 FOLDER/nokey is not a keytab"),
+        (
+            one("bind_keytab = \"key\"\nbind_ccache = \"tickets\""),
+            "8:15 `bind_ccache` and `bind_keytab` exclude each other",
+        ),
+        (
+            one("bind_principal = \"\""),
+            "7:18 `bind_principal` is not the name of a principal",
+        ),
+        (
+            one("bind_principal = \"a b\""),
+            "7:18 `bind_principal` is not the name of a principal",
+        ),
+        (
+            one("bind_service = \"ldap\""),
+            "7:16 `bind_service` is not the name of a service",
+        ),
+        (
+            one("bind_service = \"@host\""),
+            "7:16 `bind_service` is not the name of a service",
+        ),
+        (
+            one("bind_service = \"ldap@\""),
+            "7:16 `bind_service` is not the name of a service",
+        ),
+        (
+            one("bind_service = \"ldap/host@REALM\""),
+            "7:16 `bind_service` is not the name of a service",
+        ),
+        (
+            one("bind_authcid = \"x\""),
+            "7:16 `bind_authcid` has no meaning with GSSAPI",
+        ),
+        (one("bind_in_clear = true"), "7:17 `bind_in_clear` is for PLAIN"),
+    ] {
+        let expected = expected.replace("FOLDER", &fixture.0.display().to_string());
+        let found: Vec<String> = fixture.found(&with(&lines, named));
+        let found: Vec<&String> = found
+            .iter()
+            .filter(|one| !one.contains("everyone on this machine"))
+            .collect();
+        assert_eq!(found, [&expected], "in:\n{lines}");
+    }
+    assert_eq!(fixture.found(&with(GSSAPI, named)), Vec::<String>::new());
+    assert_eq!(
+        fixture.found(&with(GSSAPI, "url = \"ldapi://%2Frun%2Fldapi\"")),
+        ["7:19 GSSAPI needs the server's name, and this address has none"]
+    );
+    assert_eq!(
+        fixture.found(&with(GSSAPI, "url = \"ldap://192.0.2.1\"")),
+        ["7:19 warning: GSSAPI asks for a ticket for an address"]
+    );
+    let said = one("bind_service = \"ldap@host\"");
+    for url in ["ldapi://%2Frun%2Fldapi", "ldap://192.0.2.1"] {
+        assert_eq!(
+            fixture.found(&with(&said, &format!("url = \"{url}\""))),
+            Vec::<String>::new()
+        );
+    }
+}
+
+#[cfg(not(feature = "gssapi"))]
+#[test]
+fn a_build_without_gssapi_says_so() {
+    let fixture = Fixture::new("binds-gssapi");
+    assert_eq!(
+        fixture.found(&with(GSSAPI, NEAR)),
+        ["6:18 the daemon cannot bind with GSSAPI"]
+    );
 }

@@ -511,3 +511,37 @@ fn plain_waits_for_tls() {
     });
     assert_eq!(machine.connected(safe, &mut out), Step::Wait);
 }
+
+#[test]
+fn gss_is_asked_elsewhere_and_the_bind_goes_on_with_what_it_answers() {
+    use sasl::gssapi::{Context, Reply, Request};
+    let account = account(&[sasl::Mechanism::Gssapi]);
+    let bind = by_sasl(&account);
+    let (mut machine, mut out) = (Connection::new(Security::Plain), Vec::new());
+    assert_eq!(machine.connected(bind, &mut out), Step::Gss);
+    assert!(out.is_empty(), "there is nothing to say yet");
+    assert_eq!(machine.gss_request(), Some(Request::Initiate(None)));
+    assert_eq!(machine.gss_request(), None, "once");
+    // A server that speaks before it was spoken to is not listened to.
+    assert_eq!(step(&mut machine, (1, 0, None), bind).0, Step::Wait);
+    let initiated = |token: &[u8], context| Reply::Initiated {
+        token: token.to_vec(),
+        context,
+    };
+    assert_eq!(
+        machine.gss_replied(initiated(b"token", Context::Begun), &mut out),
+        Step::Wait
+    );
+    let (id, mechanism, said) = asked(&mut out);
+    assert_eq!((mechanism.as_slice(), said.as_slice()), (&b"GSSAPI"[..], &b"token"[..]));
+    assert_eq!(step(&mut machine, (id, 14, Some(b"proof")), None).0, Step::Gss);
+    assert_eq!(machine.gss_request(), Some(Request::Initiate(Some(b"proof".to_vec()))));
+    assert!(!machine.is_ready());
+    // An answer that nothing was asked for.
+    let mut machine = Connection::new(Security::Plain);
+    machine.connected(None, &mut out);
+    assert!(matches!(
+        machine.gss_replied(Reply::Wrapped(Vec::new()), &mut out),
+        Step::Failed(_)
+    ));
+}

@@ -127,7 +127,7 @@ fn plain_and_external_say_all_at_once() {
 
 #[test]
 fn the_next_mechanism_is_for_servers_that_do_not_know_the_first() {
-    let all = account(&Mechanism::ALL);
+    let all = account(&Mechanism::ALL[..4]);
     let (mut exchange, turn) = Exchange::begin(&all, true, OCTETS);
     let (_, first) = sent(turn);
     let (mechanism, second) = sent(exchange.answered(7, None));
@@ -177,7 +177,9 @@ fn accounts_that_no_exchange_could_use() {
             "PLAIN carries it as it is"
         );
     }
-    assert_eq!(made(&[Mechanism::External], &who("", ""), b""), None);
+    for mechanism in [Mechanism::External, Mechanism::Gssapi] {
+        assert_eq!(made(&[mechanism], &who("", ""), b""), None);
+    }
 }
 
 #[test]

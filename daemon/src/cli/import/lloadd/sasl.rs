@@ -27,6 +27,7 @@ pub fn settings(model: &Model, at: &At, told: &mut Told) -> Option<Settings> {
         told.fault(at, &format!("authzid={value}"), &right);
         return None;
     }
+    let by_ticket = mechanisms.contains(&Mechanism::Gssapi);
     let mut settings = Settings::default();
     let from = |what: &str, at: &At| format!("{at} {what}");
     let names: Vec<String> = mechanisms.iter().map(|one| quoted(one.name()).to_string()).collect();
@@ -38,6 +39,11 @@ pub fn settings(model: &Model, at: &At, told: &mut Told) -> Option<Settings> {
     settings.plain("bind_mechanism", names, from("saslmech", place));
     match &bind.authcid {
         Some((name, at)) if has_password => settings.text("bind_authcid", name, from("authcid", at)),
+        Some((_, at)) if by_ticket => told.notice(
+            at,
+            "authcid is left out",
+            "with GSSAPI the ticket says who that is; if there are several: bind_principal",
+        ),
         Some((_, at)) => told.notice(
             at,
             "authcid is left out",
@@ -52,7 +58,14 @@ pub fn settings(model: &Model, at: &At, told: &mut Told) -> Option<Settings> {
         told.notice(at, "binddn is left out", "a bind by SASL has no name of its own");
     }
     if let Some((_, at)) = &bind.realm {
-        told.notice(at, "realm is left out", "SCRAM, PLAIN and EXTERNAL have none");
+        told.notice(
+            at,
+            "realm is left out",
+            "SCRAM, PLAIN and EXTERNAL have none; of GSSAPI it is a part of bind_principal",
+        );
+    }
+    if by_ticket {
+        ticket(model, place, told);
     }
     let allows_plain = secprops(bind, told);
     if mechanisms.contains(&Mechanism::Plain) && is_ever_clear(model) {
@@ -73,7 +86,7 @@ pub fn settings(model: &Model, at: &At, told: &mut Told) -> Option<Settings> {
 }
 
 fn mechanisms(bind: &Bind, at: &At, told: &mut Told) -> Option<Vec<Mechanism>> {
-    let known = "SCRAM-SHA-256, SCRAM-SHA-1, PLAIN or EXTERNAL";
+    let known = "SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, EXTERNAL or GSSAPI";
     let Some((written, at)) = &bind.mechanism else {
         told.fault(
             at,
@@ -99,6 +112,20 @@ fn mechanisms(bind: &Bind, at: &At, told: &mut Told) -> Option<Vec<Mechanism>> {
         return None;
     }
     Some(all)
+}
+
+/// What GSSAPI needs beside the mechanism. `at`: where that is named.
+fn ticket(model: &Model, at: &At, told: &mut Told) {
+    told.notice(
+        at,
+        "GSSAPI takes its key or tickets where lloadd did",
+        "from the environment (KRB5_CLIENT_KTNAME, KRB5CCNAME), unless you write bind_keytab or bind_ccache",
+    );
+    let mut servers = model.tiers.iter().flat_map(|tier| &tier.servers);
+    if servers.any(|server| values::server_url(&server.url).is_ok_and(|url| url.scheme == Scheme::Ldapi)) {
+        let right = "write bind_service = \"ldap@HOST\", the host of the server's principal";
+        told.fault(at, "GSSAPI to a server without a name (ldapi://)", right);
+    }
 }
 
 /// `secprops`; where it stands, if it allows PLAIN. Without it lloadd has noanonymous and noplain.

@@ -200,8 +200,8 @@ fn what_somebody_relies_on_is_a_fault_with_its_line() {
         ("bindconf hush=hush", "an argument that bindconf does not have"),
         ("credentials=hush", "lloadd has no setting credentials;"),
         (
-            "bindconf bindmethod=sasl saslmech=GSSAPI",
-            "bindmethod=sasl (saslmech=GSSAPI) has no counterpart",
+            "bindconf bindmethod=sasl saslmech=GSS-SPNEGO",
+            "bindmethod=sasl (saslmech=GSS-SPNEGO) has no counterpart",
         ),
         ("bindconf bindmethod=sasl", "bindmethod=sasl without saslmech"),
         (
@@ -429,4 +429,35 @@ fn a_bind_by_sasl_is_the_same_bind_here() {
         "{}",
         told.text
     );
+}
+
+#[cfg(feature = "gssapi")]
+#[test]
+fn a_bind_by_gssapi_takes_its_tickets_where_lloadd_did() {
+    use engine::upstream::sasl::Mechanism;
+    let scratch = Scratch::new("gssapi");
+    let with = |lines: &str| {
+        let servers = "tier roundrobin\nbackend-server uri=ldap://a starttls=critical\n";
+        let text = format!("enable proxyauthz\nbindconf bindmethod=sasl {lines}\n{servers}");
+        plan(&scratch, &text, "ldap://127.0.0.1:1389")
+    };
+    let (translated, told) = with("saslmech=GSSAPI authcid=usherd authzid=u:x realm=EXAMPLE.COM");
+    assert_eq!(told.faults(), Vec::<String>::new());
+    told.has_notice("lloadd.conf:2: authcid is left out; with GSSAPI the ticket says who that is");
+    told.has_notice("lloadd.conf:2: GSSAPI takes its key or tickets where lloadd did");
+    let Some(Bind::Sasl(sasl)) = translated.directories["ldap"].bind.clone() else {
+        panic!("no bind by SASL");
+    };
+    assert_eq!(sasl.account.mechanisms().collect::<Vec<_>>(), [Mechanism::Gssapi]);
+    assert_eq!(sasl.account.who().authzid, "u:x");
+    let kerberos = sasl.kerberos.unwrap();
+    assert_eq!((kerberos.keytab.as_ref(), kerberos.ccache.as_ref()), (None, None));
+    let (_, told) = with("saslmech=\"GSSAPI SCRAM-SHA-1\" authcid=usherd credentials=hush");
+    assert_eq!(told.faults(), Vec::<String>::new());
+    let nameless =
+        "bindconf bindmethod=sasl saslmech=GSSAPI\ntier roundrobin\nbackend-server uri=ldapi://%2Frun%2Fldapi\n";
+    translate(&scratch, nameless, "ldap://127.0.0.1:1389")
+        .has_fault("lloadd.conf:1: GSSAPI to a server without a name");
+    let (_, told) = with("saslmech=GSSAPI secprops=minssf=56");
+    told.has_fault("lloadd.conf:2: secprops minssf=56 has no counterpart");
 }
