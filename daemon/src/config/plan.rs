@@ -364,7 +364,7 @@ pub struct Listener {
     /// Lockout after failed binds; none: there is none.
     pub lockout: Option<crate::lockouts::LockoutPlan>,
     /// Who may read the daemon's figures here; none: nobody.
-    pub monitor: Option<Arc<engine::session::ldap::monitor::Readers>>,
+    pub monitor: Option<Arc<engine::session::ldap::identities::Identities>>,
     /// Limits of clients; none: there are none.
     pub limits: Option<Arc<crate::limits::LimitsPlan>>,
     /// Of its connections, from the next one on.

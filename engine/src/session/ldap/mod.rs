@@ -5,6 +5,7 @@
 //! 4.2.1, RFC 4513 4), and nothing that it asked before goes on, also where the bind is refused here; every request that
 //! has a response gets exactly one final one, here or from an upstream.
 
+pub mod identities;
 pub mod monitor;
 mod pending;
 mod receive;
@@ -83,7 +84,7 @@ pub struct Settings {
     /// Whether a client's operations follow its writes for a while.
     pub coheres: bool,
     /// Who may read the daemon's figures; none: nobody, and there are none to be seen.
-    pub monitor: Option<Arc<monitor::Readers>>,
+    pub monitor: Option<Arc<identities::Identities>>,
 }
 
 impl Default for Settings {
