@@ -86,6 +86,8 @@ pub struct Directory {
     pub identity: Identity,
     /// The daemon's own bind to each server: proxied operations and probes run under it.
     pub bind: Option<Bind>,
+    /// As whom `bind` is bound, where a client bound as the same may assert another identity; none: nobody may.
+    pub assertions: Option<Arc<engine::session::ldap::identities::Identities>>,
     /// Our name in the session tracking control that each operation of a client carries; none: there is no such control.
     pub session_tracking: Option<String>,
     /// Where its clients' operations may go.
