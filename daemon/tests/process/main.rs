@@ -47,6 +47,7 @@ mod import_lloadd;
 mod ldap_bench;
 mod lifecycle;
 mod limits;
+mod lloadd;
 mod load;
 mod local;
 mod local_sync;
