@@ -94,11 +94,13 @@ fn check_directory(
         .flat_map(|tier: &plan::Tier| tier.servers.iter().map(|server| server.marks))
         .collect();
     let routing = super::routing::check(p, &raw.routing, &name.place, identity, policy, &roles);
+    let assertions = super::check_assertion::check(p, raw, identity, bind.as_ref()?.as_ref());
     Some(plan::Directory {
         name: name.value.clone(),
         base: raw.base.as_ref().map(|at| at.value.clone()),
         identity,
         bind: bind?,
+        assertions,
         session_tracking: tracking.then(super::check_nss::hostname),
         routing,
         sasl: raw.sasl,

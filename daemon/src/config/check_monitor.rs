@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::session::ldap::monitor::Readers;
+use engine::session::ldap::identities::Identities;
 
 use super::diagnostic::Problems;
 use super::raw::{Listen, Protocol};
@@ -11,7 +11,7 @@ use super::raw::{Listen, Protocol};
 const READERS_MAX: usize = 64;
 
 /// What it means.
-pub(super) fn listener(p: &mut Problems, listen: &Listen, protocol: Protocol) -> Option<Arc<Readers>> {
+pub(super) fn listener(p: &mut Problems, listen: &Listen, protocol: Protocol) -> Option<Arc<Identities>> {
     const RIGHT: &str = "write monitor = [\"dn:uid=admin,dc=example,dc=com\"], as Who am I? says it";
     let written = listen.monitor.as_ref()?;
     if !matches!(protocol, Protocol::Ldap | Protocol::Ldaps) {
@@ -25,7 +25,7 @@ pub(super) fn listener(p: &mut Problems, listen: &Listen, protocol: Protocol) ->
             .help(format!("name {READERS_MAX} at most"));
         return None;
     }
-    let wrong = match Readers::new(written.value.iter().map(|one| one.value.as_str())) {
+    let wrong = match Identities::new(written.value.iter().map(|one| one.value.as_str())) {
         Ok(readers) => return readers.map(Arc::new),
         Err(at) => written.value.get(at)?,
     };

@@ -318,6 +318,7 @@ const DIRECTORY: &[&str] = &[
     "filter_depth_max",
     "whoami_cache",
     "allow_unauthenticated_bind",
+    "allow_own_assertion",
     "session_tracking",
     "sasl",
     "sasl_timeout",

@@ -5,6 +5,7 @@
 //! ([`diagnostic`]). The one-line commands enter at `raw`. Nothing after the plan reads configuration text.
 
 mod check;
+mod check_assertion;
 mod check_audit;
 mod check_bind;
 mod check_dbus;

@@ -403,6 +403,7 @@ fn directory(args: &Ldap) -> raw::Directory {
         servers: args.server.iter().map(server).collect(),
         tiers: Vec::new(),
         resolve_interval: None,
+        allow_own_assertion: None,
         session_tracking: None,
         routing: super::routing::Raw::default(),
         check: None,

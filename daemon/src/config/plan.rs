@@ -88,6 +88,8 @@ pub struct Directory {
     pub identity: Identity,
     /// The daemon's own bind to each server: proxied operations and probes run under it.
     pub bind: Option<Bind>,
+    /// As whom `bind` is bound, where a client bound as the same may assert another identity; none: nobody may.
+    pub assertions: Option<Arc<engine::session::ldap::identities::Identities>>,
     /// Our name in the session tracking control that each operation of a client carries; none: there is no such control.
     pub session_tracking: Option<String>,
     /// Where its clients' operations may go.
@@ -366,7 +368,7 @@ pub struct Listener {
     /// Lockout after failed binds; none: there is none.
     pub lockout: Option<crate::lockouts::LockoutPlan>,
     /// Who may read the daemon's figures here; none: nobody.
-    pub monitor: Option<Arc<engine::session::ldap::monitor::Readers>>,
+    pub monitor: Option<Arc<engine::session::ldap::identities::Identities>>,
     /// Limits of clients; none: there are none.
     pub limits: Option<Arc<crate::limits::LimitsPlan>>,
     /// Of its connections, from the next one on.

@@ -66,6 +66,8 @@ pub struct Directory {
     pub tiers: Vec<Tier>,
     /// Between two look-ups of names.
     pub resolve_interval: Option<At<Duration>>,
+    /// Whether a client that is bound as the daemon is may assert another identity.
+    pub allow_own_assertion: Option<At<bool>>,
     /// Whether servers are told of clients by a control.
     pub session_tracking: Option<At<bool>>,
     /// Where operations may go.
@@ -408,6 +410,7 @@ fn read_directory(p: &mut Problems, mut section: Section<'_>) -> Directory {
         tiers: tiers.into_iter().map(|section| read_tier(p, section)).collect(),
         tls: tls.map(|section| read_tls_client(p, section)),
         resolve_interval: section.duration(p, "resolve_interval", Duration::ZERO, DURATION_MAX),
+        allow_own_assertion: section.boolean(p, "allow_own_assertion"),
         session_tracking: section.boolean(p, "session_tracking"),
         routing: super::routing::read(p, &mut section),
         check: check_health::read(p, &mut section),

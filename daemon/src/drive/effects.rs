@@ -127,7 +127,9 @@ impl Drive {
             self.audit_sent(index, ticket, upstream);
         }
         self.set_control(index, caller, lane);
-        if lane == lane::APART && caller.tag == tag::EXTENDED_REQUEST && is_bare(env) {
+        if self.asserts(index, caller, env)
+            || lane == lane::APART && caller.tag == tag::EXTENDED_REQUEST && is_bare(env)
+        {
             self.control.clear();
         }
         self.add_tracking(index, caller);
@@ -191,6 +193,20 @@ impl Drive {
             Some(control) => self.control.extend_from_slice(control),
             None => self.control.extend_from_slice(&self.anonymous),
         }
+    }
+
+    /// Whether the client's own proxied authorization control travels, and ours does not.
+    fn asserts(&mut self, index: usize, caller: Caller, env: &Envelope<'_>) -> bool {
+        let directory = self.pools.get_mut(index).and_then(Option::as_mut);
+        let Some(own) = directory
+            .and_then(PoolState::directory)
+            .and_then(|directory| directory.plan.assertions.as_deref())
+        else {
+            return false;
+        };
+        let conn = self.conns.get(caller.conn.at as usize);
+        let conn = conn.filter(|conn| conn.generation == caller.conn.generation);
+        matches!(conn.map(|conn| &conn.kind), Some(Kind::Ldap(client)) if client.session.asserts(env.controls, own))
     }
 
     /// Adds the session tracking control to `self.control`, where the directory has it: the client's address, our name, and

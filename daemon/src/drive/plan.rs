@@ -416,6 +416,7 @@ fn settings(directory: Option<&plan::Directory>, starttls: bool) -> Settings {
         reads: plan.routing.reads,
         writes: plan.routing.writes,
         coheres: !plan.routing.write_coherence.is_zero(),
+        assertions: plan.assertions.clone(),
         monitor: None,
     }
 }

@@ -54,11 +54,11 @@ fn configuration(folder: &Folder, first: &Slapd, second: &Slapd) -> String {
 }
 
 /// The adapter. It is asked to end, not killed, so that the daemon ends with it.
-struct Adapter(Process);
+pub(crate) struct Adapter(pub(crate) Process);
 
 impl Adapter {
     /// With a folder of its own for what it needs.
-    fn start(folder: &Folder, args: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Folder, args: &[&str]) -> Self {
         let own = folder.path().join("temporary");
         std::fs::create_dir_all(&own).expect("a folder");
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/lloadd");
@@ -84,7 +84,7 @@ impl Drop for Adapter {
     }
 }
 
-fn is_answered(port: u16) -> Option<()> {
+pub(crate) fn is_answered(port: u16) -> Option<()> {
     let search = ops::search(PEOPLE, ops::BASE, &ops::present("objectClass"), &["1.1"]);
     let answers = Client::try_connect(&Target::plain(port)).ok()?.try_call(&search).ok()?;
     answers.last().filter(|last| last.code() == 0).map(|_| ())

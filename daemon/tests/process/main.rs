@@ -50,6 +50,7 @@ mod leaving;
 mod lifecycle;
 mod limits;
 mod limits_search;
+mod lloadd;
 mod load;
 mod local;
 mod local_sync;

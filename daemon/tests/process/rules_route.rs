@@ -14,7 +14,7 @@ use crate::usherd::{Setup, Usherd, server};
 
 const SYNC_REQUEST: &str = "1.3.6.1.4.1.4203.1.9.1.1";
 
-fn set_title(client: &mut Client, number: usize, value: &str) -> i64 {
+pub(crate) fn set_title(client: &mut Client, number: usize, value: &str) -> i64 {
     client
         .one(&ops::modify(&user(number), &[(ops::REPLACE, "title", &[value])]))
         .code()

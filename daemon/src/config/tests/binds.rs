@@ -106,6 +106,10 @@ fn mistakes_have_their_place() {
             scram("bind_iterations_max = 4095"),
             "6:23 `bind_iterations_max` is out of bounds in [directory.corp]",
         ),
+        (
+            scram("allow_own_assertion = true"),
+            "6:23 `allow_own_assertion` needs to know who the daemon is",
+        ),
         (scram("bind_realm = \"x\""), "6:1 `bind_realm` is not part of this version"),
         (SCRAM.replace("usherd", "a\\u0007b"), "7:16 `bind_authcid` cannot be used"),
         (SCRAM.replace("\"secret\"", "\"strange\""), "8:22 the password cannot be used with SASL"),

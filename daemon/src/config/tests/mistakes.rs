@@ -171,6 +171,27 @@ fn mistakes_of_a_directory() {
 }
 
 #[test]
+fn mistakes_of_who_may_assert_an_identity() {
+    let fixture = Fixture::new("directory");
+    let with = |line: &str| format!("{LISTEN}[directory.corp]\n{line}\n");
+    each(
+        &fixture,
+        with,
+        &[
+            (
+                "allow_own_assertion = true\nserver = [{ url = \"ldap://localhost\" }]",
+                "6:23 `allow_own_assertion` has no meaning with identity = \"pinned\"",
+            ),
+            (
+                "bind_dn = \"cn=x\"\nbind_password_file = \"secret\"\nallow_own_assertion = true\n\
+                 server = [{ url = \"ldapi://%2Fx\", bind_mechanism = \"EXTERNAL\" }]",
+                "8:23 `allow_own_assertion` needs one bind of the daemon's own for every server",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn more_mistakes_of_a_directory() {
     let fixture = Fixture::new("directory");
     let with = |line: &str| format!("{LISTEN}[directory.corp]\n{line}\n");

@@ -5,6 +5,8 @@
 //! 4.2.1, RFC 4513 4), and nothing that it asked before goes on, also where the bind is refused here; every request that
 //! has a response gets exactly one final one, here or from an upstream.
 
+mod assertion;
+pub mod identities;
 pub mod monitor;
 mod pending;
 mod receive;
@@ -82,8 +84,11 @@ pub struct Settings {
     pub writes: u8,
     /// Whether a client's operations follow its writes for a while.
     pub coheres: bool,
+    /// As whom the daemon's own connections to every server are bound, where a client that is bound as the same may assert another
+    /// identity (RFC 4370); none: nobody may.
+    pub assertions: Option<Arc<identities::Identities>>,
     /// Who may read the daemon's figures; none: nobody, and there are none to be seen.
-    pub monitor: Option<Arc<monitor::Readers>>,
+    pub monitor: Option<Arc<identities::Identities>>,
 }
 
 impl Default for Settings {
@@ -103,6 +108,7 @@ impl Default for Settings {
             reads: 0,
             writes: 0,
             coheres: false,
+            assertions: None,
             monitor: None,
         }
     }

@@ -1,5 +1,6 @@
 //! What a client says.
 
+use super::assertion::Says;
 use super::rules::{Action, Rules};
 use super::stay::{self, Asked};
 use super::{Next, Pending, Session, Settings, State, Submit, lane};
@@ -13,12 +14,11 @@ use wire::ldap::result::{self, code};
 use wire::ldap::root_dse::OF_THE_CONNECTION;
 
 /// What the controls of a request ask of the balancer.
-enum Controls {
-    Plain,
+struct Controls {
     /// Results are expected for as long as the client stays: no deadline.
-    Persistent,
-    /// They say as whom the request is to be done: on connections that clients share that is not theirs to say.
-    Identity,
+    persistent: bool,
+    /// Whether they say as whom the request is to be done.
+    says: Says,
 }
 
 impl Session {
@@ -64,7 +64,7 @@ impl Session {
             return Next::Done;
         }
         let (controls, asked) = inspect(env.controls, &settings.rules);
-        let refusal = self.controls_refused(malformed, &controls, asked, settings);
+        let refusal = self.controls_refused(malformed, env.tag, &controls, asked, settings);
         if let Some((code, why)) = refusal {
             result::write_result(out, env.id, response, code, b"", why);
             return match env.tag {
@@ -72,16 +72,19 @@ impl Session {
                 _ => Next::Done,
             };
         }
+        // What is asked as somebody else is the servers' to answer.
+        let asserts = controls.says == Says::Assertion;
         if let Some(readers) = &settings.monitor
+            && !asserts
             && let Some(next) = self.monitor(env, readers, out)
         {
             return next;
         }
         match env.tag {
             tag::BIND_REQUEST => self.bind(env, settings, out),
-            tag::EXTENDED_REQUEST => self.extended(env, asked, settings, is_sent, out),
+            tag::EXTENDED_REQUEST => self.extended(env, (asked, asserts), settings, is_sent, out),
             tag::SEARCH_REQUEST => {
-                let timeout = (!matches!(controls, Controls::Persistent)).then_some(settings.search_timeout);
+                let timeout = (!controls.persistent).then_some(settings.search_timeout);
                 let submit = Submit {
                     timeout,
                     ..self.operation(true, settings.search_timeout)
@@ -103,22 +106,22 @@ impl Session {
     fn controls_refused(
         &self,
         malformed: bool,
+        tag: u8,
         controls: &Controls,
         asked: Asked,
         settings: &Settings,
     ) -> Option<(u32, &'static str)> {
-        match controls {
-            _ if malformed => Some((code::PROTOCOL_ERROR, "malformed or too many controls")),
-            Controls::Identity if settings.proxied || self.pin.is_none() => Some((
-                code::UNWILLING_TO_PERFORM,
-                "a control that says as whom to act is not passed on here",
-            )),
-            _ if asked.action == Action::Reject => Some((
-                code::UNWILLING_TO_PERFORM,
-                "a control of this request is not allowed here",
-            )),
-            _ => None,
+        if malformed {
+            return Some((code::PROTOCOL_ERROR, "malformed or too many controls"));
         }
+        // On a connection of the client's own the server judges whom it may act for.
+        let shares = settings.proxied || self.pin.is_none();
+        let refused = self.saying_refused(controls.says, tag, settings).filter(|_| shares);
+        let rejected = (asked.action == Action::Reject).then_some((
+            code::UNWILLING_TO_PERFORM,
+            "a control of this request is not allowed here",
+        ));
+        refused.or(rejected)
     }
 
     /// In place of [`Session::receive`]: a request that is refused before it is looked at, with this code.
@@ -276,7 +279,7 @@ impl Session {
     fn extended(
         &mut self,
         env: &Envelope<'_>,
-        asked: Asked,
+        (asked, asserts): (Asked, bool),
         settings: &Settings,
         is_sent: impl Fn(Ticket) -> bool,
         out: &mut Vec<u8>,
@@ -301,7 +304,7 @@ impl Session {
         if request.oid == oid::CANCEL.as_bytes() {
             return self.cancel(env.id, &request, is_sent, out);
         }
-        if request.oid == oid::WHO_AM_I.as_bytes() && self.pin.is_none() && !self.is_external() {
+        if request.oid == oid::WHO_AM_I.as_bytes() && self.pin.is_none() && !self.is_external() && !asserts {
             let (code, why, value) = match request.value {
                 None => (code::SUCCESS, "", Some(&*self.authzid)),
                 Some(_) => (code::PROTOCOL_ERROR, "Who am I? takes no value", None),
@@ -380,23 +383,19 @@ impl Session {
     }
 }
 
-const OF_IDENTITY: [&str; 4] = [
-    control_oid::PROXIED_AUTHORIZATION,
-    control_oid::PROXIED_AUTHORIZATION_V1,
-    control_oid::GROUP_AUTHORIZATION,
-    control_oid::RETAIN_IDENTITY,
-];
-
 fn inspect(content: &[u8], rules: &Rules) -> (Controls, Asked) {
-    let (mut found, mut asked) = (Controls::Plain, Asked::NOTHING);
+    let (mut found, mut asked) = (
+        Controls {
+            persistent: false,
+            says: Says::Nothing,
+        },
+        Asked::NOTHING,
+    );
     for control in control::controls(content).flatten() {
         let is = |oid: &str| control.oid == oid.as_bytes();
-        if OF_IDENTITY.iter().any(|oid| is(oid)) {
-            return (Controls::Identity, asked);
-        }
-        if is(control_oid::PERSISTENT_SEARCH) || is(control_oid::SYNC_REQUEST) || is(control_oid::CHANGE_NOTIFICATION) {
-            found = Controls::Persistent;
-        }
+        found.says = found.says.and(&control);
+        found.persistent |=
+            is(control_oid::PERSISTENT_SEARCH) || is(control_oid::SYNC_REQUEST) || is(control_oid::CHANGE_NOTIFICATION);
         asked = asked.and(Asked {
             action: rules.control(control.oid),
             purpose: stay::purpose(control.oid),

@@ -1,5 +1,6 @@
 //! What a client sees, in sentences. The pool's part is played by the tests: they hand out tickets and say how each ends.
 
+mod assertion;
 mod binds;
 mod ends;
 mod extended;

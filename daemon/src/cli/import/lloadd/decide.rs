@@ -17,7 +17,7 @@ const RETRY_MIN: Duration = Duration::from_millis(500);
 /// acts for nobody.
 pub fn own_bind(model: &Model, told: &mut Told) -> Option<Settings> {
     let bind = &model.bind;
-    let settings = match (bind.method, &bind.at) {
+    let mut settings = match (bind.method, &bind.at) {
         (Method::Simple, Some(at)) => {
             let (Some((dn, place)), Some(_)) = (&bind.dn, &bind.password) else {
                 let right = "without both, clients' own binds stay on connections of theirs (identity = \"pinned\")";
@@ -52,6 +52,11 @@ pub fn own_bind(model: &Model, told: &mut Told) -> Option<Settings> {
             told.notice(at, "proxyauthz is not named", right);
         }
         _ => {}
+    }
+    let simple = bind.dn.as_ref().filter(|_| bind.method == Method::Simple);
+    let named = simple.or(bind.authzid.as_ref().filter(|(authzid, _)| authzid.starts_with("dn:")));
+    if let Some((_, at)) = named {
+        settings.plain("allow_own_assertion", true, format!("{at} lloadd's own identity may"));
     }
     Some(settings)
 }

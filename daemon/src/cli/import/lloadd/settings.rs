@@ -5,6 +5,7 @@ use super::model::{Model, Verify};
 use super::told::Told;
 use super::{bindconf, servers};
 use crate::config::values::{show_duration, show_size};
+use engine::session::ldap::rules::{self, Action, Rules};
 use std::time::Duration;
 
 /// Settings without a counterpart, and why nobody misses them.
@@ -231,10 +232,11 @@ fn restrict(model: &mut Model, line: &Line, told: &mut Told) {
     };
     let what = format!("{} {} {}", line.name, oid.text.as_str(), action.text.as_str());
     let at = line.at();
+    let extended = line.name.eq_ignore_ascii_case("restrict_exop");
     // Cancel: lloadd's own example refuses it because lloadd forwards a wrong message id.
     let is_cancel = oid.text.as_str() == "1.3.6.1.1.8";
     match action.text.to_ascii_lowercase().as_str() {
-        "ignore" if oid.text.as_str() == engine::session::ldap::rules::OTHERS => {
+        "ignore" if oid.text.as_str() == rules::OTHERS => {
             told.notice(
                 &at,
                 &format!("{what} is left out"),
@@ -248,12 +250,29 @@ fn restrict(model: &mut Model, line: &Line, told: &mut Told) {
                 "usherd answers Cancel itself, as RFC 3909 wants",
             );
         }
+        // Pages and transactions of two clients on one connection get in each other's way, and slapd begins no transaction under a
+        // proxied authorization control.
+        "connection" if is_kept_apart(extended, oid.text.as_str()) => {
+            let right = "such a client has a connection to itself here (\"isolate\")";
+            told.notice(&at, &format!("{what} is more"), right);
+            model.rules.put(extended, oid.text.as_str(), "isolate");
+        }
         action @ ("ignore" | "reject" | "write" | "backend" | "connection" | "isolate") => {
-            let extended = line.name.eq_ignore_ascii_case("restrict_exop");
             model.rules.put(extended, oid.text.as_str(), action);
         }
         _ => told.fault(&at, &format!("{what}: no such action"), "the line is left out"),
     }
+}
+
+/// Whether clients that use this are kept apart without a word.
+fn is_kept_apart(extended: bool, oid: &str) -> bool {
+    let rules = Rules::default();
+    let action = if extended {
+        rules.extended(oid.as_bytes())
+    } else {
+        rules.control(oid.as_bytes())
+    };
+    action == Action::Isolate
 }
 
 fn coherence(model: &mut Model, line: &Line, told: &mut Told) {

@@ -101,6 +101,11 @@ fn a_whole_configuration_says_the_same_here() {
     translated.has_notice("servers differ in their retry; it is one for all here: 400 ms");
     let directory = &plan.directories["ldap"];
     assert_eq!(directory.identity, Identity::Proxied);
+    let own = directory
+        .assertions
+        .as_ref()
+        .expect("lloadd's own identity may assert others");
+    assert!(own.has(b"dn:cn=Manager,dc=example,dc=com") && !own.has(b"dn:cn=manager,dc=example,dc=com"));
     let bind = directory.bind.as_ref().unwrap().simple().unwrap();
     assert_eq!(bind.dn, "cn=Manager,dc=example,dc=com");
     assert_eq!(bind.password.as_slice(), b"s3 e\"c");
@@ -170,7 +175,10 @@ fn without_a_bind_clients_stay_on_connections_of_their_own() {
     let routing = &plan.directories["ldap"].routing;
     assert_eq!(routing.write_coherence, std::time::Duration::from_secs(5));
     let action = routing.rules.control(b"1.2.840.113556.1.4.319");
-    assert_eq!(action, engine::session::ldap::rules::Action::Connection);
+    assert_eq!(action, engine::session::ldap::rules::Action::Isolate, "which is more");
+    translated.has_notice(
+        "restrict_control 1.2.840.113556.1.4.319 connection is more; such a client has a connection to itself here",
+    );
     assert!(translated.text.contains("mode = \"0770\""), "{}", translated.text);
     let names: Vec<&str> = plan.directories["ldap"].tiers[0]
         .servers

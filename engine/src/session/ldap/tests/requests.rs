@@ -259,7 +259,9 @@ fn an_unbind_is_the_last_that_is_taken() {
 
 #[test]
 fn questions_about_figures_go_to_no_pool_and_only_readers_are_answered() {
-    let readers = monitor::Readers::new(["dn:uid=admin,dc=example"]).unwrap().unwrap();
+    let readers = identities::Identities::new(["dn:uid=admin,dc=example"])
+        .unwrap()
+        .unwrap();
     let mut client = Client::with(Settings {
         monitor: Some(Arc::new(readers)),
         ..Settings::default()
