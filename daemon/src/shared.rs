@@ -47,6 +47,8 @@ pub struct Shared {
     pub waiting_bytes: AtomicUsize,
     /// Their bound.
     pub waiting_bytes_max: AtomicUsize,
+    /// Clients that were closed because they read nothing while others needed the memory.
+    pub stuck_closed: AtomicU64,
     /// Sockets for datagrams on all workers; whoever makes one adds, the worker that closes it takes away.
     sockets: AtomicUsize,
     /// The workers' inboxes, by number.
@@ -84,6 +86,7 @@ impl Shared {
             busy_at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(waiting_bytes_max),
+            stuck_closed: AtomicU64::new(0),
             sockets: AtomicUsize::new(0),
             limits: crate::limits::AllLimits::new(Arc::clone(&inboxes), clock),
             inboxes,

@@ -89,6 +89,12 @@ fn daemon(page: &mut Page, s: &Snapshot) {
             "Bytes waiting for clients.",
             c.outbox_bytes,
         ),
+        (
+            "usherd_clients_stuck_closed_total",
+            "counter",
+            "Clients that were closed because they read nothing while others needed the memory.",
+            c.stuck_closed,
+        ),
         ("usherd_panics_total", "counter", "Panics contained.", c.panics),
     ] {
         page.family(name, kind, help);

@@ -549,6 +549,9 @@ pub struct Counters {
     pub accept_pauses: u64,
     /// Bytes waiting for clients now.
     pub outbox_bytes: u64,
+    /// Clients that were closed because they read nothing while others needed the memory.
+    #[serde(default)]
+    pub stuck_closed: u64,
     /// Panics contained.
     pub panics: u64,
     /// Reloads, by outcome: `applied`, `refused`.

@@ -195,6 +195,7 @@ impl Reporter {
                 late_replies: stats.late,
                 accept_pauses: self.pauses.load(Ordering::Relaxed),
                 outbox_bytes: self.shared.waiting_bytes.load(Ordering::Relaxed) as u64,
+                stuck_closed: self.shared.stuck_closed.load(Ordering::Relaxed),
                 panics: reports.iter().map(|report| report.panics).sum(),
                 reloads: vec![count("applied", state.reloads), count("refused", state.reloads_failed)],
                 upgrades: state.upgrades.counts(),

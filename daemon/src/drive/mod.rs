@@ -284,6 +284,8 @@ pub struct Drive {
     tickets: Vec<engine::core::Ticket>,
     wake_at: Option<Instant>,
     rest: Rest,
+    /// Not before then are clients looked for again whose memory others need.
+    reclaim_at: Instant,
     draining: Option<Drain>,
     exiting: Option<Kill>,
     panics: u64,
@@ -334,6 +336,7 @@ impl Drive {
             tickets: Vec::new(),
             wake_at: None,
             rest: Rest::default(),
+            reclaim_at: Instant::ZERO,
             draining: None,
             exiting: None,
             panics: 0,

@@ -6,6 +6,10 @@
 //! on it is asked again elsewhere. Few connections may be held so at once, because a server has few threads and each
 //! unread connection blocks one. A client that takes nothing at all for [`PATIENCE`] is not slow but stuck: its operations
 //! are given up (adminLimitExceeded) and everybody else goes on.
+//!
+//! All that waits for clients together is bounded, too. Where it is used up, those that have taken nothing for [`STUCK`] are closed
+//! and what waited for them is forgotten; if that is not enough, an operation is given up whose answer would be more. A long entry is
+//! looked at before it is put into an outbox: a thousand clients that each hold but one may be all the memory there is.
 
 use std::sync::atomic::Ordering;
 
@@ -24,6 +28,12 @@ const SCARCE_BYTES: usize = 32 * 1024;
 pub(super) const PATIENCE: Span = Span::from_millis(250);
 /// After a client was found stuck, nobody is waited for this long: where one is, there may be a thousand.
 const WARY: Span = Span::from_millis(2000);
+/// A shorter part of an answer is put into an outbox without a look at what waits for all.
+const LONG_BYTES: usize = 4 * 1024;
+/// A client that has taken nothing for so long is closed when others need the memory that it holds.
+const STUCK: Span = Span::from_millis(500);
+/// Between two looks for clients that are stuck, when memory is used up.
+const RECLAIM_EVERY: Span = Span::from_millis(50);
 /// Shared connections of one directory and worker that may wait for slow clients at once.
 const HELD_MAX: usize = 2;
 
@@ -38,6 +48,61 @@ impl Drive {
             .is_some_and(|conn| conn.stream.waiting() > SCARCE_BYTES)
         {
             self.outbox_grows(index, ticket, caller);
+        }
+    }
+
+    /// Whether a part of an answer, so many octets long, may be put into a client's outbox. If not, the operation was given up.
+    #[inline]
+    pub(super) fn has_room(&mut self, index: usize, ticket: Ticket, caller: Caller, bytes: usize) -> bool {
+        bytes <= LONG_BYTES || self.finds_room(index, ticket, caller, bytes)
+    }
+
+    fn finds_room(&mut self, index: usize, ticket: Ticket, caller: Caller, bytes: usize) -> bool {
+        let at = caller.conn.at as usize;
+        let generation = caller.conn.generation;
+        let is_client = |conn: &&super::conn::Conn| conn.generation == generation && matches!(conn.kind, Kind::Ldap(_));
+        if self.conns.get(at).filter(is_client).is_none() || self.fits(at, bytes) {
+            return true;
+        }
+        self.reclaim(at);
+        if self.fits(at, bytes) {
+            return true;
+        }
+        self.give_up(index, ticket, caller);
+        false
+    }
+
+    /// Whether there is memory for so much more. Somebody for whom alone anything waits has all that it takes.
+    fn fits(&mut self, at: usize, bytes: usize) -> bool {
+        self.account(at);
+        let own = self.conns.get(at).map_or(0, |conn| conn.accounted);
+        let total = self.shared.waiting_bytes.load(Ordering::Relaxed);
+        total <= own || total.saturating_add(bytes) <= self.shared.waiting_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Closes clients of this worker, others than this one, that take nothing and for which much waits.
+    fn reclaim(&mut self, but: usize) {
+        let now = self.now;
+        if now < self.reclaim_at {
+            return;
+        }
+        self.reclaim_at = now + RECLAIM_EVERY;
+        let stuck = |conn: &super::conn::Conn| {
+            let is_stuck = conn.stalled_since.is_some_and(|since| now >= since + STUCK);
+            is_stuck && conn.is_client() && conn.stream.waiting() > SCARCE_BYTES
+        };
+        let all = self.conns.iter().filter(|(at, conn)| *at != but && stuck(conn));
+        let all: Vec<usize> = all.map(|(at, _)| at).collect();
+        for at in &all {
+            self.close(*at);
+        }
+        if !all.is_empty() {
+            let closed = all.len();
+            self.shared.stuck_closed.fetch_add(closed as u64, Ordering::Relaxed);
+            tracing::info!(
+                closed,
+                "memory for slow clients is used up: those that read nothing are closed"
+            );
         }
     }
 
@@ -62,7 +127,11 @@ impl Drive {
                 }
             }
         }
-        let bound = self.account(at);
+        let mut bound = self.account(at);
+        if bound == 0 {
+            self.reclaim(at);
+            bound = self.account(at);
+        }
         if self.conns.get(at).is_none_or(|conn| conn.stream.waiting() <= bound) {
             return;
         }
@@ -196,6 +265,8 @@ impl Drive {
         self.carry_out(index, None);
         self.mark_dirty(at);
         self.let_go(at);
+        // If it takes nothing more it is closed at its write_timeout.
+        self.arm_client(at);
     }
 
     /// Some of a client's outbox was written.

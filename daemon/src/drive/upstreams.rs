@@ -363,6 +363,9 @@ impl Drive {
         } else if env.tag == tag::SEARCH_ENTRY && self.is_too_large(index, ticket, caller) {
             return;
         }
+        if !last && !self.has_room(index, ticket, caller, env.op.len()) {
+            return;
+        }
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
