@@ -386,7 +386,12 @@ impl Stream {
         }
         match flushed {
             Flushed::All => self.heed(registry, false),
-            Flushed::Blocked => self.heed(registry, true),
+            Flushed::Blocked => {
+                if self.tls.is_some() {
+                    self.compact();
+                }
+                self.heed(registry, true);
+            }
             Flushed::Broken => {}
         }
         flushed
@@ -484,7 +489,7 @@ impl Stream {
         self.outbox.len() - self.written
     }
 
-    /// A half-written large outbox does not keep what has been written.
+    /// A half-written large outbox does not keep what has been written, nor room for as much.
     fn compact(&mut self) {
         if self.written >= SPARE_BYTES_MAX || self.written * 2 >= self.outbox.len() {
             let left = self.outbox.len() - self.written;
@@ -494,6 +499,10 @@ impl Stream {
             }
             self.outbox.truncate(left);
             self.written = 0;
+            // What it keeps is what waits, which is what is counted. A secret is not left where it was.
+            if !self.sensitive && self.outbox.capacity() > 2 * left + SPARE_BYTES_MAX {
+                self.outbox.shrink_to_fit();
+            }
         }
     }
 }
