@@ -293,9 +293,24 @@ pub(crate) fn title(client: &mut Client, number: usize) -> Option<String> {
     client.call(&op)[0].values("title").into_iter().next()
 }
 
+/// slapd 2.5 itself may abort where several commit at once (an assertion of the C library about a lock of its own): then, and only
+/// then, once more.
 #[test]
 fn eight_clients_have_transactions_at_once_and_each_settles_its_own() {
-    let slapd = Slapd::start();
+    for _ in 0..3 {
+        let mut slapd = Slapd::start();
+        let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| eight_clients(&slapd))) else {
+            return;
+        };
+        if !slapd.has_ended() {
+            std::panic::resume_unwind(panic);
+        }
+        eprintln!("slapd has aborted: {}", slapd.output());
+    }
+    panic!("slapd aborts whenever transactions end");
+}
+
+fn eight_clients(slapd: &Slapd) {
     let usherd = Setup::corp("isolated_max = 4", &[server(&slapd.url(), "")]).start();
     let target = usherd.plain(0);
     let clients: Vec<_> = (0..8)

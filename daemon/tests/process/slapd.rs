@@ -241,6 +241,15 @@ impl Slapd {
         self.process = Self::spawn(&self.folder, ports.0, ports.1, ports.2, environment);
     }
 
+    /// Whether it has come to its end by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.ended().is_some()
+    }
+
+    pub(crate) fn output(&self) -> String {
+        self.process.output()
+    }
+
     /// Starts it again and waits until it answers.
     pub(crate) fn revive(&mut self) {
         self.restart();

@@ -72,7 +72,6 @@ fn mistakes_have_their_place() {
     fixture.file("latin", "secret", 0o600);
     std::fs::write(fixture.0.join("latin"), b"\xe9\n").unwrap();
     let scram = |line: &str| format!("{line}\n{SCRAM}");
-    let external = |line: &str| format!("bind_mechanism = \"EXTERNAL\"\n{line}");
     for (lines, expected) in [
         (
             "bind_mechanism = \"GSS-SPNEGO\"".into(),
@@ -121,6 +120,12 @@ fn mistakes_have_their_place() {
     ] {
         assert_eq!(fixture.found(&with(&lines, NEAR)), [expected], "in:\n{lines}");
     }
+}
+
+#[test]
+fn what_a_mechanism_or_a_server_has_no_use_for_is_a_mistake() {
+    let fixture = Fixture::new("binds-useless");
+    let external = |line: &str| format!("bind_mechanism = \"EXTERNAL\"\n{line}");
     let here = "url = \"ldapi://%2Frun%2Fldapi\"";
     for (lines, expected) in [
         (
