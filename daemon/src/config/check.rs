@@ -81,7 +81,7 @@ fn check_server(p: &mut Problems, raw: &super::raw::Server, folder: &Folder) -> 
         control: control.value.clone(),
         admin,
         clients_max: raw.clients_max.as_ref().map(|at| at.value),
-        outbox_bytes_total: raw.outbox_bytes_total.as_ref().map_or(40 << 20, |at| at.value),
+        outbox_bytes_total: raw.outbox_bytes_total.as_ref().map_or(24 << 20, |at| at.value),
         dns: super::check_srv::dns(p, raw),
         gssapi_threads: raw
             .gssapi_threads

@@ -68,7 +68,7 @@ use crate::config::plan::Plan;
 use crate::net::datagram::Socket;
 use crate::net::listen::Accepted;
 use crate::net::resolve::Resolver;
-use crate::net::stream::Spares;
+use crate::net::spares::Spares;
 use crate::shared::{Rest, Shared};
 use crate::spawner::Spawner;
 use crate::worker::{INBOX, Inbox, Kill};

@@ -9,6 +9,7 @@ pub mod own_bind;
 pub mod placing;
 pub mod preface;
 pub mod resolve;
+pub mod spares;
 pub mod stream;
 pub mod tcp;
 pub mod tickets;

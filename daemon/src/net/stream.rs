@@ -18,16 +18,10 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFl
 use rustls::pki_types::ServerName;
 use wire::wipe;
 
-/// Buffers that grew beyond this are given back to the system.
-const SPARE_BYTES_MAX: usize = 64 * 1024;
+use super::spares::{SPARE_BYTES_MAX, Spares};
+
 /// More room than this in an outbox that is left as it is is given back.
 const SPARE_BYTES_KEPT: usize = 8 * 1024;
-/// Spare buffers a worker keeps.
-const SPARES_MAX: usize = 256;
-/// Of those for large requests it keeps so many,
-const LARGE_SPARES_MAX: usize = 4;
-/// none of them longer than this.
-const LARGE_BYTES_MAX: usize = 2 << 20;
 
 /// Descriptors that may wait for the rest of the call that brought them.
 const DESCRIPTORS_MAX: usize = 8;
@@ -500,7 +494,7 @@ impl Stream {
             self.outbox.truncate(left);
             self.written = 0;
             // What it keeps is what waits, which is what is counted. A secret is not left where it was.
-            if !self.sensitive && self.outbox.capacity() > 2 * left + SPARE_BYTES_MAX {
+            if !self.sensitive && self.outbox.capacity() > left + SPARE_BYTES_KEPT {
                 self.outbox.shrink_to_fit();
             }
         }
@@ -548,53 +542,4 @@ fn receive(
 pub fn wipe(buffer: &mut Vec<u8>) {
     wipe::wipe(buffer);
     buffer.clear();
-}
-
-/// Buffers that nobody uses just now.
-#[derive(Debug, Default)]
-pub struct Spares {
-    buffers: Vec<Vec<u8>>,
-    /// Those for large requests, whose memory would cost more than what is done with it, if it were new each time. They keep
-    /// their length, and what is in them is nobody's secret: that is never large.
-    large: Vec<Vec<u8>>,
-}
-
-impl Spares {
-    /// An empty buffer.
-    #[inline]
-    pub fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(1024))
-    }
-
-    /// A buffer of exactly `bytes`, for a large request. What is in it is to be overwritten before it is looked at.
-    pub fn take_large(&mut self, bytes: usize) -> Vec<u8> {
-        match self.large.iter().position(|buffer| buffer.capacity() >= bytes) {
-            Some(at) => {
-                let mut buffer = self.large.swap_remove(at);
-                buffer.resize(bytes, 0);
-                buffer
-            }
-            // Not touched before it is written.
-            None => vec![0; bytes],
-        }
-    }
-
-    /// One of those that is not needed any more.
-    pub fn give_large(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() > SPARE_BYTES_MAX
-            && buffer.capacity() <= LARGE_BYTES_MAX
-            && self.large.len() < LARGE_SPARES_MAX
-        {
-            self.large.push(buffer);
-        }
-    }
-
-    /// A buffer that is not needed any more.
-    #[inline]
-    pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX && self.buffers.len() < SPARES_MAX {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
-    }
 }
