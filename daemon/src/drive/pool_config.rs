@@ -18,7 +18,7 @@ const FEEDS_MAX: u32 = 1024;
 /// Connections for one client at a time that wait for the next, per server and worker.
 const APART_KEPT: u32 = 8;
 /// Operations packed onto one connection before the next is used, so that their writes coalesce.
-const PACK: u32 = 8;
+const PACK: u32 = 32;
 
 /// What of `total` belongs to the worker at `place` of `count`.
 fn portion(total: usize, (place, count): (usize, usize)) -> u32 {
