@@ -281,6 +281,21 @@ impl Drive {
         }
     }
 
+    /// What waits for LDAP servers is written; the others have to wait for the end of the turn.
+    pub(super) fn flush_servers(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.retain(|at| {
+            let is_server = self.is_ldap_server(*at);
+            if is_server && let Some(conn) = self.conns.get_mut(*at) {
+                conn.dirty = false;
+                self.contained(Some(*at), |drive| drive.flush(*at));
+            }
+            !is_server
+        });
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
     /// The end of a turn: one write for each connection that has something to say.
     pub(super) fn flush_dirty(&mut self) {
         // What a flush leads to (a lost upstream, its retried requests) is flushed in the same turn.

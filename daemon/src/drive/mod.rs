@@ -61,6 +61,7 @@ use engine::core::time::{Instant, Span};
 use engine::core::wheel::Wheel;
 use engine::core::{Drain, UpstreamId};
 use engine::session::radius::RequestId;
+use mio::event::Event;
 use mio::{Events, Poll};
 
 use crate::accounting::Handle;
@@ -72,7 +73,7 @@ use crate::net::spares::Spares;
 use crate::shared::{Rest, Shared};
 use crate::spawner::Spawner;
 use crate::worker::{INBOX, Inbox, Kill};
-use conn::Conns;
+use conn::{Conns, Kind};
 pub use monitor::Asked;
 use plan::ListenerState;
 pub use plan::{SERVICES_HOME, hosts, listener_id};
@@ -370,14 +371,7 @@ impl Drive {
         for job in jobs.drain(..) {
             self.contained(None, |drive| drive.job(job));
         }
-        for event in events.iter() {
-            if event.token() == INBOX {
-                continue;
-            }
-            let (at, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
-            let broken = event.is_read_closed() || event.is_error();
-            self.contained(Some(at), |drive| drive.event(at, readable, writable, broken));
-        }
+        self.take_events(events);
         self.look_again();
         self.look_at_radius_again();
         self.say_goodbye_to_helpers();
@@ -390,6 +384,40 @@ impl Drive {
         self.flush_dirty();
         #[cfg(debug_assertions)]
         self.check_invariants();
+    }
+
+    /// Clients first: what they ask goes out before the answers of the same servers are read. So a request acknowledges the
+    /// answers; where there is nothing to send, the kernel sends a segment of its own for most reads (8 % of a search).
+    fn take_events(&mut self, events: &Events) {
+        let mut answers = false;
+        for event in events.iter().filter(|event| event.token() != INBOX) {
+            if self.is_ldap_server(event.token().0) {
+                answers = true;
+            } else {
+                self.take_event(event);
+            }
+        }
+        if !answers {
+            return;
+        }
+        self.flush_servers();
+        for event in events.iter().filter(|event| event.token() != INBOX) {
+            if self.is_ldap_server(event.token().0) {
+                self.take_event(event);
+            }
+        }
+    }
+
+    fn take_event(&mut self, event: &Event) {
+        let (at, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
+        let broken = event.is_read_closed() || event.is_error();
+        self.contained(Some(at), |drive| drive.event(at, readable, writable, broken));
+    }
+
+    fn is_ldap_server(&self, at: usize) -> bool {
+        self.conns
+            .get(at)
+            .is_some_and(|conn| matches!(conn.kind, Kind::Upstream(_)))
     }
 
     fn wait(&mut self, events: &mut Events) {
