@@ -1,4 +1,4 @@
-"""Servers to measure against: slapd, HAProxy and usherd, each in a temporary directory, on loopback ports that the
+"""Servers to measure against: slapd, HAProxy, lloadd and usherd, each in a temporary directory, on loopback ports that the
 kernel does not give to clients, and gone when the program is, however it ends.
 
 Only the standard library is used. Everything raises `Missing` with the package to install when a program is absent.
@@ -291,6 +291,32 @@ listen ldap
     process = bench.start("haproxy", [haproxy, "-db", "-q", "-f", str(config)])
     bench.await_port(process, port)
     return process, port, tls_port
+
+
+def lloadd_version(lloadd):
+    """What it calls itself."""
+    done = subprocess.run([str(lloadd), "-VV"], capture_output=True, text=True)
+    words = (done.stdout + done.stderr).split()
+    return words[words.index("lloadd") + 1] if "lloadd" in words[:-1] else "?"
+
+
+def start_lloadd(bench, lloadd, name, servers, bindconns=None):
+    """OpenLDAP's lloadd in front of LDAP servers, each client's identity by proxied authorization as with usherd. As it is by
+    itself: one connection to each server for operations, one for binds, one I/O thread. With `bindconns`, tuned as people do:
+    four for operations, so many for binds, two I/O threads. The process and its port."""
+    port = bench.port()
+    more = f" numconns=4 bindconns={bindconns}" if bindconns else ""
+    listed = "\n".join(f"backend-server uri=ldap://127.0.0.1:{server}{more}" for server in servers)
+    threads = "io-threads 2\n" if bindconns else ""
+    bindconf = f'bindconf bindmethod=simple binddn="{PROXY_DN}" credentials={PROXY_PASSWORD}'
+    config = bench.secret(f"{name}.conf", f"{threads}feature proxyauthz\n{bindconf}\ntier roundrobin\n{listed}")
+    url = f"ldap://127.0.0.1:{port}"
+    process = bench.start(name, [str(lloadd), "-s", "0", "-d", "0", "-f", str(config), "-h", url])
+    bench.await_port(process, port)
+    search = [program("ldapsearch", "ldap-utils"), "-x", "-H", url, "-s", "base", "-b", SUFFIX, "1.1"]
+    answers = lambda: subprocess.run(search, capture_output=True).returncode == 0
+    bench.await_true(process, "connected to its servers", answers)
+    return process, port
 
 
 def start_usherd(bench, usherd, name, directory, workers, tls=None):

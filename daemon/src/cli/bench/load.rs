@@ -75,6 +75,8 @@ pub(super) struct Load<'a> {
     ready: usize,
     /// Connections to open again, and from when on; in order.
     retries: VecDeque<(u64, usize)>,
+    /// Since when no connection has become ready for binds that were answered with busy.
+    busy_since_ns: Option<u64>,
     /// Fixed rate: connections that can take an operation, each at most once.
     free: VecDeque<usize>,
     schedule: Option<Schedule>,
@@ -89,6 +91,8 @@ pub(super) struct Load<'a> {
 
 const OPENING_MAX: usize = 128;
 const RETRY_NS: u64 = 50_000_000;
+/// Longer than a balancer is busy with the binds of all connections that are being opened.
+const BUSY_NS_MAX: u64 = 5_000_000_000;
 /// So that a connection which always has more to read does not keep the others waiting.
 const READS_PER_TURN: usize = 16;
 /// Nothing waits longer for a phase to be noticed, should a wake-up fail.
@@ -136,6 +140,7 @@ impl<'a> Load<'a> {
             opening: 0,
             ready: 0,
             retries: VecDeque::new(),
+            busy_since_ns: None,
             free: VecDeque::new(),
             schedule: None,
             dirty: Vec::new(),
@@ -380,6 +385,7 @@ impl<'a> Load<'a> {
             connection.stage = Stage::Ready;
         }
         self.opening = self.opening.saturating_sub(1);
+        self.busy_since_ns = None;
         self.ready += 1;
         if self.phase == Phase::Open && self.ready == self.connections.len() {
             self.tell(Event::Ready);
@@ -398,13 +404,40 @@ impl<'a> Load<'a> {
 
     /// Ends a connection that is of no use: counted by `reason`, or, in phase Open, the end of the run by `why`.
     pub(super) fn lose_for(&mut self, at: usize, reason: &'static str, why: String) {
-        let Some(connection) = self.connections.get_mut(at) else {
+        if !self.end(at, reason) {
             return;
+        }
+        if self.phase == Phase::Open {
+            self.tell(Event::Failed(why));
+        } else {
+            self.open_again(at);
+        }
+    }
+
+    /// Ends a connection whose first bind was answered with busy, to be opened again in a while, in any phase: some balancers
+    /// take fewer binds at a time than there are clients. When none has become ready for `BUSY_NS_MAX` it is as any other refusal.
+    pub(super) fn lose_busy(&mut self, at: usize, now: u64, why: String) {
+        let since = *self.busy_since_ns.get_or_insert(now);
+        if now.saturating_sub(since) > BUSY_NS_MAX {
+            self.lose_for(at, "bind refused", why);
+        } else if self.end(at, "busy") {
+            self.open_again(at);
+        }
+    }
+
+    fn open_again(&mut self, at: usize) {
+        self.retries.push_back((self.now_ns().saturating_add(RETRY_NS), at));
+    }
+
+    /// Shuts a connection and counts why; false if it was already.
+    fn end(&mut self, at: usize, reason: &'static str) -> bool {
+        let Some(connection) = self.connections.get_mut(at) else {
+            return false;
         };
         let stage = connection.stage;
         let pending = u64::from(connection.shut());
         match stage {
-            Stage::Closed => return,
+            Stage::Closed => return false,
             Stage::Ready | Stage::Rebinding => {
                 self.ready = self.ready.saturating_sub(1);
                 self.tally.lost_operations += pending;
@@ -415,11 +448,7 @@ impl<'a> Load<'a> {
                 *self.tally.refused.entry(reason).or_default() += 1;
             }
         }
-        if self.phase == Phase::Open {
-            self.tell(Event::Failed(why));
-        } else {
-            self.retries.push_back((self.now_ns().saturating_add(RETRY_NS), at));
-        }
+        true
     }
 
     fn ready_for(&mut self, at: usize, event: &mio::event::Event, buffers: &mut Buffers) {

@@ -41,6 +41,8 @@ enum Fault {
     Leaves(u32),
     /// Waits.
     Stalls(u32, Duration),
+    /// Answers the first binds, so many of all connections, with this code.
+    Refuses(u32, u32),
 }
 
 /// Runs `bench ldap` with these flags against such a server on a port of its own.
@@ -48,8 +50,8 @@ fn counted(fault: Fault, flags: &[&str]) -> Result<Tally, String> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ldap://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
-        for stream in listener.incoming() {
-            thread::spawn(move || serve(stream.unwrap(), fault));
+        for (nth, stream) in (1..).zip(listener.incoming()) {
+            thread::spawn(move || serve(stream.unwrap(), fault, nth));
         }
     });
     let common = [
@@ -71,7 +73,8 @@ fn counted(fault: Fault, flags: &[&str]) -> Result<Tally, String> {
     run::measure(&args, &plan, &events, &received).map(|(tally, _)| tally)
 }
 
-fn serve(mut stream: TcpStream, fault: Fault) {
+/// Serves one connection, the `connection`th.
+fn serve(mut stream: TcpStream, fault: Fault, connection: u32) {
     let (mut buffer, mut searches, mut identity) = (Vec::new(), 0, Vec::new());
     let mut chunk = [0; 4096];
     loop {
@@ -98,6 +101,12 @@ fn serve(mut stream: TcpStream, fault: Fault) {
                 }
                 tag::UNBIND_REQUEST => return,
                 tag::ABANDON_REQUEST => {}
+                tag::BIND_REQUEST
+                    if let Fault::Refuses(first, code) = fault
+                        && connection <= first =>
+                {
+                    write_result(&mut out, message.id, tag::BIND_RESPONSE, code, b"", "");
+                }
                 _ => answer(&mut out, &message, &mut identity),
             }
         }
@@ -243,6 +252,36 @@ fn a_server_that_leaves_is_found_again_and_what_was_pending_is_counted_as_lost()
     assert!(tally.lost_operations >= lost, "{} of {lost}", tally.lost_operations);
     assert_eq!(tally.notices.get(&code::UNAVAILABLE), Some(&lost));
     assert!(tally.is_faultless());
+}
+
+#[test]
+fn who_is_too_busy_for_a_connections_first_bind_is_asked_again_and_other_refusals_end_the_run() {
+    let secret = std::env::temp_dir().join(format!("usherd-bench-busy-{}", std::process::id()));
+    std::fs::write(&secret, "secret").unwrap();
+    let flags = [
+        "--bind-dn",
+        "cn=x",
+        "--password-file",
+        secret.to_str().unwrap(),
+        "-c",
+        "4",
+        "--duration",
+        "200ms",
+    ];
+    let busy = counted(Fault::Refuses(6, code::BUSY), &flags).unwrap();
+    assert_eq!(busy.refused, [("busy", 6)].into());
+    assert!(busy.is_faultless() && busy.lost.is_empty() && busy.latency.len() > 100);
+    let message = counted(Fault::Refuses(1, code::INVALID_CREDENTIALS), &flags)
+        .err()
+        .unwrap();
+    assert!(
+        message.contains("refuses to bind \"cn=x\": invalidCredentials (49)"),
+        "{message}"
+    );
+    // Whoever is always busy is not asked for ever.
+    let message = counted(Fault::Refuses(u32::MAX, code::BUSY), &flags).err().unwrap();
+    assert!(message.contains("busy (51)"), "{message}");
+    std::fs::remove_file(secret).unwrap();
 }
 
 #[test]

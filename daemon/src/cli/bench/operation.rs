@@ -304,7 +304,11 @@ impl Load<'_> {
                 self.plan.url,
                 result::name(code)
             );
-            self.lose_for(at, "bind refused", why);
+            if code == result::code::BUSY {
+                self.lose_busy(at, now, why);
+            } else {
+                self.lose_for(at, "bind refused", why);
+            }
             return false;
         }
         if let Some(connection) = self.connections.get_mut(at) {
