@@ -548,11 +548,7 @@ impl Daemon {
             worker.inbox().push_always(Job::Plan(Arc::clone(new)));
         }
         wake_bids(&self.shared, &woken);
-        for listener in &new.listeners {
-            let id = listener_id(listener);
-            self.acceptor
-                .change(id, Arc::clone(listener), workers_of(new, listener));
-        }
+        self.tell_acceptor(new);
         let giving = Giving {
             plan: new,
             acceptor: &self.acceptor,

@@ -103,6 +103,7 @@ mod services;
 mod slapd;
 mod sql;
 mod systemd;
+mod tcp_options;
 mod tools;
 mod unread;
 mod upgrade;
