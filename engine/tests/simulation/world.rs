@@ -291,10 +291,6 @@ impl World {
         let Some(id) = self.nth_line(n, |line| line.closing_at.is_none() && !line.killed) else {
             return Ok(());
         };
-        let owned = self.lanes[self.lines[&id].lane as usize].owned;
-        if owned {
-            return Ok(());
-        }
         let live = self.live.len();
         if let Some(line) = self.lines.get_mut(&id) {
             line.may_leave = true;

@@ -266,14 +266,14 @@ impl<T: Copy> Pool<T> {
     }
 
     /// The client that owned an upstream needs it no more, and left nothing on it: it is kept for the next, as far as its
-    /// server's `min_spare` goes, or closed.
+    /// server's `min_spare` goes, or closed. One that is to be replaced is closed.
     pub fn give_back(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(upstream) = self.upstreams.get(id.0) else {
             return;
         };
         let (lane, idle) = (
             upstream.lane as usize,
-            upstream.state == UpstreamState::Ready && upstream.tickets.is_empty(),
+            upstream.state == UpstreamState::Ready && upstream.tickets.is_empty() && !upstream.marked,
         );
         let owned = self.lanes.get(lane).is_some_and(|lane| lane.config.owned);
         let closing = self.is_closing();

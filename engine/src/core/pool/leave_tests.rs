@@ -19,10 +19,15 @@ struct Directory {
 impl Directory {
     /// One server, with one lane of so many connections at least and at most, each for so many requests at once (0: many).
     fn new(min: u32, max: u32, slots: u32) -> Self {
+        Self::with(min, max, slots, false)
+    }
+
+    /// As many are kept for others where each belongs to a client.
+    fn with(min: u32, max: u32, slots: u32, owned: bool) -> Self {
         let lane = LaneConfig {
             slots,
             cancel: CancelRule::Abandon,
-            owned: false,
+            owned,
             probes: false,
             idle_timeout: None,
             spawn_rate_max: 0,
@@ -38,7 +43,7 @@ impl Directory {
             lanes: vec![LaneLimits {
                 min,
                 max,
-                min_spare: 0,
+                min_spare: if owned { max } else { 0 },
                 upstream_pending_max: 0,
             }],
             check: None,
@@ -217,4 +222,37 @@ fn what_one_client_holds_up_is_not_replaced_beyond_the_maximum() {
     slow.up();
     assert_eq!((slow.sent.len(), &slow.failed[..]), (2, &[][..]), "it waited");
     assert!(!aside(&mut slow, 1), "both are there");
+}
+
+#[test]
+fn one_that_a_client_keeps_is_replaced_when_he_lets_go_of_it_and_one_that_nobody_has_at_once() {
+    let mut apart = Directory::with(0, 2, 1, true);
+    for _ in 0..2 {
+        apart.submit();
+        apart.up();
+    }
+    let [kept, spare] = [apart.sent[0].1, apart.sent[1].1];
+    apart.answer(0);
+    apart.answer(1);
+    let now = apart.now;
+    apart.pool.give_back(spare, now, &mut apart.effects);
+    apart.note();
+    assert_eq!(apart.closed, [], "it is kept for the next client");
+    for id in [kept, spare] {
+        apart.pool.recycle(id, now, &mut apart.effects);
+        apart.note();
+    }
+    assert_eq!(apart.closed, [spare]);
+    // Another one comes and goes, which is no reason to close what its client needs.
+    apart.submit();
+    let new = apart.up();
+    apart.answer(2);
+    apart.pool.give_back(new, now, &mut apart.effects);
+    apart.note();
+    assert_eq!(apart.closed, [spare], "his connection stays his");
+    apart.pool.give_back(kept, now, &mut apart.effects);
+    apart.note();
+    assert_eq!(apart.closed, [spare, kept]);
+    apart.submit();
+    assert_eq!(apart.sent[3].1, new);
 }
