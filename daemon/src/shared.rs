@@ -91,7 +91,7 @@ impl Shared {
             limits: crate::limits::AllLimits::new(Arc::clone(&inboxes), clock),
             inboxes,
             passwords: Passwords::new(workers),
-            gss: Gss::new(crate::gssapi::THREADS_DEFAULT),
+            gss: Gss::new(crate::gssapi::Bounds::default()),
             traces: Lines::default(),
             door: Door::new(),
             audit: crate::audit::Place::default(),

@@ -92,6 +92,8 @@ pub struct Gssapi {
     pub failed: u64,
     /// Not asked, because too many waited.
     pub refused: u64,
+    /// Not asked, because the server's token was too long.
+    pub too_long: u64,
     /// Whose answer came when nobody waited for it any more.
     pub late: u64,
     /// That wait now.

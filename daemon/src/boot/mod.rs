@@ -198,7 +198,7 @@ fn build(
     let admin = place.admin(&plan).map_err(|why| vec![why])?;
     let sockets = bind_all(&plan.listeners, plan.server.workers, place.taken())?;
     let shared = Arc::new(Shared::new(plan.server.workers, plan.server.outbox_bytes_total));
-    shared.gss.bound(plan.server.gssapi_threads);
+    shared.gss.bound(plan.server.gssapi);
     let resolver = Resolver::start().map_err(|error| vec![format!("no thread for look-ups: {error}")])?;
     let workers = create_workers(plan.server.workers, &shared, &resolver)?;
     let inboxes: Vec<_> = workers.iter().map(Worker::inbox).collect();
@@ -548,11 +548,7 @@ impl Daemon {
             worker.inbox().push_always(Job::Plan(Arc::clone(new)));
         }
         wake_bids(&self.shared, &woken);
-        for listener in &new.listeners {
-            let id = listener_id(listener);
-            self.acceptor
-                .change(id, Arc::clone(listener), workers_of(new, listener));
-        }
+        self.tell_acceptor(new);
         let giving = Giving {
             plan: new,
             acceptor: &self.acceptor,
@@ -568,7 +564,7 @@ impl Daemon {
         self.shared
             .waiting_bytes_max
             .store(new.server.outbox_bytes_total, Ordering::Relaxed);
-        self.shared.gss.bound(new.server.gssapi_threads);
+        self.shared.gss.bound(new.server.gssapi);
         state.plan = Arc::clone(new);
     }
 }

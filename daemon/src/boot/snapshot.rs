@@ -76,6 +76,7 @@ fn gssapi(figures: crate::gssapi::Figures) -> Gssapi {
         answered: figures.answered,
         failed: figures.failed,
         refused: figures.refused,
+        too_long: figures.too_long,
         late: figures.late,
         waiting: figures.waiting,
         running: figures.running,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::records::Records;
 use super::snapshot::{protocol, show};
-use super::workers_of;
+use super::{Daemon, workers_of};
 use crate::config::plan::{Address, Face, Listener, Plan, Radius};
 use crate::drive::{Job, listener_id};
 use crate::net::bound::{self, Bound};
@@ -103,6 +103,17 @@ fn bind(listener: &Listener, workers: usize) -> Result<Opened, String> {
             Ok(Opened::Datagrams(bound, sockets))
         }
         (address, _) => bound::bind(address).map(Opened::Stream),
+    }
+}
+
+impl Daemon {
+    /// How the listeners that are open are to be.
+    pub(super) fn tell_acceptor(&self, plan: &Plan) {
+        for listener in &plan.listeners {
+            let workers = workers_of(plan, listener);
+            self.acceptor
+                .change(listener_id(listener), Arc::clone(listener), workers);
+        }
     }
 }
 

@@ -228,6 +228,7 @@ impl Daemon {
         self.note(|figures| figures.failed += 1);
         let mut told = format!("not upgraded, this process goes on: {why}");
         self.admin.stay();
+        self.tell_acceptor(&self.plan());
         if upgrade.let_go && !self.stopping {
             let plan = self.plan();
             local_files::resume();

@@ -20,6 +20,7 @@ use wire::proxy_header::{self, Ends};
 use crate::config::Plan;
 use crate::config::plan::{Directory, Identity, Target, TlsClient, Upstream, UpstreamTls};
 use crate::config::srv::{self, Answers};
+use crate::gssapi::Bounds;
 use crate::net::dns::{Dns, Found};
 use crate::net::resolve::Resolver;
 use crate::net::tls;
@@ -34,9 +35,10 @@ pub(super) struct Probe {
     took: Duration,
 }
 
-/// Whom names are asked of.
+/// Whom names are asked of, and how much is asked of Kerberos.
 struct Names {
     dns: Option<Dns>,
+    gssapi: Bounds,
 }
 
 impl Names {
@@ -54,6 +56,7 @@ impl Names {
         };
         Names {
             dns: wanted.then(start).flatten(),
+            gssapi: plan.server.gssapi,
         }
     }
 
@@ -187,7 +190,12 @@ fn probe(directory: &Directory, server: &Upstream, names: &Names) -> Result<Stri
     };
     if let Some(bind) = server.bind.as_ref().or(directory.bind.as_ref()) {
         let name = asker
-            .bind(bind, is_tls || bind.is_safe(&server.target), &server.target)
+            .bind(
+                bind,
+                is_tls || bind.is_safe(&server.target),
+                &server.target,
+                names.gssapi,
+            )
             .map_err(|error| format!("bind as {}: {error}", bind.name()))?;
         said.push(format!("bound as {name}"));
     }

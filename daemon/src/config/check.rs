@@ -83,10 +83,7 @@ fn check_server(p: &mut Problems, raw: &super::raw::Server, folder: &Folder) -> 
         clients_max: raw.clients_max.as_ref().map(|at| at.value),
         outbox_bytes_total: raw.outbox_bytes_total.as_ref().map_or(24 << 20, |at| at.value),
         dns: super::check_srv::dns(p, raw),
-        gssapi_threads: raw
-            .gssapi_threads
-            .as_ref()
-            .map_or(crate::gssapi::THREADS_DEFAULT, |at| at.value),
+        gssapi: raw.gssapi(),
         location: raw.location.as_ref().map(|at| at.value.clone()),
         drain_gentle: raw.drain_gentle.as_ref().map_or(Duration::from_secs(30), |at| at.value),
         drain_firm: raw.drain_firm.as_ref().map_or(Duration::from_secs(5), |at| at.value),

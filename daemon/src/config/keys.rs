@@ -275,6 +275,8 @@ const SERVER: &[&str] = &[
     "dns_servers",
     "dns_timeout",
     "gssapi_threads",
+    "gssapi_waiting_max",
+    "gssapi_token_bytes_max",
     "drain_gentle",
     "drain_firm",
     "upgrade_timeout",

@@ -60,8 +60,8 @@ pub struct Server {
     pub outbox_bytes_total: usize,
     /// Whom names are asked of.
     pub dns: crate::net::dns::DnsPlan,
-    /// Threads on which Kerberos is asked, at most.
-    pub gssapi_threads: usize,
+    /// How much is asked of Kerberos.
+    pub gssapi: crate::gssapi::Bounds,
     /// Where the daemon is: of a tier, servers of the same location come first.
     pub location: Option<String>,
     /// How long each level of draining lasts before the next.

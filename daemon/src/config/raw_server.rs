@@ -6,6 +6,7 @@ use super::diagnostic::{At, Problems};
 use super::plan::UPGRADE_TIMEOUT_MAX;
 use super::reader::Section;
 use super::values::DURATION_MAX;
+use crate::gssapi::Bounds;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,8 +28,12 @@ pub struct Server {
     pub clients_max: Option<At<usize>>,
     /// See `plan::Server`.
     pub outbox_bytes_total: Option<At<usize>>,
-    /// See `plan::Server`.
+    /// See `gssapi::Bounds`.
     pub gssapi_threads: Option<At<usize>>,
+    /// See `gssapi::Bounds`.
+    pub gssapi_waiting_max: Option<At<usize>>,
+    /// See `gssapi::Bounds`.
+    pub gssapi_token_bytes_max: Option<At<usize>>,
     /// Where the daemon is.
     pub location: Option<At<String>>,
     /// See `DnsPlan`.
@@ -45,6 +50,19 @@ pub struct Server {
     pub upgrade_linger: Option<At<Duration>>,
 }
 
+impl Server {
+    /// How much is asked of Kerberos.
+    pub(super) fn gssapi(&self) -> Bounds {
+        let default = Bounds::default();
+        let written = |setting: &Option<At<usize>>, default| setting.as_ref().map_or(default, |at| at.value);
+        Bounds {
+            threads_max: written(&self.gssapi_threads, default.threads_max),
+            waiting_max: written(&self.gssapi_waiting_max, default.waiting_max),
+            token_bytes_max: written(&self.gssapi_token_bytes_max, default.token_bytes_max),
+        }
+    }
+}
+
 /// Reads it.
 pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Server {
     let server = Server {
@@ -54,7 +72,14 @@ pub(super) fn read(p: &mut Problems, mut section: Section<'_>) -> Server {
         admin: section.string(p, "admin"),
         clients_max: section.count(p, "clients_max", 1, 10_000_000),
         outbox_bytes_total: section.size(p, "outbox_bytes_total", 1 << 20, 64 * GIB),
-        gssapi_threads: section.count(p, "gssapi_threads", 1, crate::gssapi::THREADS_MAX),
+        gssapi_threads: section.count(p, "gssapi_threads", 1, Bounds::MOST.threads_max),
+        gssapi_waiting_max: section.count(p, "gssapi_waiting_max", 1, Bounds::MOST.waiting_max),
+        gssapi_token_bytes_max: section.size(
+            p,
+            "gssapi_token_bytes_max",
+            Bounds::TOKEN_BYTES_LEAST,
+            Bounds::MOST.token_bytes_max,
+        ),
         location: section.string(p, "location"),
         dns_servers: section.strings(p, "dns_servers"),
         dns_timeout: section.duration(p, "dns_timeout", 10 * MILLISECOND, MINUTE),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use engine::session::ldap::mark;
 use engine::session::ldap::rules::{Action, OTHERS, Rules};
-use wire::ldap::control::is_numeric_oid;
+use wire::ldap::control::{is_numeric_oid, oid};
+use wire::ldap::message::oid as extended;
 
 use super::diagnostic::{At, Place, Problems};
 use super::keys::Kind;
@@ -104,10 +105,15 @@ pub fn check(
 ) -> Routing {
     let default = defaults();
     let controls = rules(p, "control", &raw.controls);
-    let extended = rules(p, "extended", &raw.extended);
+    let operations = rules(p, "extended", &raw.extended);
+    if identity == Identity::Proxied {
+        shared_transactions(p, "control", &[oid::TRANSACTION_SPECIFICATION], &raw.controls);
+        let both = [extended::TRANSACTION_START, extended::TRANSACTION_END];
+        shared_transactions(p, "extended", &both, &raw.extended);
+    }
     let rules = Rules::new(
         controls.iter().map(|(oid, action)| (oid.as_str(), *action)),
-        extended.iter().map(|(oid, action)| (oid.as_str(), *action)),
+        operations.iter().map(|(oid, action)| (oid.as_str(), *action)),
     );
     let split = [
         ("reads", &raw.reads, "replicas", mark::REPLICA, "replica"),
@@ -153,6 +159,25 @@ pub fn check(
         writes,
         isolated_max: count(&raw.isolated_max, default.isolated_max),
         isolated_idle_timeout: length(&raw.isolated_idle_timeout, default.isolated_idle_timeout),
+    }
+}
+
+/// Servers take the start and the end of a transaction without proxied authorization only (slapd answers 12 else), which is safe only
+/// where nobody else uses the connection; and they keep one transaction for a connection, whoever begins it.
+fn shared_transactions(p: &mut Problems, table: &str, of: &[&str], written: &[(At<String>, At<String>)]) {
+    let shares = |word: &str| matches!(word, "write" | "backend" | "connection");
+    for (oid, word) in written {
+        if of.contains(&oid.value.as_str()) && shares(&word.value) {
+            p.error(
+                &word.place,
+                format!(
+                    "rule \"{}\" for {} in restrict.{table}: a transaction needs a connection that is its client's alone",
+                    word.value, oid.value
+                ),
+            )
+            .label("over a connection that others use, too, every transaction would fail")
+            .help("write \"isolate\", which holds without a rule, too, or \"reject\"");
+        }
     }
 }
 

@@ -30,7 +30,6 @@ impl Drive {
         if let Face::Dbus { payload_bytes_max } = listener.plan.face {
             return self.hand_to_dbus(accepted, payload_bytes_max);
         }
-        listener.plan.tcp.apply(&accepted.raw);
         let idles = listener.plan.idle_timeout;
         let stranger = matches!(&listener.plan.face, Face::Rpc { token: Some(_), .. });
         let admission = std::mem::take(&mut accepted.admission);

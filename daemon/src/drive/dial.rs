@@ -232,10 +232,12 @@ impl Drive {
                 conn.leaves_at = Some(now + patience);
                 self.arm(at, patience);
             }
-            if lane != lane::APART
-                && let Some(state) = self.pool(index)
-            {
-                state.pool.upstream_draining(id, now, &mut state.effects);
+            if let Some(state) = self.pool(index) {
+                if lane == lane::APART {
+                    state.pool.recycle(id, now, &mut state.effects);
+                } else {
+                    state.pool.upstream_draining(id, now, &mut state.effects);
+                }
             }
             self.carry_out(index, None);
         }

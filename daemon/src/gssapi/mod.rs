@@ -1,7 +1,7 @@
 //! Kerberos for the daemon's own binds by GSSAPI (RFC 4752), on threads of their own: a KDC is asked over the network, and may not
 //! answer for half a minute, in which nothing can hurry the library.
 //!
-//! What is asked goes into a queue, which is bounded, and is answered by a call. Whoever asked may give up at any time: what is not
+//! What is asked goes into a queue, which is bounded ([`Bounds`]), and is answered by a call. Whoever asked may give up at any time: what is not
 //! wanted any more is not begun, and what was begun is thrown away at its end. Those that bind as the same account have half the
 //! threads at most, so that a KDC that is silent does not keep others from theirs.
 
@@ -23,20 +23,46 @@ pub use absent::Session;
 pub use ffi::Session;
 
 use crate::config::plan::Target;
+use crate::config::values::show_size;
 
 /// Whether this build has it.
 pub const IS_BUILT: bool = cfg!(feature = "gssapi");
 /// What is said where it has not.
 pub const NOT_BUILT: &str = "this build of usherd is without GSSAPI: it was made without the Cargo feature `gssapi`";
-/// Threads, unless the configuration says otherwise.
-pub const THREADS_DEFAULT: usize = 4;
-/// Threads, at most.
-pub const THREADS_MAX: usize = 64;
+/// How much of it there may be: settings of `[server]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Threads on which Kerberos is asked.
+    pub threads_max: usize,
+    /// Questions that wait for one.
+    pub waiting_max: usize,
+    /// Octets of a server's token: those of Kerberos have some hundred, or some ten thousand with the groups of a user in them.
+    pub token_bytes_max: usize,
+}
+
+impl Bounds {
+    /// The largest that can be set.
+    pub const MOST: Bounds = Bounds {
+        threads_max: 64,
+        waiting_max: 1_000_000,
+        token_bytes_max: 16 << 20,
+    };
+    /// The shortest bound of tokens that can be set: Kerberos could not bind with less.
+    pub const TOKEN_BYTES_LEAST: usize = 1024;
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            threads_max: 4,
+            waiting_max: 1024,
+            token_bytes_max: 64 << 10,
+        }
+    }
+}
+
 /// The service of a directory server's principal.
 pub const SERVICE: &str = "ldap";
-
-/// Questions that wait, at most.
-const WAITING_MAX: usize = 1024;
 
 /// As whom the daemon binds by GSSAPI, and where its key or its tickets are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,6 +152,8 @@ pub struct Figures {
     pub failed: u64,
     /// for which there was no room,
     pub refused: u64,
+    /// with a token that is too long,
+    pub too_long: u64,
     /// and whose answer came too late, or was not looked for any more.
     pub late: u64,
     /// Those that wait now,
@@ -140,14 +168,14 @@ struct Queue {
     /// Who is being served, each thread's.
     running: Vec<Arc<Kerberos>>,
     threads: usize,
-    threads_max: usize,
+    bounds: Bounds,
     ended: bool,
 }
 
 impl Queue {
     /// The first one whose account has a thread left.
     fn next(&mut self) -> Option<(Question, Then)> {
-        let share = (self.threads_max / 2).max(1);
+        let share = (self.bounds.threads_max / 2).max(1);
         let at = self.waiting.iter().position(|(question, _)| {
             let same = self.running.iter().filter(|one| **one == question.kerberos);
             same.count() < share
@@ -165,6 +193,7 @@ struct Room {
     answered: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
+    too_long: AtomicU64,
     late: AtomicU64,
 }
 
@@ -180,34 +209,45 @@ impl std::fmt::Debug for Gss {
 }
 
 impl Gss {
-    /// With so many threads at most, which are made when they are needed.
-    pub fn new(threads_max: usize) -> Gss {
+    /// Within these bounds; threads are made when they are needed.
+    pub fn new(bounds: Bounds) -> Gss {
         let gss = Gss { room: Arc::default() };
-        gss.bound(threads_max);
+        gss.bound(bounds);
         gss
     }
 
-    /// From now on so many threads at most.
-    pub fn bound(&self, threads_max: usize) {
-        self.room.lock().threads_max = threads_max.max(1);
+    /// From now on these bounds. What waits already goes on waiting.
+    pub fn bound(&self, bounds: Bounds) {
+        self.room.lock().bounds = bounds;
         self.room.come.notify_all();
     }
 
     /// Asks. `then` is called in any case but that nobody wants the answer any more.
     pub fn ask(&self, question: Question, then: Then) {
         let mut queue = self.room.lock();
+        let token_bytes_max = queue.bounds.token_bytes_max;
+        if question.request.said().len() > token_bytes_max {
+            drop(queue);
+            self.room.too_long.fetch_add(1, Ordering::Relaxed);
+            let most = show_size(token_bytes_max);
+            return then(Err(format!(
+                "the server's GSSAPI token is longer than gssapi_token_bytes_max ({most})"
+            )));
+        }
         queue.waiting.retain(|(question, _)| {
             let wanted = question.is_wanted();
             self.room.late.fetch_add(u64::from(!wanted), Ordering::Relaxed);
             wanted
         });
-        if queue.waiting.len() >= WAITING_MAX {
+        if queue.waiting.len() >= queue.bounds.waiting_max {
             drop(queue);
             self.room.refused.fetch_add(1, Ordering::Relaxed);
-            return then(Err("too many questions to Kerberos are waiting".into()));
+            return then(Err(
+                "as many questions to Kerberos are waiting as may be (gssapi_waiting_max)".into(),
+            ));
         }
         queue.waiting.push_back((question, then));
-        if queue.threads < queue.threads_max && queue.threads < queue.running.len() + queue.waiting.len() {
+        if queue.threads < queue.bounds.threads_max && queue.threads < queue.running.len() + queue.waiting.len() {
             let room = Arc::clone(&self.room);
             match std::thread::Builder::new()
                 .name("gssapi".into())
@@ -236,6 +276,7 @@ impl Gss {
             answered: of(&self.room.answered),
             failed: of(&self.room.failed),
             refused: of(&self.room.refused),
+            too_long: of(&self.room.too_long),
             late: of(&self.room.late),
             waiting: queue.waiting.len() as u64,
             running: queue.running.len() as u64,
@@ -286,7 +327,7 @@ impl Room {
     fn next(&self) -> Option<(Question, Then)> {
         let mut queue = self.lock();
         loop {
-            if queue.ended || queue.threads > queue.threads_max {
+            if queue.ended || queue.threads > queue.bounds.threads_max {
                 queue.threads -= 1;
                 return None;
             }

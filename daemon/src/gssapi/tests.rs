@@ -28,6 +28,13 @@ fn question(kerberos: &Arc<Kerberos>, wanted: &Arc<()>) -> Question {
     }
 }
 
+fn threads(threads_max: usize) -> Bounds {
+    Bounds {
+        threads_max,
+        ..Bounds::default()
+    }
+}
+
 fn nothing() -> Then {
     Box::new(|_| {})
 }
@@ -36,7 +43,7 @@ fn nothing() -> Then {
 fn one_account_has_half_the_threads_and_others_go_before_it() {
     let (one, other, wanted) = (account("one"), account("other"), Arc::new(()));
     let mut queue = Queue {
-        threads_max: 4,
+        bounds: threads(4),
         ..Queue::default()
     };
     let push = |queue: &mut VecDeque<(Question, Then)>, who| queue.push_back((question(who, &wanted), nothing()));
@@ -62,7 +69,7 @@ fn one_account_has_half_the_threads_and_others_go_before_it() {
 
 #[test]
 fn questions_are_answered_elsewhere_and_errors_say_why() {
-    let (gss, wanted) = (Gss::new(2), Arc::new(()));
+    let (gss, wanted) = (Gss::new(threads(2)), Arc::new(()));
     let (to, from) = std::sync::mpsc::channel();
     let here = std::thread::current().id();
     for number in 0..20 {
@@ -89,7 +96,11 @@ fn questions_are_answered_elsewhere_and_errors_say_why() {
 
 #[test]
 fn what_waits_is_bounded_and_what_nobody_wants_makes_room() {
-    let (gss, wanted) = (Gss::new(1), Arc::new(()));
+    let bounds = Bounds {
+        waiting_max: 40,
+        ..threads(1)
+    };
+    let (gss, wanted) = (Gss::new(bounds), Arc::new(()));
     // The one thread is kept busy by an answer that is not taken.
     let (release, held) = std::sync::mpsc::channel::<()>();
     gss.ask(
@@ -105,26 +116,56 @@ fn what_waits_is_bounded_and_what_nobody_wants_makes_room() {
     }
     let who = account("who");
     let mut kept = Arc::new(());
-    for _ in 0..WAITING_MAX {
+    for _ in 0..40 {
         gss.ask(question(&who, &kept), nothing());
     }
-    assert_eq!((gss.figures().waiting, gss.figures().refused), (WAITING_MAX as u64, 0));
+    assert_eq!((gss.figures().waiting, gss.figures().refused), (40, 0));
     let (to, from) = std::sync::mpsc::channel();
     let refused = move |outcome: Outcome| to.send(outcome.err().unwrap()).unwrap();
     gss.ask(question(&who, &kept), Box::new(refused.clone()));
-    assert!(from.try_recv().unwrap().contains("too many"));
+    assert!(from.try_recv().unwrap().contains("gssapi_waiting_max"));
     assert_eq!(gss.figures().refused, 1);
     kept = Arc::new(());
     gss.ask(question(&who, &kept), Box::new(refused));
-    assert_eq!((gss.figures().waiting, gss.figures().late), (1, WAITING_MAX as u64));
+    assert_eq!((gss.figures().waiting, gss.figures().late), (1, 40));
     release.send(()).unwrap();
     let why = from.recv_timeout(Duration::from_secs(20)).unwrap();
-    assert!(!why.contains("too many"), "{why}");
+    assert!(!why.contains("gssapi_waiting_max"), "{why}");
+}
+
+#[test]
+fn a_token_that_is_too_long_is_not_asked_about() {
+    let bounds = Bounds {
+        token_bytes_max: 2048,
+        ..threads(1)
+    };
+    let (gss, wanted) = (Gss::new(bounds), Arc::new(()));
+    let said = |request: Request| {
+        let (to, from) = std::sync::mpsc::channel();
+        let asked = Question {
+            request,
+            ..question(&account("x"), &wanted)
+        };
+        gss.ask(asked, Box::new(move |outcome| to.send(outcome.err().unwrap()).unwrap()));
+        from.recv_timeout(Duration::from_secs(20)).unwrap()
+    };
+    let is_refused = |why: &str| why.ends_with("longer than gssapi_token_bytes_max (2KiB)");
+    for request in [Request::Initiate(Some(vec![0; 2049])), Request::Unwrap(vec![0; 2049])] {
+        let why = said(request);
+        assert!(is_refused(&why), "{why}");
+    }
+    // As long as may be, and ours, which the server has no part in.
+    for request in [Request::Initiate(Some(vec![0; 2048])), Request::Wrap(vec![0; 2049])] {
+        let why = said(request);
+        assert!(!is_refused(&why), "{why}");
+    }
+    let figures = gss.figures();
+    assert_eq!((figures.too_long, figures.failed), (2, 2));
 }
 
 #[test]
 fn a_question_that_nobody_wants_is_not_asked() {
-    let gss = Gss::new(1);
+    let gss = Gss::new(threads(1));
     let (wanted, given_up) = (Arc::new(()), Arc::new(()));
     let (to, from) = std::sync::mpsc::channel();
     let (first, second) = (to.clone(), to);
@@ -142,11 +183,11 @@ fn a_question_that_nobody_wants_is_not_asked() {
 
 #[test]
 fn threads_that_are_too_many_go() {
-    let (gss, wanted) = (Gss::new(8), Arc::new(()));
+    let (gss, wanted) = (Gss::new(threads(8)), Arc::new(()));
     for number in 0..64 {
         gss.ask(question(&account(&number.to_string()), &wanted), nothing());
     }
-    gss.bound(1);
+    gss.bound(threads(1));
     let begun = Instant::now();
     while gss.room.lock().threads > 1 || gss.figures().failed < 64 {
         assert!(begun.elapsed() < Duration::from_secs(20));

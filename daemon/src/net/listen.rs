@@ -20,6 +20,7 @@ use wire::ldap::result;
 
 use super::bound::{Bound, Sock};
 use super::stream::Raw;
+use super::tcp::INHERITED;
 use crate::config::plan::Listener;
 use crate::drive::Job;
 use crate::limits::{Guest, Limits, Turned};
@@ -163,7 +164,7 @@ impl Acceptor {
         });
     }
 
-    /// A listener's settings have changed.
+    /// A listener's settings have changed; or another process has had its socket, and may have set others of TCP.
     pub fn change(&self, id: u64, plan: Arc<Listener>, workers: Vec<usize>) {
         self.tell(Command::Change { id, plan, workers });
     }
@@ -222,6 +223,8 @@ struct Open {
     waiting: bool,
     /// There was no room for them when they were last looked at.
     paused: bool,
+    /// Some of them may have come before the socket had its options, and have others: each is given its own.
+    strange: bool,
     /// Clients that came through it and have not left.
     clients: Arc<AtomicUsize>,
 }
@@ -231,6 +234,14 @@ impl Open {
     fn is_full(&self) -> bool {
         let clients = self.clients.load(Ordering::Relaxed);
         self.plan.clients_max.is_some_and(|max| clients >= max)
+    }
+
+    /// Connections have the listening socket's options, so that accepting one costs no calls for them.
+    fn set_options(&mut self) {
+        if let Sock::Tcp(listener) = &self.bound.socket {
+            self.plan.tcp.renew(listener);
+        }
+        self.strange = true;
     }
 }
 
@@ -302,6 +313,7 @@ impl Accepting {
                         open.limits = limits(&self.shared, id, &plan);
                         open.plan = plan;
                         open.workers = workers;
+                        open.set_options();
                     }
                 }
                 Some(Command::Add {
@@ -315,19 +327,19 @@ impl Accepting {
                     let source = bound.socket.source();
                     match self.poll.registry().register(source, token, Interest::READABLE) {
                         Ok(()) => {
-                            self.listeners.insert(
-                                token.0,
-                                Open {
-                                    id,
-                                    bound,
-                                    limits: limits(&self.shared, id, &plan),
-                                    plan,
-                                    workers,
-                                    waiting: true,
-                                    paused: false,
-                                    clients: Arc::default(),
-                                },
-                            );
+                            let mut open = Open {
+                                id,
+                                bound,
+                                limits: limits(&self.shared, id, &plan),
+                                plan,
+                                workers,
+                                waiting: true,
+                                paused: false,
+                                strange: true,
+                                clients: Arc::default(),
+                            };
+                            open.set_options();
+                            self.listeners.insert(token.0, open);
                         }
                         Err(error) => tracing::error!(%error, "a listener cannot accept"),
                     }
@@ -373,6 +385,7 @@ impl Accepting {
                 continue;
             };
             open.waiting = last != Some(Took::Nobody);
+            open.strange &= open.waiting || !INHERITED;
             let paused = last == Some(Took::Pause);
             if paused && !std::mem::replace(&mut open.paused, paused) {
                 self.pauses.fetch_add(1, Ordering::Relaxed);
@@ -396,7 +409,9 @@ impl Accepting {
         }
         let accepted = match &open.bound.socket {
             Sock::Tcp(listener) => listener.accept().map(|(stream, peer)| {
-                let _ = stream.set_nodelay(true);
+                if open.strange {
+                    open.plan.tcp.renew(&stream);
+                }
                 (Raw::Tcp(stream), Some(peer))
             }),
             Sock::Unix { listener, .. } => listener.accept().map(|(stream, _)| (Raw::Unix(stream), None)),

@@ -1,4 +1,4 @@
-//! What a TCP connection does when the other side falls silent.
+//! What a TCP connection does when the other side falls silent, or does not read.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -31,6 +31,10 @@ pub struct TcpOptions {
     pub unsent_bytes_max: Option<u32>,
 }
 
+/// Whether the system gives a connection the options of the socket through which it came, at the moment in which it comes: not
+/// when it is accepted.
+pub const INHERITED: bool = cfg!(target_os = "linux");
+
 impl TcpOptions {
     /// Sets them. A unix socket has none; what the system refuses is said in the log, for the connection works without.
     pub fn apply(&self, raw: &Raw) {
@@ -38,6 +42,25 @@ impl TcpOptions {
         if let Err(error) = self.set(&SockRef::from(&stream.as_fd())) {
             tracing::debug!(%error, "options of TCP could not be set");
         }
+    }
+
+    /// Sets all that clients' connections have, TCP_NODELAY, too, in place of what this socket has: of a connection, or of a
+    /// socket that listens, from which each connection has it by inheritance ([`INHERITED`]). As [`TcpOptions::apply`], what is
+    /// refused is said in the log.
+    pub fn renew(&self, socket: &impl AsFd) {
+        if let Err(error) = self.reset(&SockRef::from(&socket.as_fd())) {
+            tracing::debug!(%error, "options of TCP could not be set");
+        }
+    }
+
+    fn reset(&self, socket: &SockRef<'_>) -> std::io::Result<()> {
+        // Messages are small and answers are waited for.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_keepalive(false)?;
+        socket.set_tcp_user_timeout(None)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_notsent_lowat(0)?;
+        self.set(socket)
     }
 
     fn set(&self, socket: &SockRef<'_>) -> std::io::Result<()> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::client::{Client, Message};
 use crate::ops::{self, present};
 use crate::proc::{run, wait_for};
+use crate::rules::{all_pages, page};
 use crate::slapd::{BASE, EDITOR, Slapd, USHERD, code_dn, password, user};
 use crate::usherd::{BINARY, Setup, Usherd, server};
 
@@ -438,6 +439,55 @@ fn connections_of_one_client_leave_it_when_their_client_has_nothing_pending_and_
     left(&open, Duration::from_secs(5));
     search(&mut bound());
     assert_eq!(open.load(Ordering::SeqCst), 0);
+    usherd.stop();
+}
+
+/// The first of many pages of five, on a connection that the client keeps for the next.
+fn first_page(client: &mut Client) -> Vec<u8> {
+    let (entries, code, cookie) = page(client, 5, b"", &ops::pieces("uid", "user11*"), &[]);
+    assert_eq!((entries.len(), code), (5, 0));
+    cookie
+}
+
+#[test]
+fn connections_kept_apart_leave_it_when_their_client_lets_go_of_them_and_at_the_latest_after_the_drain_time() {
+    let slapd = Slapd::start();
+    let port = port(&slapd);
+    let open = at_another_address(port);
+    let dns = Dns::start();
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
+    let url = format!("ldap://ldap.example.com:{port}");
+    let usherd = Setup::corp("resolve_interval = \"1s\"\nisolated_max = 4", &[server(&url, "")])
+        .server(&format!("workers = 1\ndrain_gentle = \"6s\"\n{}", dns.server()))
+        .start();
+    let bound = || Client::bound(&usherd.plain(0), &user(1), &password(1));
+    let still = |wanted: usize, why: &str| {
+        wait_for(why, Duration::from_secs(20), || {
+            (open.load(Ordering::SeqCst) == wanted).then_some(())
+        });
+    };
+    let (mut pages, mut rests, mut gone) = (bound(), bound(), bound());
+    let cookie = first_page(&mut pages);
+    let forgotten = first_page(&mut rests);
+    // This one lets go of its connection, which is kept for the next client.
+    all_pages(&mut gone, 50, &ops::pieces("uid", "user11*"));
+    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 1]]);
+    still(2, "only those with whom clients are not done are there");
+    let left_at = Instant::now();
+    let mut cookie = cookie;
+    while !cookie.is_empty() {
+        let (_, code, next) = page(&mut pages, 50, &cookie, &ops::pieces("uid", "user11*"), &[]);
+        assert_eq!(code, 0, "its connection has the cookie");
+        cookie = next;
+    }
+    still(1, "it is done, and nobody else gets its connection");
+    all_pages(&mut gone, 50, &ops::pieces("uid", "user11*"));
+    assert_eq!(open.load(Ordering::SeqCst), 1, "others page at the new address");
+    assert!(left_at.elapsed() < Duration::from_secs(5), "{:?}", left_at.elapsed());
+    still(0, "its time is over");
+    let (_, code, _) = page(&mut rests, 5, &forgotten, &ops::pieces("uid", "user11*"), &[]);
+    assert_ne!(code, 0, "its connection is gone, and with it what the server knew");
+    all_pages(&mut rests, 50, &ops::pieces("uid", "user11*"));
     usherd.stop();
 }
 

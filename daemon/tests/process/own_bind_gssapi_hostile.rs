@@ -53,7 +53,10 @@ const WAYS: [(Way, &str); 10] = [
     (Way::Garbage, KERBEROS),
     (Way::Skipping, KERBEROS),
     (Way::Empty, "the server's answer has no GSSAPI token in it"),
-    (Way::Long, "the server's GSSAPI token is longer than 64 KiB"),
+    (
+        Way::Long,
+        "the server's GSSAPI token is longer than gssapi_token_bytes_max (64KiB)",
+    ),
     (Way::Echo, KERBEROS),
     (Way::Between, NOT_PROVED),
     (Way::Changing, KERBEROS),

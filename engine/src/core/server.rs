@@ -40,7 +40,8 @@ pub struct ServerConfig {
 pub struct LaneLimits {
     /// Upstreams kept open.
     pub min: u32,
-    /// Upstreams at most, those that are on their way out included.
+    /// Upstreams at most. Those that are on their way out count, but for connections that finish what they have: as many again
+    /// may be opened in the stead of those.
     pub max: u32,
     /// Idle upstreams kept beside the busy ones, while `max` allows it. A server without minimum and spares in any lane is
     /// opened when it is asked for. Where upstreams belong to clients `min` has no meaning, and this is how many that were given
@@ -150,6 +151,10 @@ pub(crate) struct Fleet {
     pub(crate) unowned: Vec<Handle>,
     /// Those that get nothing new and are not to be kept.
     pub(crate) leaving: u32,
+    /// Of those, the ones that finish what they have.
+    pub(crate) draining: u32,
+    /// For so many of the draining another may be opened beyond the most there may be; 0 where each is a process.
+    pub(crate) stand_ins_max: u32,
     /// To be replaced, and not leaving yet.
     pub(crate) marked: u32,
     /// The most requests at once that one of them has said to take; 0: none has said anything.
@@ -176,9 +181,25 @@ impl Fleet {
                     change(&mut self.busy);
                 }
             }
-            _ if state.is_leaving() => change(&mut self.leaving),
+            _ if state.is_leaving() => {
+                change(&mut self.leaving);
+                if state == UpstreamState::Draining {
+                    change(&mut self.draining);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Draining ones that do not keep another from being opened.
+    fn stood_in(&self) -> u32 {
+        self.draining.min(self.stand_ins_max)
+    }
+
+    /// Those that count towards the most there may be.
+    pub(crate) fn taken(&self) -> u32 {
+        let total = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        total.saturating_sub(self.stood_in())
     }
 
     /// Those that were interrupted and may come back count as busy.
@@ -291,6 +312,7 @@ impl Server {
                 continue;
             }
             self.on_demand &= bounds.min == 0 && bounds.min_spare == 0;
+            fleet.stand_ins_max = if lane.is_process() { 0 } else { bounds.max };
             let limits = Limits {
                 min: bounds.min,
                 max: bounds.max,
@@ -317,7 +339,8 @@ impl Server {
         let Some(fleet) = self.fleets.get_mut(lane as usize) else {
             return Decision::default();
         };
-        let census = fleet.census(queued);
+        let mut census = fleet.census(queued);
+        census.leaving = census.leaving.saturating_sub(fleet.stood_in());
         match &mut fleet.sizing {
             Some(sizing) if !waits || !sizing.lacks(census) => sizing.want(now, census),
             _ => Decision::default(),
@@ -355,13 +378,21 @@ impl Server {
         (self.on_demand || self.crashes.is_some()) && well && self.retry_at.is_none() && self.ready() == 0
     }
 
+    /// Whether there are fewer upstreams than there may be, all counted.
+    pub(crate) fn has_place(&self, lane: u8) -> bool {
+        let (fleet, limits) = (self.fleets.get(lane as usize), self.config.lanes.get(lane as usize));
+        fleet
+            .zip(limits)
+            .is_some_and(|(fleet, limits)| (fleet.all.len() as u64) < u64::from(limits.max))
+    }
+
     pub(crate) fn may_open(&self, lane: u8, now: Instant) -> bool {
         let (Some(fleet), Some(limits)) = (self.fleets.get(lane as usize), self.config.lanes.get(lane as usize)) else {
             return false;
         };
         let starting_max = fleet.sizing.as_ref().map_or(0, |sizing| sizing.limits().starting_max);
         !self.retiring
-            && (fleet.all.len() as u64) < u64::from(limits.max)
+            && fleet.taken() < limits.max
             && (starting_max == 0 || fleet.opening < starting_max)
             && self.retry_at.is_none_or(|at| at <= now)
     }

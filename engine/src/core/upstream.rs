@@ -64,6 +64,13 @@ pub struct LaneConfig {
     pub pack: u32,
 }
 
+impl LaneConfig {
+    /// Its upstreams are processes: of those there are never more than may be, not even for a moment.
+    pub(crate) fn is_process(&self) -> bool {
+        self.lingers.is_some() || matches!(self.cancel, CancelRule::InterruptThenKill { .. })
+    }
+}
+
 /// Why an upstream went away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {

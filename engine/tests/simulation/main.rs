@@ -11,7 +11,7 @@
 //! deadline timer; one request too many on an upstream; one upstream too many; a queue one too long; a helper is killed without
 //! its grace; one that was told to close is forgotten before it is gone; a recycled one is closed before its call is over, or
 //! is kept for good; a pool at rest has an upstream too many or too few, or goes on asking to be woken; a drain leaves interrupted helpers; an abandoned request is not abandoned upstream; a pinned request goes
-//! elsewhere.
+//! elsewhere; a connection that leaves counts as if it stayed, or who waits for its stand-in is refused.
 //!
 //! What it does not cover: fairness between clients, the quality of the policies' choices (their own tests do), and time spent
 //! in real input and output.
@@ -110,6 +110,7 @@ const EVERYTHING: &[&str] = &[
     "sent after waiting",
     "sent again",
     "set aside",
+    "stand-in",
     "stray reply dropped",
 ];
 

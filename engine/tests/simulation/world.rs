@@ -47,6 +47,8 @@ struct Line {
     lane: u8,
     up: bool,
     leaving: bool,
+    /// It is to be replaced, or there were more than there may be when the bound was lowered: the pool says when it leaves.
+    may_leave: bool,
     interrupted_at: Option<Instant>,
     /// The calls it was interrupted for and has not answered.
     interrupted: BTreeSet<usize>,
@@ -289,11 +291,10 @@ impl World {
         let Some(id) = self.nth_line(n, |line| line.closing_at.is_none() && !line.killed) else {
             return Ok(());
         };
-        let owned = self.lanes[self.lines[&id].lane as usize].owned;
-        if owned {
-            return Ok(());
-        }
         let live = self.live.len();
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.may_leave = true;
+        }
         self.pool.recycle(id, self.now, &mut self.effects);
         self.see("recycle", 1);
         self.carry_out()?;
@@ -493,6 +494,14 @@ impl World {
             .collect();
         for line in self.lines.values_mut() {
             line.retired |= !keys.contains(&line.server);
+        }
+        for server in config.tiers.iter().flat_map(|tier| &tier.1) {
+            for (lane, limits) in server.lanes.iter().enumerate() {
+                let of = |line: &Line| line.server == server.key && line.lane as usize == lane;
+                let more = self.lines.values().filter(|line| of(line)).count() > limits.max as usize;
+                let same = self.lines.values_mut().filter(|line| of(line));
+                same.for_each(|line| line.may_leave |= more);
+            }
         }
         self.config = config.clone();
         self.pool.configure(config, self.now, &mut self.effects);

@@ -99,6 +99,7 @@ fn gssapi(page: &mut Page, all: &Gssapi) {
         ("answered", all.answered),
         ("failed", all.failed),
         ("refused", all.refused),
+        ("too-long", all.too_long),
         ("late", all.late),
     ] {
         page.line(NAME, &[("outcome", outcome)], count);

@@ -15,7 +15,7 @@ use wire::ldap::{control, envelope};
 
 use super::{Stream, left, text};
 use crate::config::plan::{Bind, Sasl, Target};
-use crate::gssapi::{Gss, Kerberos, Question, Server, Session};
+use crate::gssapi::{Bounds, Gss, Kerberos, Question, Server, Session};
 use crate::net::own_bind;
 
 /// Messages that a server may send in answer to one request here.
@@ -41,10 +41,16 @@ struct Answer {
 
 impl Asker {
     /// The daemon's own bind; as whom. `is_safe`: a password may be sent as it is.
-    pub(super) fn bind(&mut self, bind: &Bind, is_safe: bool, target: &Target) -> Result<String, String> {
+    pub(super) fn bind(
+        &mut self,
+        bind: &Bind,
+        is_safe: bool,
+        target: &Target,
+        gssapi: Bounds,
+    ) -> Result<String, String> {
         let simple = match bind {
             Bind::Simple(simple) => simple,
-            Bind::Sasl(sasl) => return self.bind_by_sasl(sasl, is_safe, target),
+            Bind::Sasl(sasl) => return self.bind_by_sasl(sasl, is_safe, Ticket::new(sasl, target, gssapi)),
         };
         let mut request = zeroize::Zeroizing::new(Vec::new());
         let id = self.next();
@@ -52,9 +58,8 @@ impl Asker {
         self.ask(id, &request, |_| {}).map(|()| simple.dn.clone())
     }
 
-    fn bind_by_sasl(&mut self, sasl: &Sasl, is_safe: bool, target: &Target) -> Result<String, String> {
+    fn bind_by_sasl(&mut self, sasl: &Sasl, is_safe: bool, mut kerberos: Ticket) -> Result<String, String> {
         let account = &sasl.account;
-        let mut kerberos = Ticket::new(sasl.kerberos.as_ref(), target);
         let (mut exchange, mut turn) = Exchange::begin(account, is_safe, own_bind::chance()?);
         let mut diagnostic = String::new();
         loop {
@@ -246,11 +251,11 @@ struct Ticket {
 }
 
 impl Ticket {
-    fn new(kerberos: Option<&Arc<Kerberos>>, target: &Target) -> Ticket {
+    fn new(sasl: &Sasl, target: &Target, bounds: Bounds) -> Ticket {
         let who = |kerberos: &Arc<Kerberos>| Some((Arc::clone(kerberos), Arc::new(kerberos.server(target)?)));
         Ticket {
-            gss: Gss::new(1),
-            who: kerberos.and_then(who),
+            gss: Gss::new(bounds),
+            who: sasl.kerberos.as_ref().and_then(who),
             session: None,
         }
     }

@@ -321,3 +321,37 @@ fn a_build_without_gssapi_says_so() {
         ["6:18 the daemon cannot bind with GSSAPI"]
     );
 }
+
+#[test]
+fn how_much_is_asked_of_kerberos_is_said_in_server() {
+    let fixture = Fixture::new("gssapi-bounds");
+    let server = |lines: &str| format!("[server]\n{lines}\n{DIRECTORY}{LISTEN}");
+    let bounds = |lines| fixture.plan(&server(lines)).server.gssapi;
+    assert_eq!(bounds(""), crate::gssapi::Bounds::default());
+    let (threads_max, waiting_max, token_bytes_max) = (7, 8, 9 << 10);
+    let written = "gssapi_threads = 7\ngssapi_waiting_max = 8\ngssapi_token_bytes_max = \"9KiB\"";
+    assert_eq!(
+        bounds(written),
+        crate::gssapi::Bounds {
+            threads_max,
+            waiting_max,
+            token_bytes_max
+        }
+    );
+    for (line, mistake) in [
+        (
+            "gssapi_waiting_max = 0",
+            "2:22 `gssapi_waiting_max` is out of bounds in [server]",
+        ),
+        (
+            "gssapi_token_bytes_max = \"1B\"",
+            "2:26 `gssapi_token_bytes_max` is out of bounds in [server]",
+        ),
+        (
+            "gssapi_token_bytes_max = \"64MiB\"",
+            "2:26 `gssapi_token_bytes_max` is out of bounds in [server]",
+        ),
+    ] {
+        assert_eq!(fixture.found(&server(line)), [mistake], "{line}");
+    }
+}

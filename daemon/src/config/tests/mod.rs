@@ -9,6 +9,7 @@ mod nss;
 mod proxy;
 mod radius;
 mod radius_policy;
+mod rules;
 mod services;
 mod sinks;
 mod sql;

@@ -2,6 +2,7 @@
 
 use super::route::Wanted;
 use super::*;
+use crate::core::server::Fleet;
 
 /// What a server must have to be considered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,8 +182,8 @@ impl<T: Copy> Pool<T> {
     pub(super) fn note_saturation(&mut self, lane: usize) {
         let full = |server: &Server| {
             let (fleet, limits) = (server.fleets.get(lane), server.config.lanes.get(lane));
-            let has = fleet.map_or(0, |fleet| fleet.all.len());
-            server.retiring || has >= limits.map_or(0, |limits| limits.max as usize)
+            let has = fleet.map_or(0, Fleet::taken);
+            server.retiring || has >= limits.map_or(0, |limits| limits.max)
         };
         let opening = |server: &Server| server.fleets.get(lane).map_or(0, |fleet| fleet.opening);
         let saturated = self.servers.iter().flatten().all(full);
@@ -494,14 +495,19 @@ impl<T: Copy> Pool<T> {
         })
     }
 
-    /// Nothing of it is ready, but only because we interrupted, closed or killed it: it comes back, or is replaced.
+    /// Nothing of it is ready, but only because we interrupted, closed or killed it, or because the other side leaves: it comes
+    /// back, or is replaced.
     fn recovers(&self, server: &Server) -> bool {
         let all = server.fleets.iter().flat_map(|fleet| &fleet.all);
         all.filter_map(|handle| self.upstreams.get(*handle))
             .any(|upstream| match upstream.state {
                 UpstreamState::Interrupted { .. } => true,
-                UpstreamState::Dying | UpstreamState::Closing { .. } => server.retry_at.is_none(),
-                _ => false,
+                UpstreamState::Draining | UpstreamState::Dying | UpstreamState::Closing { .. } => {
+                    server.retry_at.is_none()
+                }
+                // The one that is opened in the stead of those tells whether the server is down.
+                UpstreamState::Opening => server.health != Health::Down,
+                UpstreamState::Ready => false,
             })
     }
 

@@ -197,15 +197,16 @@ impl<T: Copy> Pool<T> {
     /// The other side will close this upstream: it gets nothing new and finishes what it has.
     pub fn upstream_draining(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
         self.set_draining(id.0);
-        let empty = self.upstreams.get(id.0).map(|upstream| {
-            let empty = upstream.tickets.is_empty() && upstream.state == UpstreamState::Draining;
-            (empty, upstream.server)
-        });
-        let Some((empty, server)) = empty else { return };
-        if empty {
+        let Some(upstream) = self.upstreams.get(id.0) else {
+            return;
+        };
+        let (server, lane) = (upstream.server, upstream.lane);
+        if upstream.tickets.is_empty() && upstream.state == UpstreamState::Draining {
             self.close(id.0, now, effects);
         }
         self.populate(server, now, effects);
+        // There is room for one that those may need who wait.
+        self.pump(lane as usize, now, effects);
     }
 
     /// An upstream is wanted for one ticket alone (its client reads slowly): it gets nothing new, another may be opened in
@@ -222,7 +223,7 @@ impl<T: Copy> Pool<T> {
             .servers
             .get(server)
             .and_then(Option::as_ref)
-            .is_some_and(|server| server.may_open(lane, now));
+            .is_some_and(|server| server.may_open(lane, now) && server.has_place(lane));
         if upstream.state != UpstreamState::Ready || !room {
             return false;
         }
@@ -265,14 +266,14 @@ impl<T: Copy> Pool<T> {
     }
 
     /// The client that owned an upstream needs it no more, and left nothing on it: it is kept for the next, as far as its
-    /// server's `min_spare` goes, or closed.
+    /// server's `min_spare` goes, or closed. One that is to be replaced is closed.
     pub fn give_back(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(upstream) = self.upstreams.get(id.0) else {
             return;
         };
         let (lane, idle) = (
             upstream.lane as usize,
-            upstream.state == UpstreamState::Ready && upstream.tickets.is_empty(),
+            upstream.state == UpstreamState::Ready && upstream.tickets.is_empty() && !upstream.marked,
         );
         let owned = self.lanes.get(lane).is_some_and(|lane| lane.config.owned);
         let closing = self.is_closing();

@@ -110,6 +110,7 @@ impl<T: Copy> Pool<T> {
         let mut in_flight = 0;
         for (lane, fleet) in server.fleets.iter().enumerate() {
             let (mut opening, mut ready, mut busy, mut leaving, mut marked) = (0, 0, 0, 0, 0);
+            let mut draining = 0;
             for handle in &fleet.all {
                 let upstream = self
                     .upstreams
@@ -121,7 +122,10 @@ impl<T: Copy> Pool<T> {
                         ready += 1;
                         busy += u32::from(!upstream.tickets.is_empty());
                     }
-                    _ => leaving += u32::from(upstream.is_leaving()),
+                    state => {
+                        leaving += u32::from(upstream.is_leaving());
+                        draining += u32::from(state == UpstreamState::Draining);
+                    }
                 }
                 marked += u32::from(upstream.marked && !upstream.is_leaving());
                 if upstream.state != UpstreamState::Opening {
@@ -135,6 +139,9 @@ impl<T: Copy> Pool<T> {
                      {marked} marked; kept {kept:?}",
                     server.config.key
                 ));
+            }
+            if draining != fleet.draining {
+                return Err(format!("{draining} draining, kept {}", fleet.draining));
             }
             let max = server.config.lanes.get(lane).map_or(0, |limits| limits.max);
             let leaving = fleet

@@ -22,6 +22,8 @@ mod hold;
 mod interrupt_tests;
 mod invariants;
 mod leave;
+#[cfg(test)]
+mod leave_tests;
 pub(crate) mod list;
 mod recycle;
 mod route;

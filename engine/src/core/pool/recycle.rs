@@ -16,7 +16,8 @@ const SHARE: u32 = 4;
 
 impl<T: Copy> Pool<T> {
     /// This upstream is to be replaced, without a request being refused for it. Saying it again changes nothing; one that is
-    /// on its way out stays so.
+    /// on its way out stays so. Where upstreams belong to clients, one that a client has is closed when it is given back, and one
+    /// that nobody has at once.
     pub fn recycle(&mut self, id: UpstreamId, now: Instant, effects: &mut Vec<Effect<T>>) {
         let Some(upstream) = self.upstreams.get_mut(id.0) else {
             return;
@@ -30,6 +31,9 @@ impl<T: Copy> Pool<T> {
             && let Some(fleet) = server.fleets.get_mut(lane as usize)
         {
             fleet.marked += 1;
+        }
+        if self.is_unowned(id.0) {
+            return self.release(id, now, effects);
         }
         self.roll(server, lane, now, effects);
     }
@@ -52,7 +56,8 @@ impl<T: Copy> Pool<T> {
             ) else {
                 return;
             };
-            if fleet.marked == 0 || state.retiring || resting || self.draining.is_some() {
+            // What belongs to a client is not ours to replace.
+            if fleet.sizing.is_none() || fleet.marked == 0 || state.retiring || resting || self.draining.is_some() {
                 return;
             }
             let all = u32::try_from(fleet.all.len()).unwrap_or(u32::MAX);

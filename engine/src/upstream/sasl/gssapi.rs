@@ -3,10 +3,9 @@
 //! GSS itself is not here: it reads files and asks over the network. A [`Client`] says what it is to be asked, as a [`Request`], and
 //! is told the [`Reply`]. First come the tokens that make a context, in which both sides prove who they are; then the server names
 //! the security layers that it has, in a message that the context protects, and is answered that there shall be none: TLS protects
-//! the connection. A server is believed only when it has come to the end of this way.
+//! the connection. A server is believed only when it has come to the end of this way. How long its tokens may be is for whoever
+//! asks GSS ([`Request::said`]).
 
-/// Octets of a server's message, at most: those of Kerberos have some hundred, or some ten thousand with the groups of a user in them.
-pub const TOKEN_BYTES_MAX: usize = 65_536;
 /// Tokens of ours, at most: Kerberos has one.
 const TOKENS_MAX: u8 = 8;
 /// The bit that stands for no security layer (RFC 4752 section 3.3).
@@ -21,6 +20,18 @@ pub enum Request {
     Unwrap(Vec<u8>),
     /// `GSS_Wrap` of this message, without confidentiality.
     Wrap(Vec<u8>),
+}
+
+impl Request {
+    /// What of the server's is in it.
+    #[must_use]
+    pub fn said(&self) -> &[u8] {
+        match self {
+            Request::Initiate(said) => said.as_deref().unwrap_or_default(),
+            Request::Unwrap(sealed) => sealed,
+            Request::Wrap(_) => &[],
+        }
+    }
 }
 
 /// What GSS answered. Its failures do not come here: they end the bind.
@@ -93,7 +104,6 @@ pub(super) struct Client {
 }
 
 const NO_TOKEN: &str = "the server's answer has no GSSAPI token in it";
-const TOO_LONG: &str = "the server's GSSAPI token is longer than 64 KiB";
 const TOO_MANY: &str = "the server asks for more GSSAPI tokens than Kerberos has";
 const NOT_MUTUAL: &str =
     "the server has not proved who it is (GSSAPI without mutual authentication): it is not to be trusted";
@@ -123,7 +133,6 @@ impl Client {
     /// The server wants to go on (saslBindInProgress).
     pub(super) fn challenged(&mut self, credentials: Option<&[u8]>) -> Next {
         let said = match credentials {
-            Some(said) if said.len() > TOKEN_BYTES_MAX => return Next::Failed(TOO_LONG),
             Some(said) if !said.is_empty() => said.to_vec(),
             _ => return Next::Failed(NO_TOKEN),
         };

@@ -3,7 +3,7 @@
 use super::{Judgement, Line, World, nth};
 use engine::core::pool::TICK;
 use engine::core::time::Instant;
-use engine::core::{CancelRule, Drain, Effect, LaneConfig, Reason, Ticket, UpstreamId};
+use engine::core::{CancelRule, Drain, Effect, Health, LaneConfig, Reason, Ticket, UpstreamId};
 use std::collections::BTreeSet;
 
 /// Told by the pool.
@@ -86,6 +86,7 @@ impl World {
             lane,
             up: false,
             leaving: false,
+            may_leave: false,
             interrupted_at: None,
             interrupted: BTreeSet::new(),
             killed: false,
@@ -97,14 +98,26 @@ impl World {
             sent: Vec::new(),
         };
         ensure(self.lines.insert(id, line).is_none(), || format!("{id:?} opened twice"))?;
+        let config = self.lanes[lane as usize];
         let same = self
             .lines
             .values()
-            .filter(|l| l.server == server && l.lane == lane && !l.retired)
-            .count();
-        ensure(same <= max as usize, || {
-            format!("{same} upstreams to server {server} in lane {lane}, of {max}")
+            .filter(|l| l.server == server && l.lane == lane && !l.retired);
+        // A connection that finishes what it has may have another in its stead; a process may not.
+        let process = config.lingers.is_some() || matches!(config.cancel, CancelRule::InterruptThenKill { .. });
+        let leaves = |l: &&Line| l.leaving || l.may_leave;
+        let stand_ins = if process || config.owned {
+            0
+        } else {
+            same.clone().filter(leaves).count().min(max as usize)
+        };
+        let same = same.count();
+        ensure(same <= max as usize + stand_ins, || {
+            format!("{same} upstreams to server {server} in lane {lane}, of {max} and {stand_ins}")
         })?;
+        if same > max as usize {
+            self.see("stand-in", 1);
+        }
         let starts = |l: &&Line| l.server == server && l.lane == lane && !l.up && l.closing_at.is_none() && !l.killed;
         let starting = self.lines.values().filter(starts).count();
         let config = self.config.lanes[lane as usize];
@@ -297,7 +310,8 @@ impl World {
             Reason::Canceled => asked.canceled,
             Reason::Deadline => was_sent && self.now >= asked.request.deadline,
             Reason::QueueTimeout => waits && self.now >= self.due(number),
-            Reason::QueueFull | Reason::Unavailable => waits,
+            Reason::QueueFull => waits,
+            Reason::Unavailable => waits && !self.is_about_to_be_served(number),
             Reason::UpstreamLost { delivered } => asked.delivered == delivered,
             Reason::ShuttingDown => self.drain.is_some(),
         };
@@ -308,6 +322,25 @@ impl World {
         asked.at = None;
         self.live.remove(&number);
         Ok(())
+    }
+
+    /// A connection that leaves is being replaced: who could use the next one waits for it.
+    fn is_about_to_be_served(&self, number: usize) -> bool {
+        let request = self.asked[number].request;
+        let lane = request.class.lane as usize;
+        if request.pin.is_some() || self.lanes[lane].owned || self.drain.is_some() {
+            return false;
+        }
+        let comes = |key: u64| {
+            self.lines
+                .values()
+                .any(|line| line.server == key && !line.up && !line.retired && line.closing_at.is_none())
+        };
+        self.pool.report(self.now).iter().any(|server| {
+            let marks = u8::try_from(server.key % 4).unwrap();
+            let well = matches!(server.health, Health::Up | Health::Suspect);
+            well && marks & request.route.needs == request.route.needs && comes(server.key)
+        })
     }
 
     /// What was with an upstream that is gone waits again, or is about to be ended.

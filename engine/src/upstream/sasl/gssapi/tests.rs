@@ -128,14 +128,11 @@ fn only_no_layer_is_taken() {
 }
 
 #[test]
-fn tokens_are_bounded_in_length_and_number() {
-    let long = vec![0; TOKEN_BYTES_MAX + 1];
+fn tokens_have_something_in_them_and_are_bounded_in_number() {
     for start in [begun, established, chosen] {
-        assert_eq!(failed(start().answered(14, Some(&long))), TOO_LONG);
         assert_eq!(failed(start().answered(14, None)), NO_TOKEN);
         assert_eq!(failed(start().answered(14, Some(b""))), NO_TOKEN);
     }
-    asked(begun().answered(14, Some(&long[1..])));
     assert_eq!(failed(chosen().answered(14, Some(b"x"))), super::super::MORE_STEPS);
     let mut exchange = begun();
     for _ in 1..TOKENS_MAX {
