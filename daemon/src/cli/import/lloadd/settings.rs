@@ -7,6 +7,8 @@ use super::{bindconf, servers};
 use crate::config::values::{show_duration, show_size};
 use engine::session::ldap::rules::{self, Action, Rules};
 use std::time::Duration;
+use wire::ldap::control::oid as controls;
+use wire::ldap::message::oid as operations;
 
 /// Settings without a counterpart, and why nobody misses them.
 const LEFT_OUT: [(&str, &str); 20] = [
@@ -252,7 +254,10 @@ fn restrict(model: &mut Model, line: &Line, told: &mut Told) {
         }
         // Pages and transactions of two clients on one connection get in each other's way, and slapd begins no transaction under a
         // proxied authorization control.
-        "connection" if is_kept_apart(extended, oid.text.as_str()) => {
+        action
+            if (action == "connection" && is_kept_apart(extended, oid.text.as_str()))
+                || (matches!(action, "write" | "backend") && is_of_transactions(oid.text.as_str())) =>
+        {
             let right = "such a client has a connection to itself here (\"isolate\")";
             told.notice(&at, &format!("{what} is more"), right);
             model.rules.put(extended, oid.text.as_str(), "isolate");
@@ -262,6 +267,15 @@ fn restrict(model: &mut Model, line: &Line, told: &mut Told) {
         }
         _ => told.fault(&at, &format!("{what}: no such action"), "the line is left out"),
     }
+}
+
+fn is_of_transactions(oid: &str) -> bool {
+    let all = [
+        operations::TRANSACTION_START,
+        operations::TRANSACTION_END,
+        controls::TRANSACTION_SPECIFICATION,
+    ];
+    all.contains(&oid)
 }
 
 /// Whether clients that use this are kept apart without a word.

@@ -189,6 +189,26 @@ fn without_a_bind_clients_stay_on_connections_of_their_own() {
 }
 
 #[test]
+fn transactions_have_a_connection_to_themselves_whatever_lloadd_gives_them() {
+    let scratch = Scratch::new("transactions");
+    let (plan, translated) = plan(
+        &scratch,
+        "feature proxyauthz\nbindconf bindmethod=simple binddn=cn=proxy credentials=hush\n\
+         restrict_exop 1.3.6.1.1.21.1 backend\nrestrict_exop 1.3.6.1.1.21.3 write\n\
+         restrict_control 1.3.6.1.1.21.2 backend\ntier roundrobin\nbackend-server uri=ldap://a.example.com\n",
+        "ldap://127.0.0.1:1389",
+    );
+    assert_eq!(translated.faults(), Vec::<String>::new());
+    assert_eq!(plan.directories["ldap"].identity, Identity::Proxied);
+    let rules = &plan.directories["ldap"].routing.rules;
+    let isolate = engine::session::ldap::rules::Action::Isolate;
+    assert_eq!(rules.extended(b"1.3.6.1.1.21.1"), isolate);
+    assert_eq!(rules.extended(b"1.3.6.1.1.21.3"), isolate);
+    assert_eq!(rules.control(b"1.3.6.1.1.21.2"), isolate);
+    translated.has_notice("restrict_exop 1.3.6.1.1.21.3 write is more");
+}
+
+#[test]
 fn what_somebody_relies_on_is_a_fault_with_its_line() {
     let scratch = Scratch::new("faults");
     for (line, part) in [
