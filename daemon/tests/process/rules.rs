@@ -380,6 +380,18 @@ fn sorting_slapd() -> Slapd {
     Slapd::with("overlay sssvlv\nsssvlv-max 100\nsssvlv-maxperconn 2\n")
 }
 
+/// Whether slapd's overlay has not noted yet that the answer before is out: it sends the result first, and answers busy to who is
+/// quick (`so_running` in its sssvlv.c). It is asked again, in a moment, a few times.
+fn is_not_done_yet(code: i64, entries: &[Message], busy: &mut usize) -> bool {
+    *busy += usize::from(code == 51);
+    assert!(*busy <= 100, "busy {busy} times");
+    if code == 51 {
+        assert!(entries.is_empty());
+        thread::sleep(Duration::from_millis(5));
+    }
+    code == 51
+}
+
 #[test]
 fn sorted_pages_and_virtual_lists_of_many_clients_do_not_mix() {
     let slapd = sorting_slapd();
@@ -390,9 +402,12 @@ fn sorted_pages_and_virtual_lists_of_many_clients_do_not_mix() {
             thread::spawn(move || {
                 let mut client = Client::bound(&target, &user(n + 1), &password(n + 1));
                 let filter = beginning(&format!("{}", 31 + n));
-                let (mut names, mut cookie) = (Vec::new(), Vec::new());
+                let (mut names, mut cookie, mut busy) = (Vec::new(), Vec::new(), 0);
                 loop {
                     let (entries, code, next) = page(&mut client, 20, &cookie, &filter, &[sorting()]);
+                    if is_not_done_yet(code, &entries, &mut busy) {
+                        continue;
+                    }
                     assert_eq!(code, 0);
                     names.extend(entries.iter().map(|entry| entry.values("uid").remove(0)));
                     if next.is_empty() {
@@ -408,8 +423,15 @@ fn sorted_pages_and_virtual_lists_of_many_clients_do_not_mix() {
                     let at = seq(0xA0, &[int(0x02, offset), int(0x02, 0)]);
                     let value = seq(0x30, &[int(0x02, 0), int(0x02, 2), at]);
                     let op = ops::search(PEOPLE, ops::ONE, &filter, &["uid"]);
-                    let mut messages = client.call(&with_controls(&op, &[sorting(), (VLV, true, Some(value))]));
-                    assert_eq!(messages.pop().map(|done| done.code()), Some(0));
+                    let op = with_controls(&op, &[sorting(), (VLV, true, Some(value))]);
+                    let messages = loop {
+                        let mut messages = client.call(&op);
+                        let code = messages.pop().expect("a result").code();
+                        if !is_not_done_yet(code, &messages, &mut busy) {
+                            assert_eq!(code, 0);
+                            break messages;
+                        }
+                    };
                     let found: Vec<String> = messages.iter().map(|entry| entry.values("uid").remove(0)).collect();
                     assert_eq!(Some(&*found), expected);
                 }
