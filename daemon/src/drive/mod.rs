@@ -1,8 +1,9 @@
 //! The one place that couples sessions, pools and sockets, for every protocol.
 //!
 //! A turn of the loop: take what has come (jobs, readable sockets), let sessions and pools decide, carry out what they
-//! want, and at the end write once per connection that has something to say. Everything a decision causes in the same
-//! turn is coalesced into that one write. The code is synchronous: a request's path is followed by reading downwards.
+//! want, and at the end write once per connection that has something to say; to servers before their answers are read
+//! ([`events`]). What decisions cause in the same turn is coalesced into that write. The code is synchronous: a request's
+//! path is followed by reading downwards.
 //!
 //! Who owns what: a [`conn::Conn`] owns its socket, buffers and protocol machine; a [`pools::PoolState`] owns a pool, the
 //! bytes of its requests ([`pools::Flight`]) and the table of its upstreams. A connection is named by place and
