@@ -361,14 +361,19 @@ fn at_another_address(port: u16) -> Arc<AtomicUsize> {
     open
 }
 
-#[test]
-fn connections_leave_an_address_that_the_name_has_no_more() {
+/// slapd, its URL by a name that leads to another address at first, how many are connected to that, and who knows the name.
+fn elsewhere() -> (Slapd, String, Arc<AtomicUsize>, Dns) {
     let slapd = Slapd::start();
     let port = port(&slapd);
     let open = at_another_address(port);
     let dns = Dns::start();
     dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
-    let url = format!("ldap://ldap.example.com:{port}");
+    (slapd, format!("ldap://ldap.example.com:{port}"), open, dns)
+}
+
+#[test]
+fn connections_leave_an_address_that_the_name_has_no_more() {
+    let (_slapd, url, open, dns) = elsewhere();
     let usherd = Setup::corp("resolve_interval = \"1s\"", &[server(&url, "")])
         .server(&dns.server())
         .start();
@@ -397,12 +402,7 @@ fn left(open: &AtomicUsize, limit: Duration) {
 
 #[test]
 fn connections_of_one_client_leave_it_when_their_client_has_nothing_pending_and_at_the_latest_after_the_drain_time() {
-    let slapd = Slapd::start();
-    let port = port(&slapd);
-    let open = at_another_address(port);
-    let dns = Dns::start();
-    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
-    let url = format!("ldap://ldap.example.com:{port}");
+    let (_slapd, url, open, dns) = elsewhere();
     let usherd = Setup::corp("resolve_interval = \"1s\"\nidentity = \"pinned\"", &[server(&url, "")])
         .server(&format!("drain_gentle = \"3s\"\n{}", dns.server()))
         .start();
@@ -451,12 +451,7 @@ fn first_page(client: &mut Client) -> Vec<u8> {
 
 #[test]
 fn connections_kept_apart_leave_it_when_their_client_lets_go_of_them_and_at_the_latest_after_the_drain_time() {
-    let slapd = Slapd::start();
-    let port = port(&slapd);
-    let open = at_another_address(port);
-    let dns = Dns::start();
-    dns.has_addresses("ldap.example.com", &[[127, 0, 0, 2]]);
-    let url = format!("ldap://ldap.example.com:{port}");
+    let (_slapd, url, open, dns) = elsewhere();
     let usherd = Setup::corp("resolve_interval = \"1s\"\nisolated_max = 4", &[server(&url, "")])
         .server(&format!("workers = 1\ndrain_gentle = \"6s\"\n{}", dns.server()))
         .start();
