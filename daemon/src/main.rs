@@ -17,6 +17,7 @@ mod log;
 mod metrics;
 mod monitor;
 mod net;
+mod pages;
 mod passwords;
 mod rotation;
 mod shared;

@@ -41,6 +41,7 @@ use crate::feed;
 use crate::net::dns::Counts;
 use crate::net::listen::Acceptor;
 use crate::net::resolve::Resolver;
+use crate::pages;
 use crate::shared::Shared;
 use crate::upgrade::giving::Step;
 use crate::upgrade::notify;
@@ -281,6 +282,7 @@ fn started(admin: &admin::Running, workers: usize) {
         tracing::info!(%address, "admin");
     }
     tracing::info!(control = %admin.control.display(), workers, "started");
+    pages::give_back();
     notify::ready();
 }
 
@@ -458,6 +460,7 @@ impl Daemon {
     fn reload(&mut self) -> Result<(), String> {
         notify::reloading();
         let result = self.try_reload();
+        pages::give_back();
         notify::ready();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
