@@ -11,6 +11,7 @@
 //! not found. Effects are carried out by [`effects`] and nowhere else.
 
 mod accept;
+mod alarm;
 pub mod ask;
 mod audit;
 mod calls;
@@ -231,6 +232,8 @@ const SCRATCH_BYTES: usize = 128 * 1024;
 const EVENTS: usize = 1024;
 /// How coarse a connection's own deadlines are.
 const CONN_TICK: Span = Span::from_millis(100);
+/// A wait that takes less found something to do.
+const SLEEP_MIN: Span = Span::from_micros(2);
 
 /// A worker's whole state.
 #[derive(Debug)]
@@ -285,6 +288,9 @@ pub struct Drive {
     spares: Spares,
     tickets: Vec<engine::core::Ticket>,
     wake_at: Option<Instant>,
+    alarm: alarm::Alarm,
+    /// The wait before this turn was a sleep, which began then: nothing was there to be read.
+    slept_from: Option<Instant>,
     rest: Rest,
     /// Not before then are clients looked for again whose memory others need.
     reclaim_at: Instant,
@@ -301,6 +307,7 @@ impl Drive {
     /// A worker without a configuration; [`Job::Plan`] gives it one.
     pub fn new(number: usize, poll: Poll, inbox: Arc<Inbox>, shared: Arc<Shared>, resolver: Resolver) -> Self {
         let now = shared.clock.now();
+        let alarm = alarm::Alarm::new(poll.registry());
         Drive {
             number,
             poll,
@@ -337,6 +344,8 @@ impl Drive {
             spares: Spares::default(),
             tickets: Vec::new(),
             wake_at: None,
+            alarm,
+            slept_from: None,
             rest: Rest::default(),
             reclaim_at: Instant::ZERO,
             draining: None,
@@ -360,7 +369,6 @@ impl Drive {
     /// One turn of the loop, as the module says.
     fn turn(&mut self, events: &mut Events, jobs: &mut VecDeque<Job>) {
         self.wait(events);
-        self.now = self.shared.clock.now();
         self.conns.turn();
         self.programs.turn();
         self.helpers.turn();
@@ -392,16 +400,20 @@ impl Drive {
         let now = self.shared.clock.now();
         self.rest.worked(self.now, now, self.number, &self.shared);
         self.radius.pause();
-        let mut timeout = self.wake_at.map(|at| Duration::from_micros(at.since(now).as_micros()));
-        if !self.again.is_empty() || self.feed_soon || self.radius.is_restless() || !self.inbox.sleep() {
-            timeout = Some(Duration::ZERO);
-        }
+        let restless = !self.again.is_empty() || self.feed_soon || self.radius.is_restless() || !self.inbox.sleep();
+        let timeout = match self.wake_at {
+            _ if restless => Some(Duration::ZERO),
+            Some(at) => self.alarm.timeout(at, now),
+            None => None,
+        };
         if let Err(error) = self.poll.poll(events, timeout)
             && error.kind() != std::io::ErrorKind::Interrupted
         {
             tracing::error!(%error, "poll");
         }
         self.inbox.awake();
+        self.now = self.shared.clock.now();
+        self.slept_from = Some(now).filter(|now| !restless && self.now.since(*now) >= SLEEP_MIN);
     }
 
     fn job(&mut self, job: Job) {

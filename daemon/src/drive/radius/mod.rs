@@ -71,6 +71,10 @@ struct Listener {
     busy: bool,
     /// Nothing was left to read then.
     emptied_at: Instant,
+    /// Events are awaited.
+    watched: bool,
+    /// One request was all that was received last.
+    lone: bool,
     leaving: bool,
     /// What waits is not read for now.
     held: bool,
@@ -146,10 +150,6 @@ impl Drive {
             self.radius.listeners.push(None);
             self.radius.listeners.len() - 1
         });
-        if let Err(error) = socket.register(self.poll.registry(), Token(TOKEN_BASE | index)) {
-            tracing::error!(%error, "a radius socket cannot be waited for");
-            return self.shared.socket_gone();
-        }
         self.radius
             .batch
             .get_or_insert_with(|| Batch::new(BATCH_DATAGRAMS, BATCH_BYTES));
@@ -157,6 +157,10 @@ impl Drive {
             tracing::error!("the system gives no random numbers: a radius listener cannot be served");
             return self.shared.socket_gone();
         };
+        if let Err(error) = socket.register(self.poll.registry(), Token(TOKEN_BASE | index)) {
+            tracing::error!(%error, "a radius socket cannot be waited for");
+            return self.shared.socket_gone();
+        }
         let listener = Listener {
             id,
             front: Front::new(Arc::clone(&face.plan), seed),
@@ -171,6 +175,8 @@ impl Drive {
             readable: true,
             busy: false,
             emptied_at: Instant::ZERO,
+            watched: true,
+            lone: false,
             leaving: self.draining.is_some(),
             held: false,
         };
@@ -178,6 +184,7 @@ impl Drive {
             *place = Some(listener);
         }
         self.radius.touched = true;
+        self.watch_radius();
     }
 
     /// The listeners of a (new) plan.
@@ -198,6 +205,28 @@ impl Drive {
                 }
             }
         }
+        self.watch_radius();
+    }
+
+    /// Waits for requests wherever they are to be read, and nowhere else: a socket tells of what is in it for as long as it is.
+    fn watch_radius(&mut self) {
+        let registry = self.poll.registry();
+        let listeners = self.radius.listeners.iter_mut().enumerate();
+        for (index, listener) in listeners.filter_map(|(index, listener)| Some((index, listener.as_mut()?))) {
+            let wanted = !listener.leaving && !listener.held;
+            if wanted == listener.watched {
+                continue;
+            }
+            let done = if wanted {
+                listener.socket.register(registry, Token(TOKEN_BASE | index))
+            } else {
+                listener.socket.deregister(registry)
+            };
+            match done {
+                Ok(()) => listener.watched = wanted,
+                Err(error) => tracing::error!(%error, "a radius socket cannot be waited for"),
+            }
+        }
     }
 
     /// An event of a socket; whether it is one of these.
@@ -216,21 +245,31 @@ impl Drive {
             return;
         };
         self.radius.touched = true;
-        let now = self.now;
+        let (now, slept_from) = (self.now, self.slept_from);
         for _ in 0..TURN_BATCHES {
             let Some(listener) = self.radius.at(index) else { break };
             if listener.leaving || listener.held || !listener.readable {
                 break;
             }
+            if let Some(from) = slept_from {
+                listener.emptied_at = from;
+            }
             let fresh = now.since(listener.emptied_at) < FRESH;
-            let received = listener.socket.receive(&mut batch, fresh);
-            if received.as_ref().is_ok_and(|received| *received < BATCH_DATAGRAMS) {
+            // Where another has come too, the worker does not sleep before the next turn, which takes all.
+            let alone = slept_from.is_some() && listener.lone;
+            let received = if alone {
+                listener.socket.receive_one(&mut batch, fresh)
+            } else {
+                listener.socket.receive(&mut batch, fresh)
+            };
+            if !alone && received.as_ref().is_ok_and(|received| *received < BATCH_DATAGRAMS) {
                 listener.emptied_at = now;
             }
             match received {
                 Ok(0) => listener.readable = false,
                 Ok(received) => {
                     listener.readable = received == BATCH_DATAGRAMS;
+                    listener.lone = received == 1;
                     listener.busy = (BUSY_DATAGRAMS..BATCH_DATAGRAMS).contains(&received);
                     self.radius_batch(index, &batch);
                     batch.wipe();
@@ -451,6 +490,7 @@ impl Drive {
             listener.leaving = true;
             self.radius.touched = true;
         }
+        self.watch_radius();
     }
 
     /// The sockets once more, for another process.
@@ -466,6 +506,7 @@ impl Drive {
             listener.readable |= !hold;
             self.radius.touched = true;
         }
+        self.watch_radius();
     }
 
     fn radius_close(&mut self, index: usize) {

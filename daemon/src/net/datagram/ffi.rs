@@ -122,16 +122,7 @@ impl Batch {
         let rooms = self.bytes.chunks_exact_mut(self.bytes_max);
         let all = headers.iter_mut().zip(vectors).zip(names).zip(control).zip(rooms);
         for ((((header, vector), name), control), bytes) in all.take(self.used) {
-            vector.iov_base = bytes.as_mut_ptr().cast();
-            vector.iov_len = bytes.len();
-            header.msg_len = 0;
-            header.msg_hdr.msg_name = ptr::from_mut(name).cast();
-            header.msg_hdr.msg_namelen = length::<libc::sockaddr_storage>();
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
-            header.msg_hdr.msg_flags = 0;
+            write_header(header, vector, name, control, bytes);
         }
         self.used = 0;
         let room = libc::c_uint::try_from(headers.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -145,6 +136,45 @@ impl Batch {
         let ask = self.received > 0 && !fresh;
         self.age = ask.then(|| age_of_last(socket.as_fd())).flatten();
         Ok(self.received)
+    }
+
+    /// As [`Batch::receive`], one alone: the plain calls cost a third less than one that also looks for a second.
+    pub(super) fn receive_one(&mut self, socket: &UdpSocket, own: Option<IpAddr>, fresh: bool) -> io::Result<usize> {
+        self.wipe();
+        let Headers {
+            headers,
+            vectors,
+            names,
+            control,
+        } = &mut self.headers;
+        let mut all = headers.iter_mut().zip(vectors).zip(names).zip(control);
+        let (Some((((header, vector), name), control)), Some(bytes)) =
+            (all.next(), self.bytes.get_mut(..self.bytes_max))
+        else {
+            return Ok(0);
+        };
+        write_header(header, vector, name, control, bytes);
+        let (fd, message, flags) = (
+            socket.as_raw_fd(),
+            &mut header.msg_hdr,
+            libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+        );
+        let got = if own.is_some() {
+            let (room, name) = (vector.iov_base, message.msg_name.cast());
+            // SAFETY: pointers and lengths are those of the header that was just written, see `receive`.
+            unsafe { libc::recvfrom(fd, room, vector.iov_len, flags, name, &mut message.msg_namelen) }
+        } else {
+            // SAFETY: as above.
+            unsafe { libc::recvmsg(fd, message, flags) }
+        };
+        let len = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        header.msg_len = libc::c_uint::try_from(len.min(bytes.len())).unwrap_or_default();
+        header.msg_hdr.msg_flags = if len > bytes.len() { libc::MSG_TRUNC } else { 0 };
+        self.received = 1;
+        self.used = self.used.max(1);
+        self.own = own;
+        self.age = (!fresh).then(|| age_of_last(socket.as_fd())).flatten();
+        Ok(1)
     }
 
     fn get(&self, at: usize) -> Option<Datagram<'_>> {
@@ -169,6 +199,26 @@ impl Batch {
     pub(super) fn memory(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// Readies a header for what comes into `bytes`.
+fn write_header(
+    header: &mut libc::mmsghdr,
+    vector: &mut libc::iovec,
+    name: &mut libc::sockaddr_storage,
+    control: &mut [u64; CONTROL_WORDS],
+    bytes: &mut [u8],
+) {
+    vector.iov_base = bytes.as_mut_ptr().cast();
+    vector.iov_len = bytes.len();
+    header.msg_len = 0;
+    header.msg_hdr.msg_name = ptr::from_mut(name).cast();
+    header.msg_hdr.msg_namelen = length::<libc::sockaddr_storage>();
+    header.msg_hdr.msg_iov = vector;
+    header.msg_hdr.msg_iovlen = 1;
+    header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+    header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL_WORDS]>() as _;
+    header.msg_hdr.msg_flags = 0;
 }
 
 /// The longest answers that are sent as one: they fit a packet of the smallest network of v6 with all headers before them.

@@ -28,7 +28,9 @@ use std::time::Duration;
 
 use engine::radius::Path;
 use mio::net::UdpSocket;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
+#[cfg(target_os = "linux")]
+use rustix::event::epoll;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 #[cfg(target_os = "linux")]
@@ -176,17 +178,21 @@ fn set_receive_buffer(socket: &socket2::Socket, settings: Settings) -> io::Resul
 }
 
 impl Socket {
-    /// Receives what is there, as much as the batch has room for; how many. Never waits. A full batch may mean that there is
-    /// more, of which no event tells again. `fresh`: the kernel is not asked how long they lay there, since it is known to be
-    /// too short to count ([`Datagram::age`] is none then).
+    /// Receives what is there, as much as the batch has room for; how many. Never waits. `fresh`: the kernel is not asked how
+    /// long they lay there, since it is known to be too short to count ([`Datagram::age`] is none then).
     ///
     /// # Errors
     /// The kernel's; having nothing is none.
     pub fn receive(&mut self, batch: &mut Batch, fresh: bool) -> io::Result<usize> {
-        match batch.receive(&self.socket, self.own, fresh) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            received => received,
-        }
+        none_is_no_error(batch.receive(&self.socket, self.own, fresh))
+    }
+
+    /// As [`Socket::receive`], the first alone: for less where no more have come.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn receive_one(&mut self, batch: &mut Batch, fresh: bool) -> io::Result<usize> {
+        none_is_no_error(batch.receive_one(&self.socket, self.own, fresh))
     }
 
     /// Sends answers, each a part of `bytes`, the way back that its request came. Never waits; one that cannot be sent does
@@ -196,12 +202,21 @@ impl Socket {
         send_each(answers, |rest| out.send(socket, rest, bytes))
     }
 
-    /// Has events of this socket come with `token`: edge-triggered, when there is something to be received.
+    /// Has events of this socket come with `token`, for as long as there is something to be received. Elsewhere than on Linux once
+    /// only, so that all of it must be.
     ///
     /// # Errors
     /// The kernel's.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token, Interest::READABLE)
+        #[cfg(target_os = "linux")]
+        return Ok(epoll::add(
+            registry,
+            &self.socket,
+            epoll::EventData::new_u64(token.0 as u64),
+            epoll::EventFlags::IN,
+        )?);
+        #[cfg(not(target_os = "linux"))]
+        registry.register(&mut self.socket, token, mio::Interest::READABLE)
     }
 
     /// No events any more.
@@ -209,6 +224,9 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        return Ok(epoll::delete(registry, &self.socket)?);
+        #[cfg(not(target_os = "linux"))]
         registry.deregister(&mut self.socket)
     }
 
@@ -246,6 +264,13 @@ impl AsRawFd for Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+fn none_is_no_error(received: io::Result<usize>) -> io::Result<usize> {
+    match received {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        received => received,
     }
 }
 

@@ -87,6 +87,12 @@ impl Batch {
         }
         Ok(self.received.len())
     }
+
+    /// As [`Batch::receive`]: elsewhere a socket tells but once that it can be read.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn receive_one(&mut self, socket: &UdpSocket, to: Option<IpAddr>, fresh: bool) -> io::Result<usize> {
+        self.receive(socket, to, fresh)
+    }
 }
 
 /// What sends answers.

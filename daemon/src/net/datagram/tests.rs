@@ -191,6 +191,75 @@ mod linux {
     }
 
     #[test]
+    fn one_alone_comes_as_it_does_among_others() {
+        for (listen, asked, own) in [
+            ("0.0.0.0:0", "127.0.0.2", "127.0.0.1:0"),
+            ("[::]:0", "127.0.0.2", "127.0.0.1:0"),
+            ("[::]:0", "::1", "[::1]:0"),
+            ("127.0.0.2:0", "127.0.0.2", "127.0.0.1:0"),
+        ] {
+            let (at, mut sockets) = bound(listen, 1);
+            let (asked, client, socket): (IpAddr, Std, _) = (asked.parse().unwrap(), client(own), &mut sockets[0]);
+            let mut batch = Batch::new(4, 64);
+            assert_eq!(socket.receive_one(&mut batch, false).unwrap(), 0);
+            assert_eq!(batch.iter().count(), 0);
+            for length in [3, 0, 64, 65, 200, 5] {
+                client.send_to(&vec![7; length], (asked, at.port())).unwrap();
+            }
+            let mut got = Vec::new();
+            for round in 0..6 {
+                // They come in order however they are read; what is left stays.
+                let fresh = round % 2 == 0;
+                assert_eq!(socket.receive_one(&mut batch, fresh).unwrap(), 1, "{listen}");
+                let one = batch.iter().next().unwrap();
+                assert_eq!(
+                    (one.path.from, one.path.to),
+                    (client.local_addr().unwrap(), Some(asked))
+                );
+                assert!(one.age.is_none_or(|_| !fresh));
+                got.push((one.bytes.len(), one.truncated));
+            }
+            assert_eq!(
+                got,
+                [(3, false), (0, false), (64, false), (64, true), (64, true), (5, false)]
+            );
+            assert_eq!(socket.receive_one(&mut batch, false).unwrap(), 0);
+            assert!(
+                batch.memory().iter().all(|octet| *octet == 0),
+                "what was read is overwritten"
+            );
+            // And all headers are as they were for the others.
+            for number in 1..=3 {
+                client.send_to(&[number], (asked, at.port())).unwrap();
+            }
+            let got = take(&mut sockets, 3);
+            assert!(
+                got.iter()
+                    .map(|(_, path, bytes)| (path.to, bytes[0]))
+                    .eq([1, 2, 3].map(|n| (Some(asked), n)))
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_told_of_for_as_long_as_it_is_there() {
+        let (at, mut sockets) = bound("127.0.0.1:0", 1);
+        let (mut poll, mut events) = (mio::Poll::new().unwrap(), mio::Events::with_capacity(8));
+        sockets[0].register(poll.registry(), Token(7)).unwrap();
+        let (client, mut batch) = (client("127.0.0.1:0"), Batch::new(4, 64));
+        for _ in 0..3 {
+            client.send_to(b"ask", at).unwrap();
+        }
+        for _ in 0..3 {
+            poll.poll(&mut events, Some(WAIT)).unwrap();
+            assert_eq!(events.iter().map(|event| event.token()).collect::<Vec<_>>(), [Token(7)]);
+            assert_eq!(sockets[0].receive_one(&mut batch, false).unwrap(), 1);
+        }
+        poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
+        assert!(events.is_empty());
+    }
+
+    #[test]
     fn what_is_not_read_in_time_is_counted() {
         let small = Settings {
             receive_buffer_bytes: 4096,
