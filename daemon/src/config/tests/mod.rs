@@ -16,13 +16,17 @@ mod sql;
 
 use super::*;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A folder with the files that configurations in these tests name; removed at the end.
 struct Fixture(PathBuf);
 
 impl Fixture {
     fn new(name: &str) -> Fixture {
-        let folder = std::env::temp_dir().join(format!("usherd-config-test-{}-{name}", std::process::id()));
+        // Each has its own, whatever others are called: they run at the same time.
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(format!("usherd-config-test-{process}-{number}-{name}"));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         let fixture = Fixture(folder);
