@@ -84,7 +84,7 @@ struct Listener {
 #[derive(Debug, Default)]
 pub struct Radius {
     listeners: Vec<Option<Listener>>,
-    /// Made when the first listener comes.
+    /// Made when first something is read, and after a panic that has taken it along.
     batch: Option<Batch>,
     asking: Asking,
     /// Some listener has something to send, to read, or to end.
@@ -150,9 +150,6 @@ impl Drive {
             self.radius.listeners.push(None);
             self.radius.listeners.len() - 1
         });
-        self.radius
-            .batch
-            .get_or_insert_with(|| Batch::new(BATCH_DATAGRAMS, BATCH_BYTES));
         let Some(seed) = chance() else {
             tracing::error!("the system gives no random numbers: a radius listener cannot be served");
             return self.shared.socket_gone();
@@ -184,6 +181,8 @@ impl Drive {
             *place = Some(listener);
         }
         self.radius.touched = true;
+        // What another process has left in it lay there while this worker slept.
+        self.slept_from = None;
         self.watch_radius();
     }
 
@@ -241,9 +240,8 @@ impl Drive {
     }
 
     fn radius_readable(&mut self, index: usize) {
-        let Some(mut batch) = self.radius.batch.take() else {
-            return;
-        };
+        let batch = self.radius.batch.take();
+        let mut batch = batch.unwrap_or_else(|| Batch::new(BATCH_DATAGRAMS, BATCH_BYTES));
         self.radius.touched = true;
         let (now, slept_from) = (self.now, self.slept_from);
         for _ in 0..TURN_BATCHES {
@@ -506,6 +504,8 @@ impl Drive {
             listener.readable |= !hold;
             self.radius.touched = true;
         }
+        // What was held lay there while this worker slept.
+        self.slept_from = None;
         self.watch_radius();
     }
 
