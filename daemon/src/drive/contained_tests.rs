@@ -1,7 +1,11 @@
 //! A panic harms whoever caused it and nobody else; a pool that it left broken is begun anew, and those who wait are told.
 
 use std::collections::VecDeque;
+use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use wire::ldap::result::{self, code};
 
 use super::{Drive, Job, listener_id};
 use crate::config;
+use crate::net::datagram::{self, Settings};
 use crate::net::listen::{Accepted, Admission};
 use crate::net::resolve::Resolver;
 use crate::net::stream::Raw;
@@ -168,6 +173,47 @@ fn a_panic_while_one_client_is_served_closes_that_client_alone() {
     (&server).write_all(&response).unwrap();
     let heard = world.read("the answer", &other);
     assert_eq!(answer(&heard), (7, code::SUCCESS));
+}
+
+#[test]
+fn requests_are_read_after_a_panic_while_others_were() {
+    let mut world = World::new("radius");
+    let clients = "[client.far]\naddress = \"192.0.2.1\"\nsecret = \"0123456789abcdef\"\n";
+    std::fs::write(world.folder.join("clients.toml"), clients).unwrap();
+    std::fs::set_permissions(world.folder.join("clients.toml"), Permissions::from_mode(0o600)).unwrap();
+    let text = "[[listen]]\nprotocol = \"radius\"\naddress = \"127.0.0.1:0\"\nclients_file = \"clients.toml\"\n\
+                answer = \"accounting\"\naccounting = \"discard\"\n";
+    let (plan, _) = config::from_text(text, &world.folder.join("usherd.toml")).unwrap();
+    let listener = listener_id(&plan.listeners[0]);
+    let settings = Settings {
+        receive_buffer_bytes: 64 << 10,
+        together: false,
+    };
+    let socket = datagram::bind((Ipv4Addr::LOCALHOST, 0).into(), 1, settings)
+        .unwrap()
+        .remove(0);
+    let (at, left) = (
+        socket.local_addr(),
+        UdpSocket::from(socket.as_fd().try_clone_to_owned().unwrap()),
+    );
+    world.drive.shared.sockets_come(1);
+    world.inbox.push_always(Job::Plan(Arc::new(plan)));
+    world.inbox.push_always(Job::RadiusOpened {
+        listener,
+        socket: Box::new(socket),
+        records: None,
+    });
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for round in 0..2 {
+        stranger.send_to(&[4; 20], at).unwrap();
+        assert!(left.peek(&mut [0; 32]).is_ok());
+        world.until("reading", |_| left.peek(&mut [0; 32]).err());
+        world.drive.contained(None, |drive| {
+            let _lent = drive.radius.take_batch();
+            panic!("on purpose")
+        });
+        assert_eq!(world.drive.panics, round + 1);
+    }
 }
 
 #[test]

@@ -129,6 +129,12 @@ impl Radius {
         }
     }
 
+    /// What a panic in the middle of a turn takes along.
+    #[cfg(test)]
+    pub(super) fn take_batch(&mut self) -> Option<Batch> {
+        self.batch.take()
+    }
+
     /// A new turn.
     pub(super) fn turn(&mut self) {
         self.asking.turn();
