@@ -6,6 +6,7 @@ use wire::ldap::envelope;
 use zeroize::Zeroize;
 
 use super::Drive;
+use super::ahead::READ_BYTES_MAX;
 use super::conn::{Conn, ConnRef, Kind};
 use super::pools::PoolState;
 use crate::net::stream::{Flushed, Got};
@@ -71,9 +72,15 @@ impl Drive {
         if !conn.readable {
             return Some((0, held));
         }
-        match conn.stream.read(scratch) {
+        let got = match conn.ahead.take() {
+            None => conn.stream.read(scratch),
+            Some(index) => self.take_ahead(index, scratch),
+        };
+        let conn = self.conns.get_mut(at)?;
+        match got {
             Got::Bytes { n, drained } => {
                 conn.readable = !drained;
+                conn.says_little = n < READ_BYTES_MAX;
                 if held.is_empty() {
                     return Some((n, held));
                 }
@@ -250,6 +257,7 @@ impl Drive {
     fn wipe_secrets(&mut self, scratch: &mut [u8], n: usize) {
         if std::mem::take(&mut self.secret_read) {
             scratch.get_mut(..n).unwrap_or_default().zeroize();
+            self.ahead.secret = true;
         }
     }
 

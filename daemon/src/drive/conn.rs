@@ -128,6 +128,10 @@ pub struct Conn {
     pub again: bool,
     /// The socket may have more to read.
     pub readable: bool,
+    /// Where in its batch what was read ahead of it lies.
+    pub ahead: Option<u8>,
+    /// Its last read brought no more than is read ahead.
+    pub says_little: bool,
     /// The other side has closed its end; what it sent before may still be there to be read.
     pub hung_up: bool,
     /// The socket takes no more just now.
@@ -172,6 +176,8 @@ impl Conn {
             dirty: false,
             again: false,
             readable: false,
+            ahead: None,
+            says_little: true,
             hung_up: false,
             blocked: false,
             held: false,

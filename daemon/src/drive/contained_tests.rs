@@ -26,8 +26,8 @@ use crate::shared::Shared;
 use crate::worker::{INBOX, Inbox};
 
 /// A worker that is turned by hand, in front of a server that says nothing.
-struct World {
-    drive: Drive,
+pub(super) struct World {
+    pub(super) drive: Drive,
     events: Events,
     jobs: VecDeque<Job>,
     inbox: Arc<Inbox>,
@@ -36,7 +36,7 @@ struct World {
 }
 
 impl World {
-    fn new(name: &str) -> World {
+    pub(super) fn new(name: &str) -> World {
         let folder = std::env::temp_dir().join(format!("usherd-contained-test-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("server");
@@ -67,7 +67,7 @@ impl World {
         world
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         // Something to do, so that it does not sleep.
         let (to, _reports) = std::sync::mpsc::sync_channel(1);
         self.inbox.push_always(Job::Report(to));
@@ -88,14 +88,14 @@ impl World {
     }
 
     /// The server's end of a connection to it.
-    fn dialled(&mut self) -> UnixStream {
+    pub(super) fn dialled(&mut self) -> UnixStream {
         let stream = self.until("a connection", |world| world.server.accept().ok()).0;
         stream.set_nonblocking(true).unwrap();
         stream
     }
 
     /// A client, and its place.
-    fn client(&mut self) -> (UnixStream, usize) {
+    pub(super) fn client(&mut self) -> (UnixStream, usize) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -118,7 +118,7 @@ impl World {
         (ours, at.unwrap())
     }
 
-    fn read(&mut self, what: &str, mut from: &UnixStream) -> Vec<u8> {
+    pub(super) fn read(&mut self, what: &str, mut from: &UnixStream) -> Vec<u8> {
         self.until(what, |_| {
             let mut bytes = vec![0; 4096];
             match from.read(&mut bytes) {
@@ -137,7 +137,7 @@ impl Drop for World {
     }
 }
 
-fn delete(id: i32) -> Vec<u8> {
+pub(super) fn delete(id: i32) -> Vec<u8> {
     let mut frame = Vec::new();
     write_delete(&mut frame, id, b"cn=x");
     frame

@@ -4,36 +4,70 @@ use mio::Events;
 use mio::event::Event;
 
 use super::Drive;
+use super::ahead::BATCH;
 use super::conn::Kind;
 use crate::worker::INBOX;
+
+/// What the poll says of one socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) at: usize,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    pub(super) broken: bool,
+}
+
+impl Told {
+    fn new(event: &Event) -> Self {
+        Told {
+            at: event.token().0,
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            broken: event.is_read_closed() || event.is_error(),
+        }
+    }
+}
+
+/// What the poll has told in one turn. Kept for its memory.
+#[derive(Debug, Default)]
+pub(super) struct Tellings {
+    clients: Vec<Told>,
+    servers: Vec<Told>,
+}
 
 impl Drive {
     /// Clients first: what they ask goes out before the answers of the same servers are read. So a request acknowledges the
     /// answers; where there is nothing to send, the kernel sends a segment of its own for most reads (8 % of a search).
     pub(super) fn take_events(&mut self, events: &Events) {
-        let mut answers = false;
+        let mut told = std::mem::take(&mut self.told);
         for event in events.iter().filter(|event| event.token() != INBOX) {
-            if self.is_ldap_server(event.token().0) {
-                answers = true;
+            let list = if self.is_ldap_server(event.token().0) {
+                &mut told.servers
             } else {
-                self.take_event(event);
-            }
+                &mut told.clients
+            };
+            list.push(Told::new(event));
         }
-        if !answers {
-            return;
+        self.take_batches(&told.clients);
+        if !told.servers.is_empty() {
+            self.flush_servers();
+            self.take_batches(&told.servers);
         }
-        self.flush_servers();
-        for event in events.iter().filter(|event| event.token() != INBOX) {
-            if self.is_ldap_server(event.token().0) {
-                self.take_event(event);
-            }
-        }
+        told.clients.clear();
+        told.servers.clear();
+        self.told = told;
     }
 
-    fn take_event(&mut self, event: &Event) {
-        let (at, readable, writable) = (event.token().0, event.is_readable(), event.is_writable());
-        let broken = event.is_read_closed() || event.is_error();
-        self.contained(Some(at), |drive| drive.event(at, readable, writable, broken));
+    fn take_batches(&mut self, told: &[Told]) {
+        for batch in told.chunks(BATCH) {
+            if batch.len() > 1 {
+                self.read_ahead(batch);
+            }
+            for one in batch {
+                self.contained(Some(one.at), |drive| drive.event(one));
+            }
+            self.end_ahead();
+        }
     }
 
     pub(super) fn is_ldap_server(&self, at: usize) -> bool {
@@ -42,7 +76,13 @@ impl Drive {
             .is_some_and(|conn| matches!(conn.kind, Kind::Upstream(_)))
     }
 
-    fn event(&mut self, at: usize, readable: bool, writable: bool, broken: bool) {
+    pub(super) fn event(&mut self, told: &Told) {
+        let Told {
+            at,
+            readable,
+            writable,
+            broken,
+        } = *told;
         let Some(conn) = self.conns.get_mut(at) else {
             if self.radius_event(at) {
                 return;
@@ -73,7 +113,13 @@ impl Drive {
                 conn.again = false;
                 self.contained(Some(at), |drive| drive.readable(at));
             } else {
-                self.contained(Some(at), |drive| drive.event(at, true, true, false));
+                let told = Told {
+                    at,
+                    readable: true,
+                    writable: true,
+                    broken: false,
+                };
+                self.contained(Some(at), |drive| drive.event(&told));
             }
         }
         // What was added meanwhile is for the next turn.

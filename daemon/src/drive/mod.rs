@@ -11,6 +11,9 @@
 //! not found. Effects are carried out by [`effects`] and nowhere else.
 
 mod accept;
+mod ahead;
+#[cfg(test)]
+mod ahead_tests;
 mod alarm;
 pub mod ask;
 mod audit;
@@ -277,6 +280,9 @@ pub struct Drive {
     turns: Wheel,
     expired: Vec<u64>,
     scratch: Vec<u8>,
+    /// What was read and not looked at.
+    ahead: ahead::Ahead,
+    told: events::Tellings,
     /// What a helper says is read into this,
     datagram: Vec<u8>,
     /// and what lies in the memory shared with it into this.
@@ -336,6 +342,8 @@ impl Drive {
             turns: Wheel::new(limits::TICK, 1024),
             expired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
+            ahead: ahead::Ahead::default(),
+            told: events::Tellings::default(),
             datagram: Vec::new(),
             copied: Vec::new(),
             rng: Rng::new(now.as_micros() ^ std::process::id() as u64),

@@ -316,6 +316,11 @@ impl Stream {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
+    /// Whether what is read is what the socket brings, and nothing with it.
+    pub fn is_plain(&self) -> bool {
+        self.tls.is_none() && self.descriptors.is_none()
+    }
+
     /// One read into `buf`.
     pub fn read(&mut self, buf: &mut [u8]) -> Got {
         let Some(tls) = &mut self.tls else {
