@@ -3,6 +3,7 @@
 use engine::core::UpstreamId;
 use wire::frame::Step;
 use wire::ldap::envelope;
+use wire::wipe;
 use zeroize::Zeroize;
 
 use super::Drive;
@@ -256,7 +257,7 @@ impl Drive {
     /// A password that was read does not stay in the read buffer.
     fn wipe_secrets(&mut self, scratch: &mut [u8], n: usize) {
         if std::mem::take(&mut self.secret_read) {
-            scratch.get_mut(..n).unwrap_or_default().zeroize();
+            wipe::wipe(scratch.get_mut(..n).unwrap_or_default());
             self.ahead.secret = true;
         }
     }
