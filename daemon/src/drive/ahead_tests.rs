@@ -5,7 +5,7 @@ use std::io::Write;
 use wire::ldap::envelope;
 use wire::ldap::message::write_delete;
 
-use super::ahead::READ_BYTES_MAX;
+use super::ahead::{Ahead, READ_BYTES_MAX};
 use super::contained_tests::{World, delete};
 use super::events::Told;
 
@@ -21,6 +21,7 @@ struct Both {
     world: World,
     server: std::os::unix::net::UnixStream,
     clients: [(std::os::unix::net::UnixStream, usize); 2],
+    ahead: Ahead,
 }
 
 impl Both {
@@ -32,11 +33,15 @@ impl Both {
             client.write_all(&delete(id)).unwrap();
         }
         let batch = clients.each_ref().map(|(_, at)| Told { at: *at, ..READABLE });
-        world.drive.read_ahead(&batch);
-        for (_, at) in &clients {
-            assert!(world.drive.conns.get(*at).unwrap().ahead.is_some());
+        let mut ahead = Ahead::default();
+        ahead.read(&batch, &mut world.drive.conns);
+        assert!(!ahead.is_wiped());
+        Both {
+            world,
+            server,
+            clients,
+            ahead,
         }
-        Both { world, server, clients }
     }
 
     fn look(&mut self, client: usize) {
@@ -44,7 +49,19 @@ impl Both {
             at: self.clients[client].1,
             ..READABLE
         };
-        self.world.drive.event(&told);
+        let brought = self.ahead.brought(client);
+        assert!(brought.is_some());
+        self.world.drive.event(&told, brought);
+    }
+
+    fn passed_on(&mut self) -> usize {
+        assert!(self.ahead.is_wiped());
+        self.world.drive.flush_dirty();
+        requests(&self.world.read("requests", &self.server))
+    }
+
+    fn inbox(&self, client: usize) -> &[u8] {
+        &self.world.drive.conns.get(self.clients[client].1).unwrap().inbox
     }
 }
 
@@ -64,14 +81,8 @@ fn what_was_read_ahead_is_served_and_forgotten() {
     let mut both = Both::new("ahead");
     both.look(0);
     both.look(1);
-    both.world.drive.end_ahead();
-    both.world.drive.flush_dirty();
-    let passed_on = both.world.read("both requests", &both.server);
-    assert_eq!(requests(&passed_on), 2);
-    for (_, at) in &both.clients {
-        let conn = both.world.drive.conns.get(*at).unwrap();
-        assert!(conn.ahead.is_none() && conn.inbox.is_empty());
-    }
+    assert_eq!(both.passed_on(), 2);
+    assert!(both.inbox(0).is_empty() && both.inbox(1).is_empty());
 }
 
 #[test]
@@ -81,11 +92,8 @@ fn who_is_held_back_meanwhile_is_served_when_it_may_go_on() {
     both.look(0);
     both.world.drive.conns.get_mut(at).unwrap().held = true;
     both.look(1);
-    both.world.drive.end_ahead();
-    both.world.drive.flush_dirty();
-    let passed_on = both.world.read("one request", &both.server);
-    assert_eq!(requests(&passed_on), 1);
-    assert_eq!(both.world.drive.conns.get(at).unwrap().inbox, delete(8));
+    assert_eq!(both.passed_on(), 1);
+    assert_eq!(both.inbox(1), delete(8));
 
     // More comes, and stays behind it.
     both.clients[1].0.write_all(&delete(9)).unwrap();
@@ -101,29 +109,32 @@ fn who_is_held_back_meanwhile_is_served_when_it_may_go_on() {
 #[test]
 fn what_a_closing_client_said_is_thrown_away() {
     let mut both = Both::new("ahead-closing");
-    let at = both.clients[1].1;
-    both.world.drive.close_when_written(at);
+    both.world.drive.close_when_written(both.clients[1].1);
     both.look(0);
     both.look(1);
-    both.world.drive.end_ahead();
-    let conn = both.world.drive.conns.get(at).unwrap();
-    assert!(conn.inbox.is_empty() && conn.ahead.is_none());
-    assert!(both.world.drive.ahead.is_wiped());
-    both.world.drive.flush_dirty();
-    let passed_on = both.world.read("one request", &both.server);
-    assert_eq!(requests(&passed_on), 1);
+    assert!(both.inbox(1).is_empty());
+    assert_eq!(both.passed_on(), 1);
 }
 
 #[test]
 fn of_one_who_is_gone_nothing_is_left() {
     let mut both = Both::new("ahead-gone");
-    let at = both.clients[1].1;
-    both.world.drive.close(at);
+    both.world.drive.close(both.clients[1].1);
     both.look(0);
     both.look(1);
-    both.world.drive.end_ahead();
-    assert!(both.world.drive.conns.get(at).is_none());
-    assert!(both.world.drive.ahead.is_wiped());
+    assert_eq!(both.passed_on(), 1);
+}
+
+#[test]
+fn a_panic_of_one_takes_nothing_that_another_said() {
+    let mut both = Both::new("ahead-panic");
+    let brought = both.ahead.brought(0);
+    both.world.drive.contained(Some(both.clients[0].1), |_| {
+        let _brought = brought;
+        panic!("on purpose")
+    });
+    both.look(1);
+    assert_eq!(both.passed_on(), 1);
 }
 
 #[test]
@@ -132,11 +143,10 @@ fn the_end_of_one_who_is_held_back_is_not_lost() {
     let _server = world.dialled();
     let (client, at) = world.client();
     drop(client);
-    let told = Told { at, ..READABLE };
-    world.drive.read_ahead(&[told]);
+    let (told, mut ahead) = (Told { at, ..READABLE }, Ahead::default());
+    ahead.read(&[told], &mut world.drive.conns);
     world.drive.conns.get_mut(at).unwrap().held = true;
-    world.drive.event(&told);
-    world.drive.end_ahead();
+    world.drive.event(&told, ahead.brought(0));
     assert!(world.drive.conns.get(at).is_some());
     world.drive.resume(at);
     world.turn();

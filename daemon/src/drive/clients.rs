@@ -7,7 +7,7 @@ use wire::wipe;
 use zeroize::Zeroize;
 
 use super::Drive;
-use super::ahead::READ_BYTES_MAX;
+use super::ahead::{Brought, READ_BYTES_MAX};
 use super::conn::{Conn, ConnRef, Kind};
 use super::pools::PoolState;
 use crate::net::stream::{Flushed, Got};
@@ -32,8 +32,8 @@ impl Drive {
             .filter(|found| found.generation == conn.generation)
     }
 
-    /// A connection may have something to read, or something that was held back.
-    pub(super) fn readable(&mut self, at: usize) {
+    /// A connection may have something to read, or something that was held back. `brought`: what was read already.
+    pub(super) fn readable(&mut self, at: usize, brought: Option<Brought<'_>>) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         if conn.lingering {
             return self.drain_lingering(at);
@@ -48,9 +48,9 @@ impl Drive {
         }
         match conn.kind {
             Kind::Upstream(_) if conn.is_connecting() => self.connected(at),
-            Kind::Upstream(_) => self.upstream_readable(at),
+            Kind::Upstream(_) => self.upstream_readable(at, brought),
             Kind::Check(_) => self.check_readable(at),
-            Kind::Ldap(_) => self.ldap_readable(at),
+            Kind::Ldap(_) => self.ldap_readable(at, brought),
             Kind::Rpc(_) => self.rpc_readable(at),
             Kind::Ask(_) => self.ask_readable(at),
         }
@@ -69,15 +69,17 @@ impl Drive {
     /// none: the other side has closed and nothing is held.
     pub(super) fn fill(&mut self, at: usize, scratch: &mut [u8]) -> Option<(usize, Vec<u8>)> {
         let conn = self.conns.get_mut(at)?;
-        let mut held = std::mem::take(&mut conn.inbox);
         if !conn.readable {
-            return Some((0, held));
+            return Some((0, std::mem::take(&mut conn.inbox)));
         }
-        let got = match conn.ahead.take() {
-            None => conn.stream.read(scratch),
-            Some(index) => self.take_ahead(index, scratch),
-        };
+        let got = conn.stream.read(scratch);
+        self.got(at, got, scratch)
+    }
+
+    /// What becomes of a read; see `fill`.
+    fn got(&mut self, at: usize, got: Got, bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
         let conn = self.conns.get_mut(at)?;
+        let mut held = std::mem::take(&mut conn.inbox);
         match got {
             Got::Bytes { n, drained } => {
                 conn.readable = !drained;
@@ -85,7 +87,7 @@ impl Drive {
                 if held.is_empty() {
                     return Some((n, held));
                 }
-                held.extend_from_slice(scratch.get(..n).unwrap_or_default());
+                held.extend_from_slice(bytes.get(..n).unwrap_or_default());
                 Some((0, held))
             }
             Got::Nothing => {
@@ -96,28 +98,46 @@ impl Drive {
         }
     }
 
-    fn ldap_readable(&mut self, at: usize) {
+    /// The same of what was read ahead.
+    pub(super) fn fill_with(&mut self, at: usize, brought: &Brought<'_>) -> Option<(usize, Vec<u8>)> {
+        self.got(at, brought.got, brought.bytes)
+    }
+
+    fn ldap_readable(&mut self, at: usize, brought: Option<Brought<'_>>) {
         let Some(conn) = self.conns.get_mut(at) else { return };
         if conn.closing || conn.choked {
-            return;
+            return self.leave_for_later(at, brought);
         }
         if conn.held {
+            self.leave_for_later(at, brought);
             return self.close_if_left(at);
+        }
+        if let Some(brought) = brought {
+            let filled = self.fill_with(at, &brought);
+            self.ldap_filled(at, filled, brought.bytes);
+            self.secret_read = false;
+            return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let handshaking = conn.stream.is_handshaking();
-        match self.fill(at, &mut scratch) {
+        let filled = self.fill(at, &mut scratch);
+        if handshaking && filled.is_some() {
+            self.handshaken(at);
+        }
+        let n = filled.as_ref().map_or(0, |(n, _)| *n);
+        self.ldap_filled(at, filled, &scratch);
+        self.wipe_secrets(&mut scratch, n);
+        self.scratch = scratch;
+    }
+
+    fn ldap_filled(&mut self, at: usize, filled: Option<(usize, Vec<u8>)>, bytes: &[u8]) {
+        match filled {
             None => self.close(at),
             Some((n, held)) => {
-                if handshaking {
-                    self.handshaken(at);
-                }
-                self.ldap_bytes(at, scratch.get(..n).unwrap_or_default(), held);
-                self.wipe_secrets(&mut scratch, n);
+                self.ldap_bytes(at, bytes.get(..n).unwrap_or_default(), held);
                 self.close_if_left(at);
             }
         }
-        self.scratch = scratch;
     }
 
     /// A client that is not read and has closed its end wants nothing of what it has under way. The poll says so once, perhaps
@@ -258,7 +278,6 @@ impl Drive {
     fn wipe_secrets(&mut self, scratch: &mut [u8], n: usize) {
         if std::mem::take(&mut self.secret_read) {
             wipe::wipe(scratch.get_mut(..n).unwrap_or_default());
-            self.ahead.secret = true;
         }
     }
 

@@ -128,8 +128,6 @@ pub struct Conn {
     pub again: bool,
     /// The socket may have more to read.
     pub readable: bool,
-    /// Where in its batch what was read ahead of it lies.
-    pub ahead: Option<u8>,
     /// Its last read brought no more than is read ahead.
     pub says_little: bool,
     /// The other side has closed its end; what it sent before may still be there to be read.
@@ -176,7 +174,6 @@ impl Conn {
             dirty: false,
             again: false,
             readable: false,
-            ahead: None,
             says_little: true,
             hung_up: false,
             blocked: false,

@@ -4,7 +4,7 @@ use mio::Events;
 use mio::event::Event;
 
 use super::Drive;
-use super::ahead::BATCH;
+use super::ahead::{BATCH, Brought};
 use super::conn::Kind;
 use crate::worker::INBOX;
 
@@ -60,13 +60,7 @@ impl Drive {
 
     fn take_batches(&mut self, told: &[Told]) {
         for batch in told.chunks(BATCH) {
-            if batch.len() > 1 {
-                self.read_ahead(batch);
-            }
-            for one in batch {
-                self.contained(Some(one.at), |drive| drive.event(one));
-            }
-            self.end_ahead();
+            self.take_batch(batch);
         }
     }
 
@@ -76,7 +70,8 @@ impl Drive {
             .is_some_and(|conn| matches!(conn.kind, Kind::Upstream(_)))
     }
 
-    pub(super) fn event(&mut self, told: &Told) {
+    /// `brought`: what was read already.
+    pub(super) fn event(&mut self, told: &Told, brought: Option<Brought<'_>>) {
         let Told {
             at,
             readable,
@@ -101,7 +96,7 @@ impl Drive {
         {
             conn.readable = true;
             conn.hung_up |= broken;
-            self.readable(at);
+            self.readable(at, brought);
         }
     }
 
@@ -111,7 +106,7 @@ impl Drive {
         for at in again.drain(..) {
             if let Some(conn) = self.conns.get_mut(at) {
                 conn.again = false;
-                self.contained(Some(at), |drive| drive.readable(at));
+                self.contained(Some(at), |drive| drive.readable(at, None));
             } else {
                 let told = Told {
                     at,
@@ -119,7 +114,7 @@ impl Drive {
                     writable: true,
                     broken: false,
                 };
-                self.contained(Some(at), |drive| drive.event(&told));
+                self.contained(Some(at), |drive| drive.event(&told, None));
             }
         }
         // What was added meanwhile is for the next turn.

@@ -9,6 +9,7 @@ use wire::ldap::result::{self, code};
 use wire::ldap::root_dse::is_root_dse;
 
 use super::Drive;
+use super::ahead::Brought;
 use super::conn::{Conn, ConnRef, Kind};
 use super::pools::{Caller, PoolState};
 use crate::audit::record::{End, Entry};
@@ -122,14 +123,23 @@ impl Drive {
     }
 
     /// Bytes have come from a server.
-    pub(super) fn upstream_readable(&mut self, at: usize) {
+    pub(super) fn upstream_readable(&mut self, at: usize, brought: Option<Brought<'_>>) {
         if self.conns.get(at).is_some_and(|conn| conn.choked) {
             // Each arrival is an event: were it read, what nobody takes would pile up here. `release_choked` looks again.
-            return;
+            return self.leave_for_later(at, brought);
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let gone = self.upstream_read(at, &mut scratch);
-        self.scratch = scratch;
+        let gone = match brought {
+            Some(brought) => {
+                let filled = self.fill_with(at, &brought);
+                self.upstream_filled(at, filled, brought.bytes)
+            }
+            None => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                let gone = self.upstream_read(at, &mut scratch);
+                self.scratch = scratch;
+                gone
+            }
+        };
         if !gone {
             let Some(conn) = self.conns.get_mut(at) else { return };
             if conn.readable && !conn.choked {
@@ -140,7 +150,20 @@ impl Drive {
 
     fn upstream_read(&mut self, at: usize, scratch: &mut [u8]) -> bool {
         let was_handshaking = self.conns.get(at).is_some_and(|conn| conn.stream.is_handshaking());
-        let Some((n, mut held)) = self.fill(at, scratch) else {
+        let filled = self.fill(at, scratch);
+        if was_handshaking && filled.is_some() {
+            self.mark_dirty(at);
+            let done = self.conns.get(at).is_some_and(|conn| !conn.stream.is_handshaking());
+            if done {
+                self.hello(at, |machine, bind, out| machine.tls_done(bind, out));
+            }
+        }
+        self.upstream_filled(at, filled, scratch)
+    }
+
+    /// Whether the connection is gone.
+    fn upstream_filled(&mut self, at: usize, filled: Option<(usize, Vec<u8>)>, scratch: &[u8]) -> bool {
+        let Some((n, mut held)) = filled else {
             let fault = self
                 .conns
                 .get(at)
@@ -148,13 +171,6 @@ impl Drive {
             self.upstream_lost(at, fault.as_deref().unwrap_or("the server closed the connection"));
             return true;
         };
-        if was_handshaking {
-            self.mark_dirty(at);
-            let done = self.conns.get(at).is_some_and(|conn| !conn.stream.is_handshaking());
-            if done {
-                self.hello(at, |machine, bind, out| machine.tls_done(bind, out));
-            }
-        }
         if n == 0 && held.is_empty() {
             return self.conns.get(at).is_none();
         }

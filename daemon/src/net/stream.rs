@@ -120,7 +120,7 @@ impl Write for Raw {
 }
 
 /// What a read gave.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Got {
     /// So many bytes; `drained`: there was no more just now.
     Bytes { n: usize, drained: bool },
