@@ -65,7 +65,7 @@ impl Both {
     }
 }
 
-/// The ids of the requests in what a server has read, as it was numbered for it, are not those of clients; their order is.
+/// How many requests there are in what a server has read.
 fn requests(mut bytes: &[u8]) -> usize {
     let mut count = 0;
     while let wire::frame::Step::Frame { len } = envelope::split(bytes, 1 << 20) {

@@ -280,8 +280,9 @@ pub struct Drive {
     turns: Wheel,
     expired: Vec<u64>,
     scratch: Vec<u8>,
-    /// What was read and not looked at.
+    /// Where several connections are read before they are looked at.
     ahead: ahead::Ahead,
+    /// What the poll has said in this turn.
     told: events::Tellings,
     /// What a helper says is read into this,
     datagram: Vec<u8>,
