@@ -125,6 +125,10 @@ pub struct Counts {
     pub malformed: u64,
     /// Clients whose outbox overflowed: operations given up.
     pub slow_readers: u64,
+    /// Binds after which a server was asked who that is.
+    pub names_asked: u64,
+    /// Binds whose client left, or bound again, before it mattered who it is.
+    pub names_spared: u64,
 }
 
 impl Counts {
@@ -166,5 +170,7 @@ impl Counts {
         self.micros_total = self.micros_total.saturating_add(other.micros_total);
         self.malformed += other.malformed;
         self.slow_readers += other.slow_readers;
+        self.names_asked += other.names_asked;
+        self.names_spared += other.names_spared;
     }
 }

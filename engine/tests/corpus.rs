@@ -200,7 +200,7 @@ fn any_run_of_events_keeps_the_law() {
     }
 }
 
-const ALL: [&str; 22] = [
+const ALL: [&str; 24] = [
     "StartTLS",
     "abandoned",
     "answered",
@@ -223,6 +223,8 @@ const ALL: [&str; 22] = [
     "unavailable",
     "upstream lost",
     "who?",
+    "kept",
+    "asked later",
 ];
 
 fn drawn(seed: u64) -> Vec<u8> {

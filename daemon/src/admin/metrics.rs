@@ -241,6 +241,17 @@ fn directories(page: &mut Page, s: &Snapshot) {
         page.line("usherd_malformed_total", &[("directory", &one.name)], one.malformed);
     }
     page.family(
+        "usherd_whoami_total",
+        "counter",
+        "Binds under a name that is not known: the server was asked who that is, or never had to be.",
+    );
+    for one in &s.directories {
+        for (outcome, count) in [("asked", one.names_asked), ("spared", one.names_spared)] {
+            let labels = [("directory", &*one.name), ("outcome", outcome)];
+            page.line("usherd_whoami_total", &labels, count);
+        }
+    }
+    page.family(
         "usherd_slow_readers_total",
         "counter",
         "Clients whose operations were given up: they did not read.",

@@ -186,6 +186,10 @@ pub struct Directory {
     pub malformed: u64,
     /// Clients that did not read what waited for them, so that operations of theirs were given up.
     pub slow_readers: u64,
+    /// Binds after which a server was asked who that is (Who am I?).
+    pub names_asked: u64,
+    /// Binds whose client left, or bound again, before it mattered who it is.
+    pub names_spared: u64,
     /// Clients now whose operations keep to something by a rule: `isolate` (a connection of their own), `connection`, `backend`.
     pub kept: Vec<Count>,
 }

@@ -64,6 +64,8 @@ fn figures() -> Snapshot {
             },
             malformed: 6,
             slow_readers: 0,
+            names_asked: 8,
+            names_spared: 9,
             kept: vec![Count {
                 label: "isolate".into(),
                 count: 2,
@@ -311,6 +313,8 @@ fn metrics_are_well_formed() {
         "usherd_upstream_state{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",state=\"suspect\"} 1",
         "usherd_upstream_state{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",state=\"up\"} 0",
         "usherd_malformed_total{directory=\"corp\"} 6",
+        "usherd_whoami_total{directory=\"corp\",outcome=\"asked\"} 8",
+        "usherd_whoami_total{directory=\"corp\",outcome=\"spared\"} 9",
         "usherd_upstream_pending{directory=\"corp\",server=\"a\\\"\\\\b\\nc\",tier=\"1\"} 9",
         "usherd_service_helpers{service=\"upper\",state=\"busy\"} 2",
         "usherd_calls_total{service=\"upper\",outcome=\"answered\"} 12",

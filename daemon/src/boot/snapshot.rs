@@ -357,6 +357,8 @@ fn directory(plan: &plan::Directory, reports: &[WorkerReport]) -> Directory {
         },
         malformed: counts.malformed,
         slow_readers: counts.slow_readers,
+        names_asked: counts.names_asked,
+        names_spared: counts.names_spared,
         kept: vec![
             count("isolate", mine.iter().map(|report| report.kept.isolate).sum()),
             count("connection", mine.iter().map(|report| report.kept.connection).sum()),

@@ -23,10 +23,9 @@ pub const CONTROL_DEFAULT: &str = "/run/usherd/control.sock";
 /// Makes the plan; none when something is wrong, which is then in `p`.
 pub fn check(p: &mut Problems, raw: &Raw, folder: &Folder) -> Option<Plan> {
     let server = check_server(p, &raw.server, folder);
-    let mut directories = check_directory::directories(p, &raw.directories, folder);
+    let directories = check_directory::directories(p, &raw.directories, folder);
     let services = check_service::services(p, &raw.services, folder);
     let listeners = listeners(p, raw, folder, server.as_ref());
-    check_directory::more_binds(&raw.directories, &listeners, &mut directories);
     radius::accounting::same_files(p, raw, &listeners);
     let buses = check_dbus::buses(p, raw);
     let names: Vec<&str> = raw.directories.iter().map(|(name, _)| name.value.as_str()).collect();

@@ -15,9 +15,8 @@ use super::raw::{self, StartTls};
 use super::values::{self, Scheme, ServerPlace};
 use super::{check_bind, check_health, check_srv, check_tls};
 
-/// Connections for binds to one server at most, and where RADIUS asks.
-const BINDS_MAX: usize = 64;
-const RADIUS_BINDS_MAX: usize = 256;
+/// Connections for binds to one server at most: RADIUS lets as many users in at once, and a client's is kept for a moment after it.
+const BINDS_MAX: usize = 256;
 
 /// All directories.
 pub(super) fn directories(
@@ -33,41 +32,6 @@ pub(super) fn directories(
         }
     }
     plans
-}
-
-/// Clients of RADIUS are patient for some seconds, and a slow directory is no reason to keep them waiting: where they are let
-/// in by binds, more of those go on at once unless a bound is written.
-pub(super) fn more_binds(
-    raw: &[(At<String>, raw::Directory)],
-    listeners: &[Arc<plan::Listener>],
-    plans: &mut Named<plan::Directory>,
-) {
-    let asked = listeners.iter().filter_map(|listener| match &listener.face {
-        plan::Face::Radius(radius) => Some(&radius.targets),
-        _ => None,
-    });
-    for target in asked.flatten() {
-        let plan::Behind::Directory(name) = target else {
-            continue;
-        };
-        let written = raw.iter().find(|(other, _)| other.value == *name);
-        let (Some((_, written)), Some(plan)) = (written, plans.get_mut(name)) else {
-            continue;
-        };
-        let tiers = written.tiers.iter().flat_map(|tier| &tier.servers);
-        let bounded: Vec<&str> = tiers
-            .chain(&written.servers)
-            .filter(|raw| raw.bind_connections_max.is_some())
-            .filter_map(|raw| raw.name.as_ref().or(raw.url.as_ref()))
-            .map(|at| at.value.as_str())
-            .collect();
-        let plan = Arc::make_mut(plan);
-        for server in plan.tiers.iter_mut().flat_map(|tier| &mut tier.servers) {
-            if !bounded.contains(&server.name.as_str()) {
-                Arc::make_mut(server).bind_connections_max = RADIUS_BINDS_MAX;
-            }
-        }
-    }
 }
 
 fn check_directory(

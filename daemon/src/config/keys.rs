@@ -319,6 +319,7 @@ const DIRECTORY: &[&str] = &[
     "response_bytes_max",
     "filter_depth_max",
     "whoami_cache",
+    "whoami_wait",
     "allow_unauthenticated_bind",
     "allow_own_assertion",
     "session_tracking",

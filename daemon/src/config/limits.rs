@@ -29,6 +29,7 @@ pub fn defaults() -> DirectoryLimits {
         response_bytes_max: 16 << 20,
         filter_depth_max: 1000,
         whoami_cache: 300 * SECOND,
+        whoami_wait: 100 * MILLISECOND,
         allow_unauthenticated_bind: false,
         pinned_max: 10_000,
         slow_start: Duration::ZERO,
@@ -61,6 +62,7 @@ pub fn read(p: &mut Problems, section: &mut Section<'_>) -> DirectoryLimits {
         probe_timeout: length("probe_timeout", 10 * MILLISECOND, HOUR, default.probe_timeout),
         slow_start: length("slow_start", Duration::ZERO, HOUR, default.slow_start),
         whoami_cache: length("whoami_cache", Duration::ZERO, 24 * HOUR, default.whoami_cache),
+        whoami_wait: length("whoami_wait", Duration::ZERO, 10 * SECOND, default.whoami_wait),
         ..default
     };
     let mut count = |key, min, max, default| section.count(p, key, min, max).map_or(default, |at| at.value);

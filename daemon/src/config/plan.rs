@@ -180,6 +180,9 @@ pub struct DirectoryLimits {
     pub filter_depth_max: usize,
     /// How long a learned `who am I?` answer for a bind DN is used before it is asked again, 5 min; zero: ask each time.
     pub whoami_cache: Duration,
+    /// How long a server is not asked who a client is that has bound and does nothing, 100 ms; zero: it is asked before the client
+    /// has its answer.
+    pub whoami_wait: Duration,
     /// Whether a bind with a DN and an empty password is passed on (RFC 4513 5.1.2); false: refused with 53.
     pub allow_unauthenticated_bind: bool,
     /// Pinned client connections at once, per daemon, 10,000.

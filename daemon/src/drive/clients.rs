@@ -435,6 +435,7 @@ impl Drive {
     /// Cancels everything a client has, and releases the upstream that is or was its own.
     pub(super) fn abandon_all(&mut self, at: usize, own: Option<UpstreamId>) {
         let now = self.now;
+        self.give_up_name(at);
         let Some(conn) = self.conns.get_mut(at) else { return };
         let Kind::Ldap(client) = &mut conn.kind else { return };
         let (index, pin) = (client.pool, own.or(client.session.pin()));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use engine::core::UpstreamId;
+use engine::core::{Ticket, UpstreamId};
 use engine::core::time::Instant;
 use engine::core::wheel::TimerId;
 use engine::session::ldap::Session;
@@ -100,6 +100,8 @@ pub struct LdapUpstream {
     pub connecting: bool,
     /// Further addresses of the server, to be tried if this one fails before it is ready; the last one first.
     pub others: Vec<SocketAddr>,
+    /// It is kept for the client whose bind had this ticket, and nobody has asked yet who that is.
+    pub kept: Option<Ticket>,
     /// While our own bind asks Kerberos.
     pub gss: Option<Box<Asking>>,
 }

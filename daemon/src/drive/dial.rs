@@ -171,6 +171,7 @@ impl Drive {
             lane,
             connecting: true,
             others,
+            kept: None,
             gss: None,
         };
         let Some(conn) = self.adopt(Stream::new(raw), Kind::Upstream(upstream)) else {
@@ -246,6 +247,13 @@ impl Drive {
     /// The timer of a connection to a server has come: it is left, or looked at.
     pub(super) fn upstream_due(&mut self, at: usize) {
         let now = self.now;
+        let Some(conn) = self.conns.get_mut(at) else { return };
+        if let Some(upstream) = conn.upstream()
+            && let Some(ticket) = upstream.kept
+        {
+            let index = upstream.pool;
+            return self.ask_name(index, ticket);
+        }
         let Some(conn) = self.conns.get(at) else { return };
         let (Kind::Upstream(upstream), Some(leaves_at)) = (&conn.kind, conn.leaves_at) else {
             return self.feed_due(at);

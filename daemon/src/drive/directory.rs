@@ -1,11 +1,12 @@
 //! A directory on one worker: its servers, and what is counted for it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use engine::core::time::{Instant, Span};
 use engine::core::{Reason, Ticket};
 use engine::session::ldap::lane;
-use engine::upstream::ldap::Security;
+use engine::upstream::ldap::{Ask, Security};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use wire::ldap::envelope::{Envelope, tag};
@@ -27,6 +28,10 @@ pub struct Directory {
     pub servers: Vec<Server>,
     /// Figures.
     pub counts: Counts,
+    /// Binds whose client nobody has asked about yet, the oldest first, and some that have ended.
+    pub kept: VecDeque<Ticket>,
+    /// How many there were when those were last swept out.
+    pub kept_after_sweep: usize,
     /// Keys are never used again.
     pub next_key: u64,
     names: Names,
@@ -85,6 +90,8 @@ impl Directory {
             plan,
             servers: Vec::new(),
             counts: Counts::default(),
+            kept: VecDeque::new(),
+            kept_after_sweep: 0,
             next_key: 0,
             names,
         }
@@ -167,40 +174,46 @@ impl Drive {
         }
     }
 
-    /// Whether the server is to be asked who this client is binding as. Where that is known, and another than
+    /// When the server is to be asked who this client is binding as. Where that is known, and another than
     /// its name as typed, it is noted with the ticket: the table is looked into once for each bind.
-    pub(super) fn ask_whoami(&mut self, index: usize, ticket: Ticket, caller: Caller) -> bool {
+    pub(super) fn ask_whoami(&mut self, index: usize, ticket: Ticket, caller: Caller) -> Ask {
         let now = self.now;
         let conn = self.conns.get(caller.conn.at as usize);
         let Some(Kind::Ldap(client)) = conn
             .filter(|conn| conn.generation == caller.conn.generation)
             .map(|conn| &conn.kind)
         else {
-            return false;
+            return Ask::Never;
         };
         if client.session.is_sasl() {
-            return true;
+            return Ask::First;
         }
         // The name is empty where the client stays anonymous.
         let name = client.session.bind_name();
         if name.is_empty() {
-            return false;
+            return Ask::Never;
         }
         let Some(state) = self.pools.get_mut(index).and_then(Option::as_mut) else {
-            return false;
+            return Ask::Never;
         };
         let Serves::Directory(directory) = &mut state.target else {
-            return false;
-        };
-        let Some(known) = directory.names.get(name, now) else {
-            return true;
+            return Ask::Never;
         };
         let flight = state.flights.get_mut(ticket.index());
-        if let Identity::As(identity) = known
-            && let Some(flight) = flight.filter(|flight| flight.ticket == Some(ticket))
-        {
-            flight.identify(identity);
+        let Some(flight) = flight.filter(|flight| flight.ticket == Some(ticket)) else {
+            return Ask::First;
+        };
+        match directory.names.get(name, now) {
+            // The log is told as whom.
+            None if flight.audit.is_some() || directory.plan.limits.whoami_wait.is_zero() => Ask::First,
+            None => Ask::Later,
+            // Its client has been answered, and waits for a name that its session is told of.
+            Some(_) if flight.told => Ask::Later,
+            Some(Identity::AsTyped) => Ask::Never,
+            Some(Identity::As(identity)) => {
+                flight.identify(identity);
+                Ask::Never
+            }
         }
-        false
     }
 }

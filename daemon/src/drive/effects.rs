@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use engine::core::{Effect, Reason, Ticket, UpstreamId};
 use engine::session::ldap::{Next, lane};
+use engine::upstream::ldap::Ask;
 use wire::ldap::control;
 use wire::ldap::envelope::{self, Envelope, tag};
 use wire::ldap::grammar;
@@ -137,7 +138,10 @@ impl Drive {
         if matches!(lane, lane::PINNED | lane::FEED) {
             self.pinned(caller, upstream);
         }
-        let ask = lane == lane::BIND && caller.tag == tag::BIND_REQUEST && self.ask_whoami(index, ticket, caller);
+        let ask = match (lane, caller.tag) {
+            (lane::BIND, tag::BIND_REQUEST) => self.ask_whoami(index, ticket, caller),
+            _ => Ask::Never,
+        };
         let control = std::mem::take(&mut self.control);
         let wire_id = self.conns.get_mut(to.at as usize).and_then(|conn| {
             let Kind::Upstream(server) = &mut conn.kind else {
@@ -254,6 +258,10 @@ impl Drive {
             self.note_too_long(index, ticket, caller);
         }
         let Some(state) = self.pool(index) else { return };
+        if state.is_told(ticket) {
+            state.land(ticket);
+            return self.name_lost(caller, ticket);
+        }
         let entry = state.land(ticket);
         if let Some(directory) = state.directory() {
             directory.count_failure(caller.tag, reason, sent, now.since(since));

@@ -37,6 +37,7 @@ mod local;
 mod lockout;
 mod monitor;
 pub mod names;
+mod naming;
 pub mod places;
 mod plan;
 mod pool_config;

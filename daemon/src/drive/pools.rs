@@ -47,6 +47,8 @@ pub struct Flight {
     identity: Vec<u8>,
     /// whether one has.
     identified: bool,
+    /// Of a bind: its client has been answered, and the server is still to say who that is.
+    pub told: bool,
     /// Its id on the upstream's connection.
     pub wire_id: i32,
     /// When it came.
@@ -173,6 +175,7 @@ impl PoolState {
             flight.deadline = Instant::MAX;
             flight.wire_id = 0;
             flight.identified = false;
+            flight.told = false;
             flight.skip = 0;
             flight.audit = None;
             flight.permit = None;
@@ -199,6 +202,11 @@ impl PoolState {
             entry = flight.audit.take();
         }
         entry
+    }
+
+    /// Whether it is a bind whose client has been answered already.
+    pub fn is_told(&mut self, ticket: Ticket) -> bool {
+        self.flight(ticket).is_some_and(|flight| flight.told)
     }
 
     /// One more entry was found by a search that the audit log is told of.

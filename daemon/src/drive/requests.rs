@@ -215,6 +215,7 @@ impl Drive {
                 if let Some(conn) = self.conns.get_mut(at) {
                     conn.held = true;
                 }
+                self.ask_for(at, index, env.tag);
                 Flow::Held
             }
         }
@@ -222,6 +223,9 @@ impl Drive {
 
     fn submit(&mut self, at: usize, index: usize, submit: Submit, frame: &[u8], env: &Envelope<'_>, along: Along) {
         let now = self.now;
+        if submit.bind {
+            self.give_up_name(at);
+        }
         let (capped, timeout) = match self.cap_search(at, env, submit.timeout) {
             Some((capped, timeout)) => (Some(capped), timeout),
             None => (None, submit.timeout),
@@ -286,6 +290,9 @@ impl Drive {
             flight.bytes.clear();
             flight.bytes.extend_from_slice(frame);
             flight.sensitive = env.tag == tag::BIND_REQUEST;
+        }
+        if submit.bind {
+            self.make_way(index);
         }
     }
 }

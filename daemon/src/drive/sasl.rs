@@ -3,6 +3,7 @@
 
 use engine::core::{Settlement, Ticket, UpstreamId, Verdict};
 use engine::session::ldap::Ended;
+use engine::upstream::ldap::Ask;
 use wire::ldap::envelope::{self, Envelope, tag};
 use wire::ldap::result::{self, code};
 use wire::ldap::root_dse::{self, Rules};
@@ -94,7 +95,7 @@ impl Drive {
             && let Kind::Upstream(server) = &mut conn.kind
         {
             let out = conn.stream.outbox(&mut self.spares);
-            let id = server.machine.send_bind(ticket, env, true, &control, out);
+            let id = server.machine.send_bind(ticket, env, Ask::First, &control, out);
             conn.stream.mark_sensitive();
             if let Some(flight) = self
                 .pools

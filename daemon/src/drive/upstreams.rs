@@ -281,7 +281,11 @@ impl Drive {
                 }
             }
             Event::BindStep { ticket } => self.bind_step(index, id, ticket, env),
+            Event::BindKept { ticket } => self.bind_kept(index, id, ticket, env),
             Event::BindHeld { ticket } => {
+                if let Some(directory) = self.pool(index).and_then(PoolState::directory) {
+                    directory.counts.names_asked += 1;
+                }
                 if let Some(flight) = self.pool(index).and_then(|state| state.flight(ticket)) {
                     flight.answer.clear();
                     envelope::write(&mut flight.answer, 0, env.op, env.controls, &[]);
@@ -324,6 +328,9 @@ impl Drive {
         let identity = known
             .then(|| result::read_result(env.op).ok().and_then(|result| result.value))
             .flatten();
+        if self.pool(index).is_some_and(|state| state.is_told(ticket)) {
+            return self.name_told(index, ticket, caller, identity);
+        }
         if let Some(identity) = identity {
             let name = self
                 .conns
@@ -368,6 +375,10 @@ impl Drive {
     ) {
         let at = caller.conn.at as usize;
         let last = matches!(settlement, Settlement::Done(_));
+        if caller.tag == tag::BIND_REQUEST && self.pool(index).is_some_and(|state| state.is_told(ticket)) {
+            // It was sent a second time, for the name alone, and is no success this time.
+            return self.name_refused(index, ticket, caller, last);
+        }
         let minds = last && self.note_answer(index, caller, env);
         if last {
             self.count_answer(index, ticket, caller, env);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::ber::{elements, int, seq, text, tlv};
-use crate::client::{Client, message};
+use crate::client::{Client, PATIENCE, message};
 use crate::fake;
 use crate::load::Load;
 use crate::ops::{self, present};
@@ -30,7 +30,7 @@ const ACCOUNTS: &[Account] = &[
     },
 ];
 
-fn extended(id: i64, code: i64, value: Option<&[u8]>) -> Vec<u8> {
+pub(crate) fn extended(id: i64, code: i64, value: Option<&[u8]>) -> Vec<u8> {
     let mut fields = vec![int(0x0A, code), text(""), text("")];
     fields.extend(value.map(|value| tlv(0x8B, value)));
     message(id, &seq(ops::EXTENDED_RESPONSE, &fields))
@@ -235,16 +235,41 @@ fn what_a_server_says_of_a_client_counts_in_its_own_directory_and_nowhere_else()
 
 #[test]
 fn without_an_answer_to_who_that_is_nobody_is_bound() {
-    let url = scripted(String::new, |_, id, tag, _, _| match tag {
+    let heard: Heard = Arc::default();
+    let searches = Arc::clone(&heard);
+    let url = scripted(String::new, move |_, id, tag, op, _| match tag {
         0x60 => fake::result(id, ops::BIND_RESPONSE, 0, ""),
-        0x63 => fake::result(id, ops::SEARCH_DONE, 0, ""),
+        0x63 => {
+            let base = String::from_utf8_lossy(elements(op)[0].1).into_owned();
+            searches
+                .lock()
+                .expect("no panic")
+                .push((base, String::new(), Vec::new()));
+            fake::result(id, ops::SEARCH_DONE, 0, "")
+        }
         _ => Vec::new(),
     });
-    let usherd = Setup::corp("operation_timeout = \"1s\"", &[server(&url, "")]).start();
+    // Asked before the client has its answer, the server says nothing, and the bind fails.
+    let asks_first = Setup::corp(
+        "operation_timeout = \"1s\"\nwhoami_wait = \"0s\"",
+        &[server(&url, "")],
+    );
+    let usherd = asks_first.start();
     let mut client = Client::connect(&usherd.plain(0));
     assert_ne!(client.one(&ops::bind(ADA, "p-ada")).code(), 0);
     assert_eq!(client.whoami(), "");
     client.expect_silence(Duration::from_millis(300));
+    usherd.stop();
+    // Asked when it matters, the client is somebody of whom nobody knows who it is: it does nothing, and is told.
+    let usherd = Setup::corp("operation_timeout = \"1s\"", &[server(&url, "")]).start();
+    for op in [ops::whoami(), ops::search(&entry(1), ops::BASE, &present("cn"), &[])] {
+        let mut client = Client::bound(&usherd.plain(0), ADA, "p-ada");
+        client.send(&op);
+        let last = client.until_closed(PATIENCE);
+        assert!(last.len() == 1 && last[0].is_disconnection(), "{last:?}");
+    }
+    let seen = heard.lock().expect("no panic").clone();
+    assert!(seen.iter().all(|(base, ..)| base.is_empty()), "probes alone: {seen:?}");
     usherd.stop();
 }
 

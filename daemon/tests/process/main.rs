@@ -60,6 +60,7 @@ mod lockout;
 mod mariadb;
 mod monitor;
 mod names;
+mod naming;
 mod notices;
 mod nss;
 mod ops;

@@ -82,6 +82,11 @@ pub enum Event {
         /// Whose bind.
         ticket: Ticket,
     },
+    /// A client's bind succeeded, and the server can be asked who that is, as long as nobody else binds on this connection.
+    BindKept {
+        /// Whose bind.
+        ticket: Ticket,
+    },
     /// A client's bind succeeded and the server has been asked who that is; the answer to the bind is to be kept.
     BindHeld {
         /// Whose bind.
@@ -102,6 +107,17 @@ pub enum Event {
     Nothing,
 }
 
+/// When a server is asked who a client's bind has made it (Who am I?, RFC 4532).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Never: that is known, or nobody.
+    Never,
+    /// As soon as the bind has succeeded, before its answer goes out.
+    First,
+    /// By [`Connection::ask_whoami`], if at all.
+    Later,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Connecting,
@@ -114,7 +130,7 @@ enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum What {
     Ticket { ticket: Ticket, response: u8 },
-    Bind { ticket: Ticket, ask: bool, steps: bool },
+    Bind { ticket: Ticket, ask: Ask, steps: bool },
     WhoAmI { ticket: Ticket },
     Probe,
     Own,
@@ -234,12 +250,18 @@ impl Connection {
         id
     }
 
-    /// Writes a client's bind, or a step of it, with further controls in `extra`. `ask`: the server is to say who that is.
-    pub fn send_bind(&mut self, ticket: Ticket, env: &Envelope<'_>, ask: bool, extra: &[u8], out: &mut Vec<u8>) -> i32 {
-        let steps = ask && matches!(grammar::bind(env.op), Ok(bind) if matches!(bind.auth, Auth::Sasl { .. }));
+    /// Writes a client's bind, or a step of it, with further controls in `extra`.
+    pub fn send_bind(&mut self, ticket: Ticket, env: &Envelope<'_>, ask: Ask, extra: &[u8], out: &mut Vec<u8>) -> i32 {
+        let steps = ask == Ask::First && matches!(grammar::bind(env.op), Ok(bind) if matches!(bind.auth, Auth::Sasl { .. }));
         let id = self.ids.allocate(What::Bind { ticket, ask, steps });
         envelope::write(out, id, env.op, env.controls, extra);
         id
+    }
+
+    /// Asks who the client is whose bind was the last one here.
+    pub fn ask_whoami(&mut self, ticket: Ticket, out: &mut Vec<u8>) {
+        let id = self.ids.allocate(What::WhoAmI { ticket });
+        message::write_extended_request(out, id, oid::WHO_AM_I, None);
     }
 
     /// Whether an id stands for a request of this ticket. One that moved here and ended before it was written has no id here;
@@ -341,7 +363,7 @@ impl Connection {
         &mut self,
         env: &Envelope<'_>,
         ticket: Ticket,
-        (ask, steps): (bool, bool),
+        (ask, steps): (Ask, bool),
         out: &mut Vec<u8>,
     ) -> Result<Event, Malformed> {
         if env.tag == tag::INTERMEDIATE_RESPONSE {
@@ -358,10 +380,13 @@ impl Connection {
         if steps && code == code::SASL_BIND_IN_PROGRESS {
             return Ok(Event::BindStep { ticket });
         }
-        if ask && code == code::SUCCESS {
-            let id = self.ids.allocate(What::WhoAmI { ticket });
-            message::write_extended_request(out, id, oid::WHO_AM_I, None);
-            return Ok(Event::BindHeld { ticket });
+        match ask {
+            Ask::First if code == code::SUCCESS => {
+                self.ask_whoami(ticket, out);
+                return Ok(Event::BindHeld { ticket });
+            }
+            Ask::Later if code == code::SUCCESS => return Ok(Event::BindKept { ticket }),
+            _ => {}
         }
         Ok(Event::Reply {
             ticket,

@@ -54,6 +54,12 @@ pub enum Event {
     /// A request that an upstream works on gets a part of its answer, or all of it.
     Part(usize),
     Answer(usize),
+    /// It gets all of it, and its upstream is kept for a last question.
+    Keep(usize),
+    /// That is asked, with this time for its answer.
+    AskOn(usize, Span),
+    /// There is none.
+    Finish(usize),
     /// It says that it cannot serve.
     Unwell(usize),
     /// Any ticket there ever was is answered by any upstream: late, twice, from the wrong one.
@@ -294,7 +300,10 @@ fn event(rng: &mut Rng, answering: u64) -> Event {
         48..54 if rng.below(16) >= answering => Event::Dies(n, rng.chance(1, 4)),
         48..66 if rng.below(16) < answering => Event::Answer(n),
         48..66 => Event::Wait(Span::from_millis(rng.below(300))),
-        66..69 => Event::Part(n),
+        66 => Event::Part(n),
+        67 if rng.below(16) < answering => Event::Keep(n),
+        67 | 68 if rng.chance(1, 2) => Event::Finish(n),
+        67 | 68 => Event::AskOn(n, Span::from_millis(rng.below(3_000))),
         69 => Event::Unwell(n),
         70..73 => Event::Stray(n, rng.index(1 << 20), rng.chance(2, 3)),
         73 | 74 => Event::ProbeAnswered(n),

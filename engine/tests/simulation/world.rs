@@ -4,6 +4,7 @@
 //! of the pool's inside; that is checked by the pool's own `check_invariants` after each call.
 
 mod judge;
+mod keep;
 mod rest;
 
 use super::scenario::{Ask, Event, Scenario, config};
@@ -34,6 +35,8 @@ struct Asked {
     at: Option<UpstreamId>,
     sends: u32,
     delivered: bool,
+    /// It has been answered, and its upstream waits for a last question.
+    kept: bool,
     ended: bool,
     canceled: bool,
     /// Since when it has been with no upstream.
@@ -139,6 +142,9 @@ impl World {
             Event::Dies(n, orderly) => self.dies(n, orderly),
             Event::Part(n) => self.answer(n, Settlement::Part),
             Event::Answer(n) => self.answer(n, Settlement::Done(Verdict::Well)),
+            Event::Keep(n) => self.keep(n),
+            Event::AskOn(n, span) => self.ask_on(n, span),
+            Event::Finish(n) => self.finish(n),
             Event::Unwell(n) => self.answer(n, Settlement::Done(Verdict::Unwell)),
             Event::Stray(n, m, done) => self.stray(n, m, done),
             Event::ProbeAnswered(n) => self.probe_answered(n),
@@ -241,6 +247,7 @@ impl World {
             at: None,
             sends: 0,
             delivered: false,
+            kept: false,
             ended: false,
             canceled: false,
             waiting_since: self.now,
@@ -394,6 +401,14 @@ impl World {
     }
 
     fn answer(&mut self, n: usize, settlement: Settlement) -> Judgement {
+        match self.nth_open(n) {
+            Some((id, number)) => self.reply(number, id, settlement),
+            None => Ok(()),
+        }
+    }
+
+    /// A request that an upstream works on.
+    fn nth_open(&self, n: usize) -> Option<(UpstreamId, usize)> {
         let working = self
             .lines
             .iter()
@@ -404,10 +419,7 @@ impl World {
                 .filter(|(_, answered)| !answered)
                 .map(|(number, _)| (*id, *number))
         });
-        match nth(open, n) {
-            Some((id, number)) => self.reply(number, id, settlement),
-            None => Ok(()),
-        }
+        nth(open, n)
     }
 
     fn stray(&mut self, n: usize, m: usize, done: bool) -> Judgement {

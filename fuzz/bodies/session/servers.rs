@@ -284,6 +284,7 @@ impl World {
                     None => self.see("late"),
                 }
             }
+            Ok((env, Event::BindKept { ticket })) => self.bind_kept(upstream, ticket, &env),
             Ok((env, Event::BindHeld { ticket })) => {
                 self.see("who?");
                 if let Some(flight) = self.flights.get_mut(&ticket) {
@@ -309,6 +310,9 @@ impl World {
         else {
             return self.see("late");
         };
+        if self.is_told(ticket) {
+            return self.name_told(ticket, caller, known, env);
+        }
         let name = self.client_of(caller).map(|client| client.session.bind_name().to_vec());
         let identity = result::read_result(env.op).ok().and_then(|result| result.value);
         if let (true, Some(name), Some(identity)) = (known, name, identity) {

@@ -1,5 +1,7 @@
 //! What couples sessions, a pool and connections, as a worker does it, without sockets.
 
+#[path = "naming.rs"]
+mod naming;
 #[path = "servers.rs"]
 mod servers;
 
@@ -9,6 +11,7 @@ use engine::core::pool::TICK;
 use engine::core::time::{Instant, Span};
 use engine::core::{Drain, Effect, Pool, Reason, Request, Settlement, Ticket, UpstreamId};
 use engine::session::ldap::{Bound, Ended, Next, Session, Settings, Submit, anonymous_control, lane};
+use engine::upstream::ldap::Ask;
 use servers::{Line, config};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use wire::frame::Step;
@@ -20,6 +23,9 @@ pub(crate) use servers::Reply;
 
 /// More wake-ups than a pool of this size has a reason for in one wait.
 const WAKE_UPS_MAX: u32 = 10_000;
+
+/// So long nobody asks who a client is that does nothing.
+const NAMES_WAIT: Span = Span::from_millis(250);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Caller {
@@ -48,12 +54,16 @@ struct Flight {
     frame: Vec<u8>,
     wire_id: i32,
     answer: Vec<u8>,
+    /// Its client has the answer, and the server is still to say who that is.
+    told: bool,
     /// Who its client was when it was taken.
     as_whom: Vec<u8>,
 }
 
 pub(crate) struct World {
     settings: Settings,
+    /// Servers are asked who somebody is before that one has its answer.
+    asks_first: bool,
     pool: Pool<Caller>,
     effects: Vec<Effect<Caller>>,
     busy: bool,
@@ -82,6 +92,7 @@ impl World {
         };
         let mut world = World {
             settings,
+            asks_first: flags & 96 == 96,
             pool: Pool::new(u64::from(flags)),
             effects: Vec::new(),
             busy: false,
@@ -177,6 +188,9 @@ impl World {
     /// Keeps every wake-up until `span` has passed.
     pub(crate) fn advance(&mut self, span: Span) {
         let until = self.now + span;
+        if span >= NAMES_WAIT {
+            self.ask_for_all();
+        }
         for _ in 0..WAKE_UPS_MAX {
             let at = self.pool.wake_at().filter(|at| *at <= until);
             self.now = self.now.max(at.unwrap_or(until));
@@ -207,7 +221,12 @@ impl World {
             if !client.closed {
                 assert_eq!(client.session.pending(), client.model.waits_for());
                 let bound = client.session.authzid();
-                assert_eq!(bound, &*client.model.identity, "who the client is");
+                let is = match client.session.unnamed() {
+                    // Who it is is not known here, and it may do nothing.
+                    Some(_) => b"",
+                    None => &*client.model.identity,
+                };
+                assert_eq!(bound, is, "who the client is");
             }
         }
     }
@@ -291,7 +310,8 @@ impl World {
         if next == Next::Later {
             *held = true;
             inbox.push_front(frame.to_vec());
-            return self.see("held");
+            self.see("held");
+            return self.ask_for(client, env.tag);
         }
         model.takes(env, &self.settings, pinned, self.now);
         match next {
@@ -317,17 +337,22 @@ impl World {
     }
 
     fn submit(&mut self, client: usize, submit: Submit, frame: &[u8], env: &Envelope<'_>) {
+        let Client { session, .. } = &mut self.clients[client];
+        let mut others = Vec::new();
+        if submit.bind {
+            session.forget_others(env.id, &mut others);
+        }
+        let held = if submit.bind { session.drop_hold() } else { None };
+        let unnamed = if submit.bind { session.give_up_name() } else { None };
+        if let Some(ticket) = unnamed {
+            self.end_kept(ticket);
+        }
         let Client {
             session,
             model,
             generation,
             ..
         } = &mut self.clients[client];
-        let mut others = Vec::new();
-        if submit.bind {
-            session.forget_others(env.id, &mut others);
-        }
-        let held = if submit.bind { session.drop_hold() } else { None };
         for ticket in others {
             self.pool.cancel(ticket, self.now, &mut self.effects);
         }
@@ -358,6 +383,7 @@ impl World {
             frame: frame.to_vec(),
             wire_id: 0,
             answer: Vec::new(),
+            told: false,
             as_whom: model.identity.clone(),
         };
         assert!(
@@ -365,6 +391,7 @@ impl World {
             "a ticket given out twice"
         );
         self.carry_out();
+        self.make_way();
     }
 
     /// The client reads all that was written to it.
@@ -399,9 +426,12 @@ impl World {
         model.closed();
         let (mut tickets, pin) = (Vec::new(), session.pin());
         session.forget_others(-1, &mut tickets);
-        let held = session.drop_hold();
+        let (held, unnamed) = (session.drop_hold(), session.give_up_name());
         for ticket in tickets {
             self.pool.cancel(ticket, self.now, &mut self.effects);
+        }
+        if let Some(ticket) = unnamed {
+            self.end_kept(ticket);
         }
         if let Some(held) = held {
             self.pool.release(held, self.now, &mut self.effects);
@@ -418,6 +448,9 @@ impl World {
         self.clients[client].session.forget_others(-1, &mut tickets);
         for ticket in tickets {
             self.pool.cancel(ticket, self.now, &mut self.effects);
+        }
+        if let Some(ticket) = self.clients[client].session.give_up_name() {
+            self.end_kept(ticket);
         }
         if let Some(held) = self.clients[client].session.drop_hold() {
             self.pool.release(held, self.now, &mut self.effects);
@@ -436,6 +469,9 @@ impl World {
 
     fn deliver(&mut self, ticket: Ticket, caller: Caller, env: &Envelope<'_>, settlement: Settlement) {
         let last = settlement != Settlement::Part;
+        if self.is_told(ticket) {
+            return self.name_refused(ticket, caller, last);
+        }
         if last {
             self.flights.remove(&ticket);
         }
@@ -548,7 +584,13 @@ impl World {
         flight.wire_id = if caller.tag == tag::BIND_REQUEST {
             let bind = grammar::bind(env.op).expect("it was taken");
             let anonymous = bind.name.is_empty() || bind.auth == grammar::Auth::Simple(b"");
-            let ask = line.lane == lane::BIND && !anonymous && !self.known.contains_key(bind.name);
+            let ask = match line.lane == lane::BIND && !anonymous {
+                true if flight.told => Ask::Later,
+                true if self.known.contains_key(bind.name) => Ask::Never,
+                true if self.asks_first => Ask::First,
+                true => Ask::Later,
+                false => Ask::Never,
+            };
             line.machine.send_bind(ticket, &env, ask, &[], &mut line.out)
         } else {
             line.machine.send(ticket, &env, &extra, &mut line.out)
@@ -567,6 +609,10 @@ impl World {
             Reason::UpstreamLost { .. } => "lost",
             Reason::ShuttingDown => "shutting down",
         });
+        if self.is_told(ticket) {
+            self.flights.remove(&ticket);
+            return self.name_lost(ticket, caller);
+        }
         let Some(Client { session, out, .. }) = self.client_of(caller) else {
             self.flights.remove(&ticket);
             return;

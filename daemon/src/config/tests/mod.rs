@@ -111,7 +111,7 @@ fn a_small_file_means_what_the_defaults_say() {
     let server = &corp.tiers[0].servers[0];
     assert_eq!(
         (server.connections, server.connections_max, server.bind_connections_max),
-        (4, 16, 64)
+        (4, 16, 256)
     );
     assert_eq!(
         (server.name.as_str(), server.weight, server.pending_max),

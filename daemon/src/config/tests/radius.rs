@@ -428,30 +428,3 @@ fn dictionaries_are_put_on_top_of_ours() {
     assert!(told.iter().any(|one| one.starts_with("wrong:2: ")), "{told:?}");
     assert!(read(&[]).0.is_some());
 }
-
-#[test]
-fn a_directory_that_radius_asks_has_room_for_more_binds_unless_it_says_how_many() {
-    let fixture = Fixture::new("radius-binds");
-    fixture.file(
-        "clients.toml",
-        "[client.nas]\naddress = \"192.0.2.7\"\nsecret = \"0123456789abcdef\"\n",
-        0o600,
-    );
-    let directory = |name: &str| {
-        format!(
-            "[directory.{name}]\nbase = \"dc=example\"\nserver = [{{ url = \"ldap://a\", bind_connections_max = 7 }}, {{ url = \"ldap://b\" }}]\n"
-        )
-    };
-    let plan = fixture.plan(&format!(
-        "{}{}[[listen]]\nprotocol = \"radius\"\naddress = \"127.0.0.1:0\"\nclients_file = \"clients.toml\"\naccounting = \
-         \"discard\"\nauthenticate = {{ directory = \"asked\" }}\n[[listen]]\nprotocol = \"ldap\"\naddress = \
-         \"127.0.0.1:0\"\ndirectory = \"other\"\n",
-        directory("asked"),
-        directory("other")
-    ));
-    let binds = |name: &str| -> Vec<usize> {
-        let servers = plan.directories[name].tiers.iter().flat_map(|tier| &tier.servers);
-        servers.map(|server| server.bind_connections_max).collect()
-    };
-    assert_eq!((binds("asked"), binds("other")), (vec![7, 256], vec![7, 64]));
-}

@@ -325,6 +325,7 @@ impl<T: Copy> Pool<T> {
             return;
         };
         let never_sent = matches!(entry.state, State::Promised(_));
+        entry.kept = false;
         let again = !entry.retried && !entry.delivered && (never_sent || entry.request.class.retry);
         let pinned = entry.request.pin.is_some();
         if !again || pinned || closing {

@@ -31,6 +31,84 @@ impl<T: Copy> Pool<T> {
         Some(UpstreamId(handle))
     }
 
+    /// The final answer has come, and is delivered; the caller may have a last question to whoever gave it. Until it asks
+    /// (`ask_on`) or has none (`finish`) the ticket keeps its place, nothing is owed, and nothing but its deadline ends it, which
+    /// is not before `until` from now on. Where its upstream is lost meanwhile, it is sent once more if it may be. The caller's
+    /// note, as [`Pool::reply`] gives it.
+    pub fn keep(
+        &mut self,
+        ticket: Ticket,
+        upstream: UpstreamId,
+        until: Instant,
+        now: Instant,
+        effects: &mut Vec<Effect<T>>,
+    ) -> Option<T> {
+        let entry = self.tickets.get_mut(ticket.0);
+        let Some(entry) = entry.filter(|entry| entry.state == State::Sent(upstream.0) && !entry.kept) else {
+            self.stats.late += 1;
+            return None;
+        };
+        entry.kept = true;
+        let (user, sent_at, deadline) = (entry.user, entry.sent_at, entry.request.deadline);
+        if deadline < until {
+            self.put_off(ticket, until);
+        }
+        self.heard(upstream, now);
+        self.service_time.observe(now.since(sent_at));
+        self.note_answer(upstream.0, Verdict::Well, sent_at, now, effects);
+        self.hold(ticket);
+        Some(user)
+    }
+
+    /// The last question to the upstream that is kept: where to send it. An answer is owed from now on, and due at `deadline`.
+    /// None: nothing is kept for this ticket.
+    pub fn ask_on(&mut self, ticket: Ticket, deadline: Instant, now: Instant) -> Option<UpstreamId> {
+        let entry = self.tickets.get_mut(ticket.0).filter(|entry| entry.kept)?;
+        entry.kept = false;
+        let user = entry.user;
+        self.put_off(ticket, deadline);
+        self.go_on(ticket, user, now)
+    }
+
+    /// A ticket that has been sent has another deadline.
+    fn put_off(&mut self, ticket: Ticket, deadline: Instant) {
+        let Some(entry) = self.tickets.get_mut(ticket.0) else {
+            return;
+        };
+        entry.request.deadline = deadline;
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if deadline != Instant::MAX {
+            entry.timer = Some(self.wheel.arm(deadline, ticket.0.to_bits()));
+        }
+    }
+
+    /// There is no question: the ticket ends, answered, and its upstream is free. False: nothing is kept for it.
+    pub fn finish(&mut self, ticket: Ticket, now: Instant, effects: &mut Vec<Effect<T>>) -> bool {
+        let entry = self.tickets.get(ticket.0).filter(|entry| entry.kept);
+        let Some(State::Sent(upstream)) = entry.map(|entry| entry.state) else {
+            return false;
+        };
+        self.unlink(ticket.0);
+        if self.remove(ticket.0).is_some() {
+            self.stats.answered += 1;
+        }
+        self.upstream_freed(upstream, now, effects);
+        true
+    }
+
+    /// Whether this ticket's upstream is kept for its caller's last question.
+    pub fn is_kept(&self, ticket: Ticket) -> bool {
+        self.tickets.get(ticket.0).is_some_and(|entry| entry.kept)
+    }
+
+    /// Whether requests wait in a lane in which no more upstreams may be opened.
+    #[inline]
+    pub fn is_short(&self, lane: u8) -> bool {
+        self.lanes.get(lane as usize).is_some_and(|lane| lane.saturated)
+    }
+
     /// The upstream that has this ticket and no other.
     fn sole(&mut self, ticket: Ticket) -> Option<&mut Upstream> {
         let State::Sent(handle) = self.tickets.get(ticket.0)?.state else {

@@ -132,6 +132,8 @@ pub(crate) struct Entry<T> {
     retried: bool,
     /// It has been sent to an upstream at least once.
     sent: bool,
+    /// It has been answered, and its upstream is kept for its caller.
+    kept: bool,
     submitted_at: Instant,
     /// The server that failed it, not to be tried again while there is another.
     avoid: Option<usize>,
@@ -237,6 +239,7 @@ impl<T: Copy> Pool<T> {
             delivered: false,
             retried: false,
             sent: false,
+            kept: false,
             submitted_at: now,
             avoid: None,
             sent_at: now,

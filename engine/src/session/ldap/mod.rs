@@ -8,6 +8,7 @@
 mod assertion;
 pub mod identities;
 pub mod monitor;
+mod naming;
 mod pending;
 mod receive;
 pub mod rules;
@@ -171,8 +172,10 @@ pub struct Session {
     draining: Option<Drain>,
     tls: bool,
     pending: PendingList,
-    /// The name of the bind in flight, as typed.
+    /// The name of the bind in flight, as typed; of one that has succeeded as long as `unnamed`.
     bind_name: Vec<u8>,
+    /// The client is bound, and the server that can say as whom has not said it: it knows that by this ticket.
+    unnamed: Option<Ticket>,
     /// Authorization identity, `dn:…` or empty for anonymous.
     authzid: Vec<u8>,
     /// The control that carries it, encoded; empty while anonymous.
@@ -200,6 +203,7 @@ impl Session {
             tls,
             pending: PendingList::default(),
             bind_name: Vec::new(),
+            unnamed: None,
             authzid: Vec::new(),
             control: Vec::new(),
             pin: None,
@@ -235,7 +239,7 @@ impl Session {
         &self.authzid
     }
 
-    /// The name of the bind in flight, as typed.
+    /// The name of the bind in flight, as typed, or of the one whose client is not named yet.
     pub fn bind_name(&self) -> &[u8] {
         &self.bind_name
     }

@@ -179,7 +179,7 @@ impl Session {
             State::Binding { .. } => tag == tag::UNBIND_REQUEST,
             State::Closing => false,
         };
-        takes_away || self.takes(settings)
+        takes_away || (self.waits_for_name(tag).is_none() && self.takes(settings))
     }
 
     /// A bind that goes no further. Nothing of the old identity may run on, be sent late under another one, or find a
@@ -187,7 +187,7 @@ impl Session {
     pub(super) fn bind_refused(&mut self) -> Next {
         self.anonymous();
         self.exchange.over();
-        if self.pending.is_empty() && self.pin.is_none() && !self.exchange.is_held() {
+        if self.pending.is_empty() && self.pin.is_none() && !self.exchange.is_held() && self.unnamed.is_none() {
             return Next::Done;
         }
         self.pin_gone = false;

@@ -221,7 +221,7 @@ fn a_request_is_sent_as_it_was_but_for_its_id_and_our_control() {
     // Binds take nothing of ours with them.
     let (bind, mut out) = (simple_bind(5), Vec::new());
     let env = peek(&bind).unwrap();
-    let id = machine.send_bind(ticket(2), &env, false, &[], &mut out);
+    let id = machine.send_bind(ticket(2), &env, Ask::Never, &[], &mut out);
     assert_eq!(heard(&mut out), [(id, tag::BIND_REQUEST, env.op.to_vec())]);
 }
 
@@ -249,7 +249,7 @@ fn an_answer_of_the_wrong_kind_breaks_the_protocol() {
     assert_eq!(receive(&mut machine, &search(99)), Err(Malformed::BadOperation));
     let mut machine = ready();
     let bind = simple_bind(1);
-    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &[], &mut Vec::new());
+    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), Ask::First, &[], &mut Vec::new());
     assert_eq!(
         receive(&mut machine, &answer(id, tag::SEARCH_DONE, 0)),
         Err(Malformed::BadOperation)
@@ -260,7 +260,7 @@ fn an_answer_of_the_wrong_kind_breaks_the_protocol() {
 fn who_am_i_is_asked_once_a_bind_has_succeeded() {
     for known in [true, false] {
         let (mut machine, bind, mut out) = (ready(), simple_bind(1), Vec::new());
-        let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &[], &mut out);
+        let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), Ask::First, &[], &mut out);
         out.clear();
         let yes = answer(id, tag::BIND_RESPONSE, 0);
         assert_eq!(
@@ -284,10 +284,31 @@ fn who_am_i_is_asked_once_a_bind_has_succeeded() {
     }
 }
 
+/// The bind's answer is not held back, and the question comes when it is wanted.
+#[test]
+fn who_am_i_can_be_asked_later() {
+    let (mut machine, bind, mut out) = (ready(), simple_bind(1), Vec::new());
+    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), Ask::Later, &[], &mut out);
+    out.clear();
+    let yes = answer(id, tag::BIND_RESPONSE, 0);
+    let event = machine.receive(&peek(&yes).unwrap(), &mut out);
+    assert_eq!(event, Ok(Event::BindKept { ticket: ticket(1) }));
+    assert_eq!(out, b"", "nothing is asked yet");
+    machine.ask_whoami(ticket(1), &mut out);
+    let asked = heard(&mut out);
+    assert_eq!(grammar::extended(&asked[0].2).unwrap().oid, oid::WHO_AM_I.as_bytes());
+    let said = written(|out| result::write_extended(out, asked[0].0, 0, "", None, Some(b"u:ada")));
+    let named = Event::BindIdentity {
+        ticket: ticket(1),
+        known: true,
+    };
+    assert_eq!(receive(&mut machine, &said), Ok(named));
+}
+
 #[test]
 fn only_another_final_answer_says_who_it_is_not() {
     let (mut machine, bind, mut out) = (ready(), simple_bind(1), Vec::new());
-    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), true, &[], &mut out);
+    let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), Ask::First, &[], &mut out);
     out.clear();
     let yes = answer(id, tag::BIND_RESPONSE, 0);
     machine.receive(&peek(&yes).unwrap(), &mut out).unwrap();
@@ -307,7 +328,12 @@ fn only_another_final_answer_says_who_it_is_not() {
 
 #[test]
 fn nobody_is_asked_after_a_bind_that_failed_or_whose_name_is_known() {
-    for (ask, code) in [(true, 49), (false, 0), (false, 49)] {
+    for (ask, code) in [
+        (Ask::First, 49),
+        (Ask::Later, 49),
+        (Ask::Never, 0),
+        (Ask::Never, 49),
+    ] {
         let (mut machine, bind) = (ready(), simple_bind(1));
         let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), ask, &[], &mut Vec::new());
         let mut out = Vec::new();
@@ -349,7 +375,7 @@ fn an_id_stands_for_one_ticket_alone() {
 fn binds_and_probes_are_not_abandoned() {
     let (mut machine, mut out) = (ready(), Vec::new());
     let bind = simple_bind(1);
-    let id = machine.send_bind(ticket(3), &peek(&bind).unwrap(), false, &[], &mut Vec::new());
+    let id = machine.send_bind(ticket(3), &peek(&bind).unwrap(), Ask::Never, &[], &mut Vec::new());
     machine.abandon(id, &mut out);
     machine.probe(&mut Vec::new());
     machine.abandon(id + 1, &mut out);

@@ -179,6 +179,7 @@ impl World {
         self.see("sent after waiting", u64::from(!wait.is_zero()));
         let asked = &mut self.asked[number];
         asked.at = Some(id);
+        asked.kept = false;
         asked.sends += 1;
         if let Some(line) = self.lines.get_mut(&id) {
             line.sent.push((number, false));
@@ -272,6 +273,7 @@ impl World {
         let asked = &mut self.asked[number];
         if !asked.ended {
             asked.at = None;
+            asked.kept = false;
             asked.waiting_since = self.now;
         }
         Ok(())
@@ -349,6 +351,7 @@ impl World {
             let asked = &mut self.asked[number];
             if asked.at == Some(id) {
                 asked.at = None;
+                asked.kept = false;
                 asked.waiting_since = self.now;
             }
         }
