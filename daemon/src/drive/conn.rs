@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use engine::core::{Ticket, UpstreamId};
 use engine::core::time::Instant;
 use engine::core::wheel::TimerId;
+use engine::core::{Ticket, UpstreamId};
 use engine::session::ldap::Session;
 use engine::upstream::ldap::Connection;
 

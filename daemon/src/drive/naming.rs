@@ -127,7 +127,9 @@ impl Drive {
         let Some(upstream) = state.pool.ask_on(ticket, deadline, now) else {
             return;
         };
-        let Some(Place::Conn(to)) = state.place(upstream) else { return };
+        let Some(Place::Conn(to)) = state.place(upstream) else {
+            return;
+        };
         let to = *to;
         if let Some(directory) = state.directory() {
             directory.counts.names_asked += 1;
@@ -175,6 +177,9 @@ impl Drive {
             }
         } else if upstream.is_none() {
             state.pool.cancel(ticket, now, &mut state.effects);
+        } else {
+            state.pool.leave_be(ticket);
+            state.land(ticket);
         }
         self.carry_out(index, None);
     }
@@ -231,9 +236,7 @@ impl Drive {
             return;
         }
         let Kind::Ldap(client) = &mut conn.kind else { return };
-        let next = client
-            .session
-            .name_lost(ticket, conn.stream.outbox(&mut self.spares));
+        let next = client.session.name_lost(ticket, conn.stream.outbox(&mut self.spares));
         self.after(caller.conn.at as usize, next);
     }
 }

@@ -250,10 +250,7 @@ fn without_an_answer_to_who_that_is_nobody_is_bound() {
         _ => Vec::new(),
     });
     // Asked before the client has its answer, the server says nothing, and the bind fails.
-    let asks_first = Setup::corp(
-        "operation_timeout = \"1s\"\nwhoami_wait = \"0s\"",
-        &[server(&url, "")],
-    );
+    let asks_first = Setup::corp("operation_timeout = \"1s\"\nwhoami_wait = \"0s\"", &[server(&url, "")]);
     let usherd = asks_first.start();
     let mut client = Client::connect(&usherd.plain(0));
     assert_ne!(client.one(&ops::bind(ADA, "p-ada")).code(), 0);

@@ -419,7 +419,9 @@ fn an_unbound_server_connection_is_noticed_as_closed() {
     let usherd = Setup::corp("retry_max = \"500ms\"", &[server(&slapd.url(), "")]).start();
     let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
     // Only a server knows who it is, until it is asked.
-    usherd.until("the client is named", |status| status["directories"][0]["names_asked"] == 1);
+    usherd.until("the client is named", |status| {
+        status["directories"][0]["names_asked"] == 1
+    });
     slapd.end();
     assert_eq!(client.receive(Duration::from_millis(500)).err(), Some(Gone::Timeout));
     slapd.revive();

@@ -48,7 +48,11 @@ impl Server {
                 if !own {
                     state.binds.fetch_add(1, Ordering::SeqCst);
                 }
-                let code = if state.refuses.load(Ordering::SeqCst) && !own { 49 } else { 0 };
+                let code = if state.refuses.load(Ordering::SeqCst) && !own {
+                    49
+                } else {
+                    0
+                };
                 fake::result(id, ops::BIND_RESPONSE, code, "")
             }
             0x77 => {
@@ -122,7 +126,9 @@ fn a_client_that_only_has_passwords_checked_is_never_asked_about() {
         }
     }
     drop(client);
-    usherd.until("all are let go", |status| status["directories"][0]["names_spared"] == 100);
+    usherd.until("all are let go", |status| {
+        status["directories"][0]["names_spared"] == 100
+    });
     assert_eq!((one.binds(), one.asked()), (100, 0));
     assert_eq!(figures(&usherd), (0, 100));
     usherd.stop();
@@ -141,7 +147,9 @@ fn a_client_s_first_operation_is_done_as_whom_the_server_says() {
             message(3, &about(&format!("{name},o=2"))),
         ];
         client.send_raw(&all.concat()).expect("it is there");
-        let ids: Vec<i64> = (0..3).map(|_| client.receive(PATIENCE).expect("an answer").id).collect();
+        let ids: Vec<i64> = (0..3)
+            .map(|_| client.receive(PATIENCE).expect("an answer").id)
+            .collect();
         assert_eq!(ids[0], 1);
         assert_eq!(client.whoami(), format!("u:{name}"));
     }

@@ -120,6 +120,8 @@ pub(crate) struct Upstream {
     pub(crate) marked: bool,
     /// Tickets sent to it, and, while it opens, promised to it.
     pub(crate) tickets: List,
+    /// Those of them that have been answered and only keep it.
+    pub(crate) kept: u32,
     /// Calls that it was interrupted for and has not acknowledged.
     pub(crate) interrupted: Vec<Handle>,
     /// Since when it owes us bytes; none while nothing is in flight.
@@ -129,6 +131,11 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    /// Requests that it works on.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.tickets.len().saturating_sub(self.kept)
+    }
+
     /// See [`UpstreamState::is_leaving`].
     pub(crate) fn is_leaving(&self) -> bool {
         self.state.is_leaving()

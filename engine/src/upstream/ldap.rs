@@ -252,7 +252,8 @@ impl Connection {
 
     /// Writes a client's bind, or a step of it, with further controls in `extra`.
     pub fn send_bind(&mut self, ticket: Ticket, env: &Envelope<'_>, ask: Ask, extra: &[u8], out: &mut Vec<u8>) -> i32 {
-        let steps = ask == Ask::First && matches!(grammar::bind(env.op), Ok(bind) if matches!(bind.auth, Auth::Sasl { .. }));
+        let steps =
+            ask == Ask::First && matches!(grammar::bind(env.op), Ok(bind) if matches!(bind.auth, Auth::Sasl { .. }));
         let id = self.ids.allocate(What::Bind { ticket, ask, steps });
         envelope::write(out, id, env.op, env.controls, extra);
         id

@@ -86,6 +86,8 @@ impl World {
             self.see("never asked");
         } else if upstream.is_none() {
             self.pool.cancel(ticket, self.now, &mut self.effects);
+        } else {
+            self.pool.leave_be(ticket);
         }
         self.carry_out();
     }

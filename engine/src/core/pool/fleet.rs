@@ -65,7 +65,7 @@ impl<T: Copy> Pool<T> {
             return;
         };
         let (server_index, state) = (upstream.server, upstream.state);
-        let in_flight = upstream.tickets.len();
+        let in_flight = upstream.in_flight();
         // What we put an end to ourselves tells nothing about the server: it is replaced at once.
         let ours = matches!(
             state,
@@ -405,9 +405,21 @@ impl<T: Copy> Pool<T> {
         if self.lanes.get(lane as usize).is_some_and(|lane| lane.waiting() > 0) {
             self.pump(lane as usize, now, effects);
         }
+        self.less_pending(handle, now, effects);
         if idle {
             self.remember_free(handle);
             self.size(server, lane, now, effects);
+        }
+    }
+
+    /// Its server has one request less: where that counts, others may go there, on whatever lane they wait.
+    pub(super) fn less_pending(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+        if self
+            .server_of(handle)
+            .is_some_and(|server| server.config.pending_max != 0)
+        {
+            self.pump_all(now, effects);
+            self.pump_owned(now, effects);
         }
     }
 
@@ -510,6 +522,7 @@ impl<T: Copy> Pool<T> {
             slots: u32::MAX,
             marked: false,
             tickets: List::default(),
+            kept: 0,
             interrupted: Vec::new(),
             quiet_since: None,
             idle_since: None,

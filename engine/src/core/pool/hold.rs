@@ -57,6 +57,14 @@ impl<T: Copy> Pool<T> {
         self.service_time.observe(now.since(sent_at));
         self.note_answer(upstream.0, Verdict::Well, sent_at, now, effects);
         self.hold(ticket);
+        if let Some(upstream) = self.upstreams.get_mut(upstream.0) {
+            upstream.kept += 1;
+        }
+        // It is no load, but for the place that it has.
+        if let Some(server) = self.server_of(upstream.0) {
+            server.in_flight = server.in_flight.saturating_sub(1);
+        }
+        self.less_pending(upstream.0, now, effects);
         Some(user)
     }
 
@@ -67,7 +75,14 @@ impl<T: Copy> Pool<T> {
         entry.kept = false;
         let user = entry.user;
         self.put_off(ticket, deadline);
-        self.go_on(ticket, user, now)
+        let upstream = self.go_on(ticket, user, now)?;
+        if let Some(upstream) = self.upstreams.get_mut(upstream.0) {
+            upstream.kept = upstream.kept.saturating_sub(1);
+        }
+        if let Some(server) = self.server_of(upstream.0) {
+            server.in_flight += 1;
+        }
+        Some(upstream)
     }
 
     /// A ticket that has been sent has another deadline.
@@ -96,6 +111,13 @@ impl<T: Copy> Pool<T> {
         }
         self.upstream_freed(upstream, now, effects);
         true
+    }
+
+    /// Its caller has left, and the answer that is owed is of no use but to free the upstream: it is not sent again.
+    pub fn leave_be(&mut self, ticket: Ticket) {
+        if let Some(entry) = self.tickets.get_mut(ticket.0) {
+            entry.request.class.retry = false;
+        }
     }
 
     /// Whether this ticket's upstream is kept for its caller's last question.

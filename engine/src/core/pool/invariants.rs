@@ -34,6 +34,7 @@ impl<T: Copy> Pool<T> {
                 State::Queued { .. } => false,
             })?;
             self.check_slots(handle, upstream)?;
+            self.check_kept(handle, upstream)?;
         }
         if listed != self.tickets.len() {
             return Err(format!(
@@ -75,6 +76,19 @@ impl<T: Copy> Pool<T> {
             return Err(format!("a list of {} has {count}", list.len()));
         }
         Ok(count)
+    }
+
+    fn check_kept(&self, handle: Handle, upstream: &Upstream) -> Result<(), String> {
+        let (mut at, mut kept) = (upstream.tickets.front(), 0);
+        while let Some(handle) = at {
+            kept += u32::from(self.tickets.get(handle).is_some_and(|entry| entry.kept));
+            at = List::next(&self.tickets, handle);
+        }
+        if kept == upstream.kept {
+            Ok(())
+        } else {
+            Err(format!("{handle:?} is kept by {kept}, noted {}", upstream.kept))
+        }
     }
 
     fn check_slots(&self, handle: Handle, upstream: &Upstream) -> Result<(), String> {
@@ -129,7 +143,7 @@ impl<T: Copy> Pool<T> {
                 }
                 marked += u32::from(upstream.marked && !upstream.is_leaving());
                 if upstream.state != UpstreamState::Opening {
-                    in_flight += upstream.tickets.len();
+                    in_flight += upstream.in_flight();
                 }
             }
             let kept = (fleet.opening, fleet.ready, fleet.busy, fleet.leaving, fleet.marked);

@@ -65,10 +65,12 @@ impl<T: Copy> Pool<T> {
             return List::default();
         };
         upstream.quiet_since = None;
+        let in_flight = upstream.in_flight();
+        upstream.kept = 0;
         let tickets = std::mem::take(&mut upstream.tickets);
         if let Some(server) = self.server_of(handle) {
             if state != UpstreamState::Opening {
-                server.in_flight = server.in_flight.saturating_sub(tickets.len());
+                server.in_flight = server.in_flight.saturating_sub(in_flight);
             }
             if server.probe.is_some_and(|probe| probe.upstream == handle) {
                 server.probe = None;
@@ -121,7 +123,7 @@ impl<T: Copy> Pool<T> {
             server.probe = None;
         }
         if upstream.state != UpstreamState::Opening {
-            server.in_flight = server.in_flight.saturating_sub(upstream.tickets.len());
+            server.in_flight = server.in_flight.saturating_sub(upstream.in_flight());
         }
         if let Some(fleet) = server.fleets.get_mut(upstream.lane as usize) {
             fleet.all.retain(|other| *other != handle);

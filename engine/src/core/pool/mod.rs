@@ -21,6 +21,8 @@ mod hold;
 #[cfg(test)]
 mod interrupt_tests;
 mod invariants;
+#[cfg(test)]
+mod keep_tests;
 mod leave;
 #[cfg(test)]
 mod leave_tests;
@@ -430,13 +432,15 @@ impl<T: Copy> Pool<T> {
                 let Some(upstream) = self.upstreams.get_mut(upstream) else {
                     return;
                 };
+                let kept = u32::from(entry.kept);
+                upstream.kept = upstream.kept.saturating_sub(kept);
                 upstream.tickets.unlink(&mut self.tickets, handle);
                 let idle = upstream.tickets.is_empty();
                 if idle {
                     upstream.quiet_since = None;
                 }
                 if sent && let Some(Some(server)) = self.servers.get_mut(upstream.server) {
-                    server.in_flight = server.in_flight.saturating_sub(1);
+                    server.in_flight = server.in_flight.saturating_sub(1 - kept);
                     if idle
                         && upstream.state == UpstreamState::Ready
                         && let Some(fleet) = server.fleets.get_mut(upstream.lane as usize)

@@ -328,12 +328,7 @@ fn only_another_final_answer_says_who_it_is_not() {
 
 #[test]
 fn nobody_is_asked_after_a_bind_that_failed_or_whose_name_is_known() {
-    for (ask, code) in [
-        (Ask::First, 49),
-        (Ask::Later, 49),
-        (Ask::Never, 0),
-        (Ask::Never, 49),
-    ] {
+    for (ask, code) in [(Ask::First, 49), (Ask::Later, 49), (Ask::Never, 0), (Ask::Never, 49)] {
         let (mut machine, bind) = (ready(), simple_bind(1));
         let id = machine.send_bind(ticket(1), &peek(&bind).unwrap(), ask, &[], &mut Vec::new());
         let mut out = Vec::new();

@@ -243,6 +243,7 @@ impl World {
             .map(|(id, _)| *id);
         let lines: BTreeSet<_> = lines.collect();
         let pending = others
+            .filter(|n| !self.asked[**n].kept)
             .filter(|n| self.with(**n).is_some_and(|at| lines.contains(&at)))
             .count();
         let max = server.pending_max as usize;
