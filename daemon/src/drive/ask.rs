@@ -285,6 +285,7 @@ impl Drive {
             client.open.push((question.id, ticket));
         }
         self.carry_out(index, None);
+        self.make_way(index);
     }
 
     pub(super) fn submit_ldap_question(

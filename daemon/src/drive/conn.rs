@@ -223,9 +223,11 @@ impl Conn {
         }
     }
 
-    /// Whether an operation of its client is held back by limits.
+    /// Whether an operation of its client is held back by limits, or because nobody has said yet who the client is.
     pub fn is_held_back(&self) -> bool {
-        matches!(&self.kind, Kind::Ldap(client) if client.limited.as_ref().is_some_and(|limited| limited.is_holding()))
+        let Kind::Ldap(client) = &self.kind else { return false };
+        let by_limits = client.limited.as_ref().is_some_and(|limited| limited.is_holding());
+        by_limits || (self.held && client.session.unnamed().is_some())
     }
 
     /// The LDAP client that it is.

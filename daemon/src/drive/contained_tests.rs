@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 use wire::ldap::envelope;
-use wire::ldap::message::write_delete;
+use wire::ldap::message::{write_delete, write_simple_bind};
 use wire::ldap::result::{self, code};
 
 use super::{Drive, Job, listener_id};
@@ -37,6 +37,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(name: &str) -> World {
+        World::with(name, "identity = \"pinned\"")
+    }
+
+    /// With these lines of the directory.
+    fn with(name: &str, lines: &str) -> World {
         let folder = std::env::temp_dir().join(format!("usherd-contained-test-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("server");
@@ -44,9 +49,12 @@ impl World {
         server.set_nonblocking(true).unwrap();
         let url = format!("ldapi://{}", path.display().to_string().replace('/', "%2F"));
         let text = format!(
-            "[directory.corp]\nidentity = \"pinned\"\nserver = [{{ url = \"{url}\", connections = 1 }}]\n\
+            "[directory.corp]\n{lines}\nserver = [{{ url = \"{url}\", connections = 1 }}]\n\
              [[listen]]\nprotocol = \"ldap\"\naddress = \"127.0.0.1:0\"\ndirectory = \"corp\"\n"
         );
+        let secret = folder.join("secret");
+        std::fs::write(&secret, "x").unwrap();
+        std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
         let (plan, _) = config::from_text(&text, &folder.join("usherd.toml")).unwrap();
         let poll = Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), INBOX).unwrap();
@@ -239,4 +247,36 @@ fn a_pool_that_a_panic_left_broken_is_begun_anew_and_who_waits_is_told() {
     other.write_all(&delete(8)).unwrap();
     let passed_on = world.read("the next request", &server);
     assert_eq!(envelope::peek(&passed_on).unwrap().tag, envelope::tag::DELETE_REQUEST);
+}
+
+/// Only the pool knew on whose connection somebody had bound.
+#[test]
+fn who_is_bound_and_not_named_yet_is_told_when_its_pool_is_begun_anew() {
+    let proxied =
+        "identity = \"proxied\"\nbind_dn = \"cn=usherd\"\nbind_password_file = \"secret\"\nwhoami_wait = \"10s\"";
+    let mut world = World::with("unnamed", proxied);
+    let bound = |id: i32| {
+        let mut frame = Vec::new();
+        result::write_bind(&mut frame, id, code::SUCCESS, "", None);
+        frame
+    };
+    let mut shared = world.dialled();
+    let own = envelope::peek(&world.read("the daemon's bind", &shared)).unwrap().id;
+    shared.write_all(&bound(own)).unwrap();
+    let ((guilty, at), (mut other, _)) = (world.client(), world.client());
+    let mut bind = Vec::new();
+    write_simple_bind(&mut bind, 3, b"cn=a", b"x");
+    other.write_all(&bind).unwrap();
+    let mut lane = world.dialled();
+    let id = envelope::peek(&world.read("the client's bind", &lane)).unwrap().id;
+    lane.write_all(&bound(id)).unwrap();
+    assert_eq!(answer(&world.read("the answer", &other)), (3, code::SUCCESS));
+
+    world.drive.contained(Some(at), |drive| {
+        drive.pools[0].as_mut().unwrap().busy = true;
+        panic!("on purpose");
+    });
+    assert_eq!(world.read("the end", &guilty), b"");
+    assert_eq!(answer(&world.read("the notice", &other)), (0, code::UNAVAILABLE));
+    assert_eq!(world.read("the end", &other), b"");
 }

@@ -10,7 +10,7 @@ use engine::core::time::Instant;
 use engine::core::{Ticket, UpstreamId};
 use engine::session::ldap::{Bound, Ended, lane};
 use wire::ldap::envelope::{self, Envelope};
-use wire::ldap::result::code;
+use wire::ldap::result::{self, code};
 
 use super::Drive;
 use super::conn::Kind;
@@ -20,8 +20,8 @@ use super::timers::span;
 /// Kept binds that have ended are swept out of the list when it is longer than this, and than twice those that are left.
 const SWEEP_FROM: usize = 64;
 
-/// So long a bind may take that is sent a second time, or as long as any may.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
+/// So long a bind may take that is sent a second time, or as long as any may, but longer than timers are late.
+const BIND_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 impl Drive {
     /// A client's bind is a success, and nobody knows yet as whom: it has its answer.
@@ -31,7 +31,7 @@ impl Drive {
         let Some(limits) = state.directory().map(|directory| &directory.plan.limits) else {
             return;
         };
-        let until = now + span(limits.whoami_wait + limits.operation_timeout.min(BIND_AGAIN));
+        let until = now + span(limits.whoami_wait + limits.operation_timeout.clamp(BIND_AGAIN.0, BIND_AGAIN.1));
         let Some(caller) = state.pool.keep(ticket, id, until, now, &mut state.effects) else {
             return;
         };
@@ -217,14 +217,19 @@ impl Drive {
         self.resume(caller.conn.at as usize);
     }
 
-    /// The bind went to a second server, because the first was lost before it said who that is, and this one refuses it.
-    pub(super) fn name_refused(&mut self, index: usize, ticket: Ticket, caller: Caller, last: bool) {
-        if last {
-            if let Some(state) = self.pool(index) {
-                state.land(ticket);
-            }
-            self.name_lost(caller, ticket);
+    /// The bind went to a second server, because the first was lost before it said who that is, and this one is not asked: it is the
+    /// local directory, for which a name is what is typed, or it refuses.
+    pub(super) fn bound_again(&mut self, index: usize, ticket: Ticket, caller: Caller, env: &Envelope<'_>, last: bool) {
+        if !last {
+            return;
         }
+        if result::result_code(env.op) == Some(code::SUCCESS) {
+            return self.name_told(index, ticket, caller, None);
+        }
+        if let Some(state) = self.pool(index) {
+            state.land(ticket);
+        }
+        self.name_lost(caller, ticket);
     }
 
     /// Nobody can say any more who a client is: it is told, and may come again.

@@ -279,7 +279,7 @@ impl Drive {
         let waiting: Vec<_> = old
             .flights
             .iter()
-            .filter_map(|flight| Some((flight.ticket?, flight.caller?)))
+            .filter_map(|flight| Some((flight.ticket?, flight.caller?, flight.told)))
             .collect();
         let places: Vec<_> = old.places.drain(..).map(|(_, place)| place).collect();
         let fresh = match old.target {
@@ -301,7 +301,11 @@ impl Drive {
                 _ => {}
             }
         }
-        for (ticket, caller) in waiting {
+        for (ticket, caller, told) in waiting {
+            if told {
+                self.name_lost(caller, ticket);
+                continue;
+            }
             let lost = engine::core::Reason::UpstreamLost { delivered: true };
             self.failed(index, ticket, caller, lost, true);
         }

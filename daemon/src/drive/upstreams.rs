@@ -376,8 +376,8 @@ impl Drive {
         let at = caller.conn.at as usize;
         let last = matches!(settlement, Settlement::Done(_));
         if caller.tag == tag::BIND_REQUEST && self.pool(index).is_some_and(|state| state.is_told(ticket)) {
-            // It was sent a second time, for the name alone, and is no success this time.
-            return self.name_refused(index, ticket, caller, last);
+            // It was sent a second time, for the name alone.
+            return self.bound_again(index, ticket, caller, env, last);
         }
         let minds = last && self.note_answer(index, caller, env);
         if last {
@@ -516,6 +516,7 @@ impl Drive {
         let cause = if ready { Cause::Lost } else { Cause::OpenFailed };
         state.pool.upstream_down(id, cause, now, &mut state.effects);
         self.carry_out(index, None);
+        self.make_way(index);
         if lane == lane::PINNED {
             self.pin_lost(index, id);
         }

@@ -10,8 +10,9 @@ use crate::client::{Client, PATIENCE, message, with_controls};
 use crate::fake;
 use crate::identity_hostile::extended;
 use crate::ops::{self, present};
+use crate::radius;
 use crate::recorder::scripted;
-use crate::slapd::USHERD;
+use crate::slapd::{BASE, Slapd, USHERD, password, user};
 use crate::usherd::{Setup, Usherd, server};
 
 const NEVER: &str = "whoami_wait = \"10s\"";
@@ -99,6 +100,23 @@ fn front(lines: &str) -> (Server, Usherd) {
     let one = Server::default();
     let usherd = Setup::corp(lines, &[server(&one.url(), "")]).start();
     (one, usherd)
+}
+
+/// One directory with these tiers, each the entries of `server`.
+fn tiers(lines: &str, tiers: &[&str]) -> Setup {
+    let tiers: String = tiers
+        .iter()
+        .map(|tier| format!("[[directory.corp.tier]]\nserver = [{tier}]\n"))
+        .collect();
+    let section = format!(
+        "[directory.corp]\nbase = \"{BASE}\"\nidentity = \"proxied\"\nbind_dn = \"{}\"\nbind_password_file = \
+         \"usherd.secret\"\n{lines}\n{tiers}",
+        USHERD.0
+    );
+    Setup::new()
+        .section(&section)
+        .listen("ldap", "127.0.0.1:0", "directory = \"corp\"")
+        .server("workers = 1")
 }
 
 fn about(name: &str) -> Vec<u8> {
@@ -228,13 +246,13 @@ fn asked_first_means_before_the_bind_is_answered() {
     usherd.stop();
 }
 
-/// One connection for binds, and a client that sits on it.
+/// One connection for binds, a client that sits on it, and a server with room that is not used.
 #[test]
 fn who_waits_for_a_connection_does_not_wait_for_others_idleness() {
     let one = Server::default();
-    let usherd = Setup::corp(NEVER, &[server(&one.url(), "bind_connections_max = 1")])
-        .server("workers = 1")
-        .start();
+    let standby = Server::default();
+    let only = server(&one.url(), "bind_connections_max = 1");
+    let usherd = tiers(NEVER, &[&only, &server(&standby.url(), "")]).start();
     let mut sitting = Client::bound(&usherd.plain(0), "cn=sits", "x");
     let started = Instant::now();
     for number in 0..20 {
@@ -335,5 +353,80 @@ fn a_client_is_waited_for_longer_than_its_bind_may_take() {
     client.expect_silence(Duration::from_millis(600));
     assert_eq!(one.asked(), 0);
     assert_eq!(client.whoami(), "u:cn=a");
+    usherd.stop();
+}
+
+/// The last tier is a file, which knows names as they are typed.
+#[test]
+fn a_rescue_directory_stands_in_for_servers_that_are_gone_before_they_said_who_that_is() {
+    let mut slapd = Slapd::start();
+    let setup = tiers(
+        "whoami_wait = \"10s\"\nretry_max = \"500ms\"",
+        &[&server(&slapd.url(), ""), "{ ldif = \"rescue.ldif\" }"],
+    );
+    let people = format!(
+        "dn: {BASE}\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: Rescue\n\ndn: ou=people,{BASE}\n\
+         objectClass: organizationalUnit\nou: people\n\ndn: {}\nobjectClass: inetOrgPerson\nuid: user1\ncn: a\nsn: b\n\
+         userPassword: {}\n",
+        user(1),
+        password(1)
+    );
+    setup.folder.write("rescue.ldif", people);
+    let usherd = setup.start();
+    usherd.until("the server is up", |status| {
+        status["directories"][0]["servers"][0]["state"] == "up"
+    });
+    let mut client = Client::bound(&usherd.plain(0), &user(1), &password(1));
+    slapd.kill();
+    assert_eq!(client.whoami(), format!("dn:{}", user(1)));
+    let found = client.call(&ops::search(BASE, ops::BASE, &present("o"), &["o"]));
+    assert_eq!(found[0].values("o"), ["Rescue"]);
+    usherd.stop();
+}
+
+/// Its deadline is short, and its operation is waiting for its name for longer than it may be idle.
+#[test]
+fn who_waits_for_its_name_is_not_idle() {
+    let one = Server::default();
+    one.0.is_mute.store(true, Ordering::SeqCst);
+    let usherd = Setup::new()
+        .directory(
+            "corp",
+            "whoami_wait = \"10s\"\noperation_timeout = \"3s\"",
+            &[server(&one.url(), "")],
+        )
+        .listen("ldap", "127.0.0.1:0", "directory = \"corp\"\nidle_timeout = \"1s\"")
+        .start();
+    let mut client = Client::bound(&usherd.plain(0), "cn=a", "x");
+    let started = Instant::now();
+    client.send(&about("o=as whom?"));
+    let last = client.until_closed(PATIENCE);
+    assert!(last.len() == 1 && last[0].is_disconnection(), "{last:?}");
+    assert!(!last[0].diagnostic().contains("idle"), "{last:?}");
+    assert!(
+        started.elapsed() > Duration::from_millis(2500),
+        "{:?}",
+        started.elapsed()
+    );
+    usherd.stop();
+}
+
+/// A question of another face waits for a bind connection that an idle client has.
+#[test]
+fn radius_does_not_wait_for_idle_ldap_clients() {
+    let slapd = Slapd::start();
+    let setup = tiers(NEVER, &[&server(&slapd.url(), "bind_connections_max = 1")]);
+    let usherd = radius::before(
+        setup,
+        "authenticate = { directory = \"corp\", user = \"(uid={User-Name})\" }",
+    );
+    let mut sitting = Client::bound(&usherd.plain(0), &user(1), &password(1));
+    let attributes = format!("User-Name = user7, User-Password = \"{}\"", password(7));
+    let started = Instant::now();
+    let at = format!("127.0.0.1:{}", usherd.port(1));
+    let output = radius::radclient_to(&at, radius::SECRET, "auth", &attributes, &["-r", "1", "-t", "8"]);
+    radius::got(&output, "Access-Accept");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(sitting.whoami(), format!("dn:{}", user(1)));
     usherd.stop();
 }

@@ -219,6 +219,7 @@ impl Drive {
             (Some(ticket), Some(open)) => {
                 open.ticket = Some(ticket);
                 self.carry_out(pool, None);
+                self.make_way(pool);
             }
             _ => self.radius_end(handle, &Event::Failed),
         }

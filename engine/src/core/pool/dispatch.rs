@@ -92,6 +92,7 @@ impl<T: Copy> Pool<T> {
         entry.state = State::Sent(upstream);
         entry.sent_at = now;
         entry.kept = false;
+        entry.observed = false;
         if !entry.sent {
             entry.sent = true;
             self.queue_wait.observe(now.since(entry.submitted_at));

@@ -361,6 +361,9 @@ impl<T: Copy> Pool<T> {
                     self.populate(server, now, effects);
                 }
                 self.pump(lane as usize, now, effects);
+                if let Some(server) = server {
+                    self.less_pending(server, now, effects);
+                }
             }
             CancelRule::InterruptThenKill { grace } => {
                 self.interrupt(ticket, id, now + grace, effects);
@@ -405,7 +408,7 @@ impl<T: Copy> Pool<T> {
         if self.lanes.get(lane as usize).is_some_and(|lane| lane.waiting() > 0) {
             self.pump(lane as usize, now, effects);
         }
-        self.less_pending(handle, now, effects);
+        self.less_pending(server, now, effects);
         if idle {
             self.remember_free(handle);
             self.size(server, lane, now, effects);
@@ -413,9 +416,9 @@ impl<T: Copy> Pool<T> {
     }
 
     /// Its server has one request less: where that counts, others may go there, on whatever lane they wait.
-    pub(super) fn less_pending(&mut self, handle: Handle, now: Instant, effects: &mut Vec<Effect<T>>) {
+    pub(super) fn less_pending(&mut self, server: usize, now: Instant, effects: &mut Vec<Effect<T>>) {
         if self
-            .server_of(handle)
+            .server_at(server)
             .is_some_and(|server| server.config.pending_max != 0)
         {
             self.pump_all(now, effects);

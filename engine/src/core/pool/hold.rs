@@ -49,6 +49,7 @@ impl<T: Copy> Pool<T> {
             return None;
         };
         entry.kept = true;
+        entry.observed = true;
         let (user, sent_at, deadline) = (entry.user, entry.sent_at, entry.request.deadline);
         if deadline < until {
             self.put_off(ticket, until);
@@ -64,7 +65,9 @@ impl<T: Copy> Pool<T> {
         if let Some(server) = self.server_of(upstream.0) {
             server.in_flight = server.in_flight.saturating_sub(1);
         }
-        self.less_pending(upstream.0, now, effects);
+        if let Some(server) = self.upstreams.get(upstream.0).map(|upstream| upstream.server) {
+            self.less_pending(server, now, effects);
+        }
         Some(user)
     }
 
@@ -125,10 +128,15 @@ impl<T: Copy> Pool<T> {
         self.tickets.get(ticket.0).is_some_and(|entry| entry.kept)
     }
 
-    /// Whether requests wait in a lane in which no more upstreams may be opened.
+    /// Whether requests wait in a lane for which no upstreams are on their way.
     #[inline]
     pub fn is_short(&self, lane: u8) -> bool {
-        self.lanes.get(lane as usize).is_some_and(|lane| lane.saturated)
+        let Some(of) = self.lanes.get(lane as usize).filter(|lane| lane.waiting() > 0) else {
+            return false;
+        };
+        let opening = |server: &Server| server.fleets.get(lane as usize).map_or(0, |fleet| fleet.opening);
+        let coming: u32 = self.servers.iter().flatten().map(opening).sum();
+        of.waiting() > coming.saturating_mul(of.config.slots)
     }
 
     /// The upstream that has this ticket and no other.

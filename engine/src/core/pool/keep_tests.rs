@@ -20,6 +20,11 @@ struct Directory {
 impl Directory {
     /// One server with a lane for many and one for one request at a time on `alone` connections, and so many pending in all.
     fn new(alone: u32, pending_max: u32) -> Self {
+        Self::with(alone, pending_max, false)
+    }
+
+    /// And another one for when that is down.
+    fn with(alone: u32, pending_max: u32, standby: bool) -> Self {
         let many = LaneConfig {
             slots: 0,
             cancel: CancelRule::Abandon,
@@ -47,13 +52,17 @@ impl Directory {
             weight: 1,
             pending_max,
             marks: 0,
-            lanes: vec![limits(1, 1), limits(alone, alone)],
+            lanes: vec![limits(1, 1), limits(0, alone)],
             check: None,
             slow_start: Span::ZERO,
         };
+        let mut tiers = vec![(Kind::LeastBusy, vec![server.clone()])];
+        if standby {
+            tiers.push((Kind::LeastBusy, vec![ServerConfig { key: 2, ..server }]));
+        }
         let config = PoolConfig {
             lanes: vec![many, one],
-            tiers: vec![(Kind::LeastBusy, vec![server])],
+            tiers,
             queue_max: 100,
             health: HealthConfig {
                 probe_interval: None,
@@ -105,6 +114,7 @@ impl Directory {
         };
         let ticket = self.pool.submit(request, user, self.now, &mut self.effects).unwrap();
         self.note();
+        self.all_up();
         ticket
     }
 
@@ -230,16 +240,52 @@ fn a_last_question_whose_caller_has_left_is_not_sent_elsewhere() {
 /// A server's bound is one for all its lanes.
 #[test]
 fn whoever_waits_for_a_server_s_bound_goes_on_when_another_lane_has_less() {
-    for kept in [false, true] {
+    for end in ["answered", "kept", "canceled", "answered by one that leaves"] {
         let mut directory = Directory::new(1, 1);
         let alone = directory.submit(ALONE, 1);
         let other = directory.submit(MANY, 2);
         assert_eq!(directory.is_sent(other), Some(false));
-        if kept {
-            directory.keep(alone);
-        } else {
-            directory.answer(alone);
+        match end {
+            "kept" => directory.keep(alone),
+            "canceled" => {
+                directory.pool.cancel(alone, directory.now, &mut directory.effects);
+                directory.note();
+            }
+            "answered" => directory.answer(alone),
+            _ => {
+                let from = directory.pool.upstream_of(alone).unwrap();
+                directory
+                    .pool
+                    .upstream_draining(from, directory.now, &mut directory.effects);
+                directory.note();
+                directory.answer(alone);
+            }
         }
-        assert_eq!(directory.is_sent(other), Some(true), "kept: {kept}");
+        assert_eq!(directory.is_sent(other), Some(true), "{end}");
     }
+}
+
+/// Servers to which nothing is sent now have room, and that helps nobody.
+#[test]
+fn those_who_wait_are_short_of_upstreams_whatever_other_servers_have() {
+    let mut directory = Directory::with(1, 0, true);
+    let first = directory.submit(ALONE, 1);
+    assert!(!directory.pool.is_short(ALONE));
+    directory.keep(first);
+    let second = directory.submit(ALONE, 2);
+    assert_eq!(directory.is_sent(second), Some(false));
+    assert!(directory.pool.is_short(ALONE));
+    directory.finish(first);
+    assert!(!directory.pool.is_short(ALONE));
+}
+
+#[test]
+fn an_answer_and_the_last_question_s_are_noted_as_one() {
+    let mut directory = Directory::new(1, 0);
+    let ticket = directory.submit(ALONE, 1);
+    directory.keep(ticket);
+    directory.pool.ask_on(ticket, Instant::MAX, directory.now).unwrap();
+    directory.answer(ticket);
+    assert_eq!(directory.pool.report(directory.now)[0].answered, 1);
+    assert_eq!(directory.pool.stats().answered, 1);
 }

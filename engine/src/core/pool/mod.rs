@@ -136,6 +136,8 @@ pub(crate) struct Entry<T> {
     sent: bool,
     /// It has been answered, and its upstream is kept for its caller.
     kept: bool,
+    /// How long its upstream took for it has been noted.
+    observed: bool,
     submitted_at: Instant,
     /// The server that failed it, not to be tried again while there is another.
     avoid: Option<usize>,
@@ -242,6 +244,7 @@ impl<T: Copy> Pool<T> {
             retried: false,
             sent: false,
             kept: false,
+            observed: false,
             submitted_at: now,
             avoid: None,
             sent_at: now,
@@ -288,8 +291,10 @@ impl<T: Copy> Pool<T> {
         self.unlink(ticket.0);
         let entry = self.remove(ticket.0)?;
         self.stats.answered += 1;
-        self.service_time.observe(now.since(entry.sent_at));
-        self.note_answer(upstream.0, verdict, entry.sent_at, now, effects);
+        if !entry.observed {
+            self.service_time.observe(now.since(entry.sent_at));
+            self.note_answer(upstream.0, verdict, entry.sent_at, now, effects);
+        }
         self.upstream_freed(upstream.0, now, effects);
         Some(entry.user)
     }
