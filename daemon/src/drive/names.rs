@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use engine::core::time::{Instant, Span};
@@ -42,6 +43,8 @@ impl AllNames {
 struct Common {
     keys: [RandomState; 2],
     table: Mutex<Table>,
+    /// Something has been learned. Clients that only have passwords checked are never asked about: then there is nothing to look into.
+    any: AtomicBool,
 }
 
 impl Common {
@@ -86,6 +89,9 @@ pub enum Identity<'a> {
 impl Names {
     /// What is known of a name, and not too old.
     pub fn get(&mut self, name: &[u8], now: Instant) -> Option<Identity<'_>> {
+        if self.own.0.is_empty() && !self.common.any.load(Ordering::Acquire) {
+            return None;
+        }
         let key = self.common.key(name);
         if !self.own.knows(&key, now) {
             let known = self
@@ -115,6 +121,7 @@ impl Names {
         };
         let key = self.common.key(name);
         self.common.table().put(key, known.clone(), now);
+        self.common.any.store(true, Ordering::Release);
         self.own.put(key, known, now);
     }
 }

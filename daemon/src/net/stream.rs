@@ -8,13 +8,15 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg, sockopt};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recv, recvmsg, send, sockopt,
+};
 use rustls::pki_types::ServerName;
 use wire::wipe;
 
@@ -90,21 +92,25 @@ impl Raw {
     }
 }
 
-impl Read for Raw {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+impl AsFd for Raw {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Raw::Tcp(stream) => stream.read(buf),
-            Raw::Unix(stream) => stream.read(buf),
+            Raw::Tcp(stream) => stream.as_fd(),
+            Raw::Unix(stream) => stream.as_fd(),
         }
+    }
+}
+
+impl Read for Raw {
+    /// Straight to the kernel: as a point at which a thread may be cancelled, the C library's costs a little each time.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.as_fd(), buf, RecvFlags::empty())?.0)
     }
 }
 
 impl Write for Raw {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Raw::Tcp(stream) => stream.write(buf),
-            Raw::Unix(stream) => stream.write(buf),
-        }
+        Ok(send(self.as_fd(), buf, SendFlags::NOSIGNAL)?)
     }
 
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
