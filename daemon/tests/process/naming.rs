@@ -268,9 +268,8 @@ fn who_waits_for_a_connection_does_not_wait_for_others_idleness() {
     usherd.stop();
 }
 
-/// Two servers, of which the one that took the bind goes before it has said who that is.
-#[test]
-fn a_server_that_goes_before_it_says_who_that_is_is_stood_in_for() {
+/// Two servers, of which one took the bind of a client with this number and goes when it is asked who that is.
+fn at_one_that_goes() -> (Server, Server, Usherd, usize, Client) {
     let (one, other) = (Server::default(), Server::default());
     one.0.hangs_up.store(true, Ordering::SeqCst);
     let servers = [server(&one.url(), ""), server(&other.url(), "")];
@@ -280,7 +279,13 @@ fn a_server_that_goes_before_it_says_who_that_is_is_stood_in_for() {
         let client = Client::bound(&usherd.plain(0), &format!("cn=a{number}"), "x");
         (one.binds() > before).then_some((number, client))
     };
-    let (number, mut client) = (0..200).find_map(at_one).expect("the first is chosen, too");
+    let (number, client) = (0..200).find_map(at_one).expect("the first is chosen, too");
+    (one, other, usherd, number, client)
+}
+
+#[test]
+fn a_server_that_goes_before_it_says_who_that_is_is_stood_in_for() {
+    let (one, other, usherd, number, mut client) = at_one_that_goes();
     let before = other.binds();
     assert_eq!(client.whoami(), format!("u:cn=a{number}"), "the other has said it");
     assert_eq!(other.binds(), before + 1);
@@ -292,16 +297,7 @@ fn a_server_that_goes_before_it_says_who_that_is_is_stood_in_for() {
 
 #[test]
 fn where_nobody_can_say_any_more_who_a_client_is_it_is_told_and_does_nothing() {
-    let (one, other) = (Server::default(), Server::default());
-    one.0.hangs_up.store(true, Ordering::SeqCst);
-    let servers = [server(&one.url(), ""), server(&other.url(), "")];
-    let usherd = Setup::corp(NEVER, &servers).server("workers = 1").start();
-    let at_one = |number: usize| {
-        let before = one.binds();
-        let client = Client::bound(&usherd.plain(0), &format!("cn=a{number}"), "x");
-        (one.binds() > before).then_some(client)
-    };
-    let mut client = (0..200).find_map(at_one).expect("the first is chosen, too");
+    let (one, other, usherd, _, mut client) = at_one_that_goes();
     other.0.refuses.store(true, Ordering::SeqCst);
     client.send(&about("o=as whom?"));
     let last = client.until_closed(PATIENCE);

@@ -180,13 +180,13 @@ fn the_last_question_makes_it_a_request_again_with_a_deadline_of_its_own() {
     let ticket = directory.submit(ALONE, 1);
     directory.keep(ticket);
     let to = directory.pool.upstream_of(ticket);
-    directory.now = directory.now + Span::from_secs(9);
+    directory.now += Span::from_secs(9);
     let deadline = directory.now + Span::from_secs(5);
     assert_eq!(directory.pool.ask_on(ticket, deadline, directory.now), to);
     assert_eq!(directory.pool.ask_on(ticket, deadline, directory.now), None, "once");
     assert!(!directory.finish(ticket), "it is owed an answer");
     assert_eq!(directory.pool.report(directory.now)[0].in_flight, 1);
-    directory.now = directory.now + Span::from_secs(4);
+    directory.now += Span::from_secs(4);
     directory.pool.tick(directory.now, &mut directory.effects);
     directory.note();
     assert_eq!(directory.failed, []);
@@ -198,13 +198,13 @@ fn the_last_question_makes_it_a_request_again_with_a_deadline_of_its_own() {
 fn what_is_kept_ends_no_sooner_than_it_was_said_and_then_by_its_deadline() {
     let mut directory = Directory::new(1, 0);
     let ticket = directory.submit(ALONE, 7);
-    directory.now = directory.now + Span::from_millis(9_900);
+    directory.now += Span::from_millis(9_900);
     directory.keep(ticket);
-    directory.now = directory.now + Span::from_millis(900);
+    directory.now += Span::from_millis(900);
     directory.pool.tick(directory.now, &mut directory.effects);
     directory.note();
     assert!(directory.pool.is_kept(ticket));
-    directory.now = directory.now + Span::from_millis(200);
+    directory.now += Span::from_millis(200);
     directory.pool.tick(directory.now, &mut directory.effects);
     directory.note();
     assert_eq!(directory.failed, [(7, Reason::Deadline)]);
