@@ -30,6 +30,33 @@ fn server() -> Server {
     }
 }
 
+fn directory() -> Directory {
+    Directory {
+        name: "corp".into(),
+        identity: "proxied".into(),
+        queue: 4,
+        servers: vec![server()],
+        operations: vec![Operations {
+            class: "search".into(),
+            result: "success".into(),
+            count: 8,
+        }],
+        seconds: Seconds {
+            bounds_us: vec![100, 500, 60_000_000],
+            buckets: vec![5, 2, 0, 1],
+            sum_us: 61_000_250,
+        },
+        malformed: 6,
+        slow_readers: 0,
+        names_asked: 8,
+        names_spared: 9,
+        kept: vec![Count {
+            label: "isolate".into(),
+            count: 2,
+        }],
+    }
+}
+
 fn figures() -> Snapshot {
     Snapshot {
         version: "0.1.0".into(),
@@ -47,30 +74,7 @@ fn figures() -> Snapshot {
             state: "ready".into(),
         }],
         local: vec![local()],
-        directories: vec![Directory {
-            name: "corp".into(),
-            identity: "proxied".into(),
-            queue: 4,
-            servers: vec![server()],
-            operations: vec![Operations {
-                class: "search".into(),
-                result: "success".into(),
-                count: 8,
-            }],
-            seconds: Seconds {
-                bounds_us: vec![100, 500, 60_000_000],
-                buckets: vec![5, 2, 0, 1],
-                sum_us: 61_000_250,
-            },
-            malformed: 6,
-            slow_readers: 0,
-            names_asked: 8,
-            names_spared: 9,
-            kept: vec![Count {
-                label: "isolate".into(),
-                count: 2,
-            }],
-        }],
+        directories: vec![directory()],
         services: vec![Service {
             name: "upper".into(),
             running: 3,
