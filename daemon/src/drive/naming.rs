@@ -101,7 +101,7 @@ impl Drive {
         }
     }
 
-    /// A bind waits, and no more connections may be opened: one that is only kept is of use after one question.
+    /// If a bind waits for which no connection is on its way: the one that has been kept longest is of use after one question.
     pub(super) fn make_way(&mut self, index: usize) {
         let Some(state) = self.pool(index) else { return };
         if !state.pool.is_short(lane::BIND) {

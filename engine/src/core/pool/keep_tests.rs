@@ -118,7 +118,7 @@ impl Directory {
         ticket
     }
 
-    /// The answer has come of what was sent last but `back`.
+    /// Its answer has come, and its upstream is kept for it.
     fn keep(&mut self, ticket: Ticket) {
         let from = self.pool.upstream_of(ticket).unwrap();
         let kept = self
